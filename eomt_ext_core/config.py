@@ -1,0 +1,157 @@
+"""Settings of the package as frozen dataclasses: every default, range and description lives here, once.
+
+ROS parameters, command-line flags and documents are derived from the fields and their metadata.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from eomt_ext_core.errors import ConfigError
+
+SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a dataclass field with its description and the range or choices of its values."""
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+def check_options(config: Any) -> None:
+    """Hold every field declared with :func:`option` to its range or choices.
+
+    Raises:
+        ConfigError: naming the field, the rule and the value received.
+    """
+    for item in fields(config):
+        value, meta = getattr(config, item.name), item.metadata
+        if meta.get("choices") and value not in meta["choices"]:
+            raise ConfigError(f"{item.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
+        low, high = meta.get("minimum"), meta.get("maximum")
+        if low is not None and (isinstance(value, bool) or not isinstance(value, type(item.default) | int)):
+            raise ConfigError(f"{item.name} must be of type {type(item.default).__name__}, got {value!r}")
+        if low is not None and not value >= low:
+            raise ConfigError(f"{item.name} must be at least {low}, got {value!r}")
+        if high is not None and not value <= high:
+            raise ConfigError(f"{item.name} must be at most {high}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of an EoMT (Kerssies et al., CVPR 2025).
+
+    ``backbone`` names a timm DINOv2 ViT; ``backbone_overrides`` are keyword arguments for it, such as ``embed_dim``,
+    ``depth`` and ``num_heads``. ``crop_hw`` is the size in pixels that the network sees; it need not be square.
+
+    Raises:
+        ConfigError: where a number is not positive or the crop is not a multiple of the patch size.
+
+    >>> ModelConfig("vit_base_patch14_reg4_dinov2", crop_hw=(640, 640)).grid_hw
+    (40, 40)
+    """
+
+    backbone: str
+    crop_hw: tuple[int, int]
+    patch_size: int = option(16, "side of a patch in pixels", minimum=4)
+    num_queries: int = option(100, "learned queries", minimum=1)
+    num_classes: int = option(19, "known classes, without the no-object class", minimum=1)
+    num_blocks: int = option(4, "last transformer blocks that see the queries", minimum=1)
+    masked_attention: bool = option(False, "restrict queries to their predicted masks, as early in EoMT's training")
+    backbone_overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        object.__setattr__(self, "crop_hw", _two_sides(self.crop_hw))
+        object.__setattr__(self, "backbone_overrides", dict(self.backbone_overrides))
+        for side in self.crop_hw:
+            if side < 1 or side % self.patch_size:
+                raise ConfigError(
+                    f"crop must be a positive multiple of the patch size {self.patch_size}, got {side}; "
+                    f"the nearest is {max(1, round(side / self.patch_size)) * self.patch_size}"
+                )
+        if self.patch_size & (self.patch_size - 1):
+            raise ConfigError(f"patch_size must be a power of two (the mask head doubles it), got {self.patch_size}")
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Patches along height and width of a crop."""
+        return self.crop_hw[0] // self.patch_size, self.crop_hw[1] // self.patch_size
+
+
+def _two_sides(crop_hw: Any) -> tuple[int, int]:
+    try:
+        height, width = map(operator.index, crop_hw)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"crop_hw must be two whole numbers, height and width, got {crop_hw!r}") from error
+    return height, width
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Shape of the pixel-wise anomaly head of EoMT-EXT.
+
+    With ``feature_proj_dim`` the visual features pass a 1×1 convolution and a ReLU before they are resized (the form
+    that the reference's checkpoints hold); with ``None`` they are concatenated as they are.
+    """
+
+    hidden_dim: int = option(256, "width of the first hidden layer; the second has half of it", minimum=2)
+    dropout: float = option(0.3, "dropout rate while training", minimum=0.0, maximum=0.99)
+    feature_proj_dim: int | None = option(32, "channels the visual features are projected to, or none")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.feature_proj_dim is not None and self.feature_proj_dim < 1:
+            raise ConfigError(f"feature_proj_dim must be at least 1, or None for none, got {self.feature_proj_dim}")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How an image is cut into the windows that the network sees."""
+
+    mode: str = option(
+        "eomt",
+        "eomt: short side resized to the crop, windows along the long side; grid: 2-D windows at a chosen scale",
+        choices=("eomt", "grid"),
+    )
+    blend: str = option("uniform", "weights where windows overlap", choices=("uniform", "hann"))
+    overlap: float = option(0.25, "least overlap of grid windows, as a share of the crop", minimum=0.0, maximum=0.9)
+    scale: float = option(1.0, "scale of the image under grid windows", minimum=0.05, maximum=8.0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How the engine runs a frame."""
+
+    device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes the first GPU, else the CPU")
+    precision: str = option(
+        "auto",
+        "arithmetic of the network; auto is bf16 on a GPU and fp32 on a CPU",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES)
+    threshold: float = option(0.5, "probability from which on a pixel belongs to the mask", minimum=0.0, maximum=1.0)
+    batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1)
+    max_windows: int = option(
+        256, "most windows of one image; longer images are refused rather than run out of memory", minimum=1
+    )
+    windows: WindowConfig = field(default_factory=WindowConfig)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+            raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")

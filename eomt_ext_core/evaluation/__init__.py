@@ -1,0 +1,30 @@
+"""Metrics of road-anomaly segmentation: per pixel, per obstacle, and calibration."""
+
+from eomt_ext_core.evaluation.calibration import Calibration, CalibrationResult
+from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
+from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelMetrics, PixelResult
+from eomt_ext_core.evaluation.segment_metrics import (
+    ANOMALY_TRACK,
+    OBSTACLE_TRACK,
+    SIOU_THRESHOLDS,
+    SegmentMetrics,
+    SegmentResult,
+    SegmentTrack,
+)
+
+__all__ = [
+    "ANOMALOUS",
+    "ANOMALY_TRACK",
+    "NORMAL",
+    "OBSTACLE_TRACK",
+    "SIOU_THRESHOLDS",
+    "VOID",
+    "Calibration",
+    "CalibrationResult",
+    "PixelCurve",
+    "PixelMetrics",
+    "PixelResult",
+    "SegmentMetrics",
+    "SegmentResult",
+    "SegmentTrack",
+]

@@ -1,0 +1,1 @@
+"""EoMT and EoMT-EXT as plain torch modules, and their checkpoints."""

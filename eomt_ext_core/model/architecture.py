@@ -1,0 +1,191 @@
+"""Read a model's architecture off the shapes of its weights, and say which field they leave open."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor
+
+from eomt_ext_core.config import HeadConfig, ModelConfig
+from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
+
+# timm's DINOv2 ViTs with registers by (embed_dim, depth), and their attention heads: their other sizes follow.
+_BACKBONES = {
+    (384, 12): ("vit_small_patch14_reg4_dinov2", 6),
+    (768, 12): ("vit_base_patch14_reg4_dinov2", 12),
+    (1024, 24): ("vit_large_patch14_reg4_dinov2", 16),
+    (1536, 40): ("vit_giant_patch14_reg4_dinov2", 24),
+}
+_SWIGLU_BACKBONE = "vit_giant_patch14_reg4_dinov2"
+_PLAIN_BACKBONE = "vit_small_patch14_reg4_dinov2"
+
+_POSITIONS = "encoder.backbone.pos_embed"
+_PATCHES = "encoder.backbone.patch_embed.proj.weight"
+_BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d+)\.")
+# What the sizes are read from, and how many dimensions it has.
+_NEEDED = {
+    _POSITIONS: 3,
+    _PATCHES: 4,
+    "q.weight": 2,
+    "class_head.weight": 2,
+    "encoder.backbone.blocks.0.mlp.fc1.weight": 2,
+    "encoder.backbone.blocks.0.mlp.fc2.weight": 2,
+}
+
+
+def infer_model_config(
+    network: Mapping[str, Tensor], attn_mask_probs: Tensor | None, known: Mapping[str, Any]
+) -> ModelConfig:
+    """Determine an EoMT's architecture.
+
+    Args:
+        network: state dict with official names.
+        attn_mask_probs: the checkpoint's buffer of that name, or none; its length is the number of blocks.
+        known: fields of :class:`ModelConfig` from elsewhere. They win where the shapes leave a choice, and must agree
+            with the shapes where they do not.
+
+    Raises:
+        CheckpointError: naming a field that is not determined, or one that contradicts the weights.
+    """
+    unknown = set(known) - {field.name for field in fields(ModelConfig)}
+    if unknown:
+        raise CheckpointError(f"the given configuration has no field {', '.join(sorted(unknown))}")
+    found = _read_shapes(network)
+    overrides = dict(known.get("backbone_overrides", {}))
+    backbone = known.get("backbone")
+    if backbone is None:
+        backbone, overrides = _infer_backbone(found, overrides)
+    for name in ("patch_size", "num_queries", "num_classes"):
+        if known.get(name, found[name]) != found[name]:
+            raise CheckpointError(f"{name} is {found[name]} in the weights, but {known[name]} in the configuration")
+    for name in ("embed_dim", "depth"):
+        if overrides.get(name, found[name]) != found[name]:
+            raise CheckpointError(
+                f"backbone_overrides[{name!r}] is {found[name]} in the weights, "
+                f"but {overrides[name]} in the configuration"
+            )
+    return ModelConfig(
+        backbone=backbone,
+        crop_hw=known.get("crop_hw") or _infer_crop(found),
+        patch_size=found["patch_size"],
+        num_queries=found["num_queries"],
+        num_classes=found["num_classes"],
+        num_blocks=_infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
+        masked_attention=_infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
+        backbone_overrides=overrides,
+    )
+
+
+def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfig:
+    """Determine the head's form from its weights; dropout has none and keeps its default.
+
+    Raises:
+        CheckpointError: where the weights are not those of an anomaly head on ``feature_dim`` features.
+    """
+    first, projection = head.get("mlp.0.weight"), head.get("feature_proj.0.weight")
+    if first is None or first.ndim != 2:
+        raise CheckpointError("the anomaly head must hold a matrix 'mlp.0.weight', found " + _listing(head))
+    if projection is not None and projection.ndim != 4:
+        raise CheckpointError(
+            "the anomaly head's 'feature_proj.0.weight' must be a convolution's (4 dimensions), "
+            f"got shape {tuple(projection.shape)}"
+        )
+    visual_dim = first.shape[1] - NUM_STATISTICS
+    projected = None if projection is None else int(projection.shape[0])
+    expected = feature_dim if projected is None else projected
+    given = visual_dim if projection is None or visual_dim != expected else int(projection.shape[1])
+    if visual_dim != expected or (projection is not None and given != feature_dim):
+        raise CheckpointError(
+            f"the anomaly head takes {given} visual features, but the network gives {feature_dim}: "
+            "it was trained on another backbone"
+        )
+    return HeadConfig(hidden_dim=int(first.shape[0]), feature_proj_dim=projected)
+
+
+def _read_shapes(network: Mapping[str, Tensor]) -> dict[str, int]:
+    missing = [key for key in _NEEDED if key not in network]
+    if missing:
+        raise CheckpointError(
+            f"these are not the weights of an EoMT: {', '.join(missing[:4])} not found among {_listing(network)}"
+        )
+    for key, ndim in _NEEDED.items():
+        if network[key].ndim != ndim:
+            raise CheckpointError(f"{key} must have {ndim} dimensions, got shape {tuple(network[key].shape)}")
+    fc1, fc2 = (network[f"encoder.backbone.blocks.0.mlp.fc{layer}.weight"] for layer in (1, 2))
+    registers = network.get("encoder.backbone.reg_token")
+    if registers is not None and registers.ndim != 3:
+        raise CheckpointError(f"encoder.backbone.reg_token must have 3 dimensions, got shape {tuple(registers.shape)}")
+    return {
+        "embed_dim": int(network[_POSITIONS].shape[-1]),
+        "num_patches": int(network[_POSITIONS].shape[-2]),
+        "patch_size": int(network[_PATCHES].shape[-1]),
+        "num_queries": int(network["q.weight"].shape[0]),
+        "num_classes": int(network["class_head.weight"].shape[0]) - 1,
+        "depth": 1 + max(int(match[1]) for key in network if (match := _BLOCK_INDEX.match(key))),
+        "mlp_dim": int(fc1.shape[0]),
+        "swiglu": int(fc2.shape[1] != fc1.shape[0]),
+        "reg_tokens": 0 if registers is None else int(registers.shape[1]),
+    }
+
+
+def _infer_backbone(found: Mapping[str, int], overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    standard, num_heads = _BACKBONES.get((found["embed_dim"], found["depth"]), (None, 0))
+    usual = found["reg_tokens"] == 4 and bool(found["swiglu"]) == (standard == _SWIGLU_BACKBONE)
+    if standard and usual and overrides in ({}, {"num_heads": num_heads}):
+        return standard, {}
+    if "num_heads" not in overrides:
+        raise CheckpointError(
+            f"the weights (embed_dim {found['embed_dim']}, depth {found['depth']}) do not determine the number of "
+            "attention heads: give backbone_overrides['num_heads'] in the configuration"
+        )
+    sizes: dict[str, Any] = {"embed_dim": found["embed_dim"], "depth": found["depth"]}
+    # timm truncates embed_dim * mlp_ratio; the half keeps rounding errors from losing a unit.
+    sizes["mlp_ratio"] = (found["mlp_dim"] + 0.5) / found["embed_dim"]
+    if found["mlp_dim"] == 4 * found["embed_dim"]:
+        sizes["mlp_ratio"] = 4.0
+    if found["reg_tokens"] != 4:
+        sizes["reg_tokens"] = found["reg_tokens"]
+    return _SWIGLU_BACKBONE if found["swiglu"] else _PLAIN_BACKBONE, sizes | overrides
+
+
+def _infer_crop(found: Mapping[str, int]) -> tuple[int, int]:
+    side = math.isqrt(found["num_patches"])
+    if side * side != found["num_patches"]:
+        raise CheckpointError(
+            f"a position embedding of {found['num_patches']} patches is not square: give crop_hw in the configuration"
+        )
+    return side * found["patch_size"], side * found["patch_size"]
+
+
+def _infer_num_blocks(attn_mask_probs: Tensor | None, known: int | None) -> int:
+    stored = None if attn_mask_probs is None else attn_mask_probs.numel()
+    if stored is None and known is None:
+        raise CheckpointError(
+            "the weights do not determine num_blocks (no 'attn_mask_probs'): give it in the configuration"
+        )
+    if stored is not None and known is not None and stored != known:
+        raise CheckpointError(f"num_blocks is {stored} in the weights, but {known} in the configuration")
+    return stored if known is None else known  # type: ignore[return-value]
+
+
+def _infer_masked_attention(attn_mask_probs: Tensor | None, known: bool | None) -> bool:
+    if known is not None:
+        return known
+    if attn_mask_probs is None or bool((attn_mask_probs <= 0).all()):
+        return False
+    if bool((attn_mask_probs >= 1).all()):
+        return True
+    raise CheckpointError(
+        f"training stopped while masked attention was being annealed (attn_mask_probs {attn_mask_probs.tolist()}): "
+        "give masked_attention in the configuration"
+    )
+
+
+def _listing(state: Mapping[str, Tensor], most: int = 4) -> str:
+    keys = sorted(state)
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "") if keys else "nothing"

@@ -1,0 +1,85 @@
+"""EoMT: a plain ViT whose last blocks see learned queries, each of which becomes a mask and a class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eomt_ext_core.config import ModelConfig
+from eomt_ext_core.model.upscale import fold_tokens, make_upscale
+from eomt_ext_core.model.vit import ViTEncoder, run_block
+
+
+class Prediction(NamedTuple):
+    """What the network says of a batch of crops.
+
+    Attributes:
+        mask_logits: (B, Q, H/4, W/4) for patch 16.
+        class_logits: (B, Q, num_classes + 1); the last is "no object".
+        features: (B, C, H/patch, W/patch), the normalised patch tokens after the last block.
+    """
+
+    mask_logits: Tensor
+    class_logits: Tensor
+    features: Tensor
+
+
+class EoMT(nn.Module):
+    """The Encoder-only Mask Transformer (Kerssies et al., CVPR 2025; github.com/tue-mps/eomt).
+
+    Parameters carry the names of the official checkpoints.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ViTEncoder(config)
+        dim = self.encoder.embed_dim
+        self.q = nn.Embedding(config.num_queries, dim)
+        self.class_head = nn.Linear(dim, config.num_classes + 1)
+        self.mask_head = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
+        )
+        self.upscale = make_upscale(dim, config.patch_size)
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Predict masks and classes.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], of the configured crop size.
+
+        Returns:
+            a :class:`Prediction`.
+        """
+        blocks = self.encoder.backbone.blocks
+        first_with_queries = len(blocks) - self.config.num_blocks
+        tokens = self.encoder.embed(images)
+        for index, block in enumerate(blocks):
+            if index == first_with_queries:
+                tokens = torch.cat((self.q.weight.expand(len(tokens), -1, -1), tokens), dim=1)
+            mask = None
+            if self.config.masked_attention and index >= first_with_queries:
+                mask = self._attention_mask(tokens)
+            tokens = run_block(block, tokens, mask)
+        return self._predict(tokens)
+
+    def _predict(self, tokens: Tensor) -> Prediction:
+        """(B, Q + prefix + patches, C) to masks, classes and features."""
+        num_queries = self.config.num_queries
+        tokens = self.encoder.backbone.norm(tokens)
+        queries = tokens[:, :num_queries]
+        features = fold_tokens(tokens[:, num_queries + self.encoder.num_prefix_tokens :], self.config.grid_hw)
+        mask_logits = torch.einsum("bqc,bchw->bqhw", self.mask_head(queries), self.upscale(features))
+        return Prediction(mask_logits, self.class_head(queries), features)
+
+    def _attention_mask(self, tokens: Tensor) -> Tensor:
+        """Let each query look only at the patches inside its present mask: (B, T, T) bool."""
+        num_queries = self.config.num_queries
+        inside = F.interpolate(self._predict(tokens).mask_logits, self.config.grid_hw, mode="bilinear") > 0
+        length = tokens.shape[1]
+        mask = torch.ones(len(tokens), length, length, dtype=torch.bool, device=tokens.device)
+        mask[:, :num_queries, num_queries + self.encoder.num_prefix_tokens :] = inside.flatten(2)
+        return mask

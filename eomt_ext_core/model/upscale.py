@@ -1,0 +1,34 @@
+"""From patch tokens to the map that the masks are read from."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers.norm import LayerNorm2d
+from torch import Tensor, nn
+
+
+class UpscaleBlock(nn.Module):
+    """Double the resolution of a feature map: transposed and depthwise convolution (EoMT's ``ScaleBlock``)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
+        self.act = nn.GELU()
+        self.conv2 = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim, bias=False)
+        self.norm = LayerNorm2d(dim, eps=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2h, 2w)."""
+        upscaled: Tensor = self.norm(self.conv2(self.act(self.conv1(features))))
+        return upscaled
+
+
+def make_upscale(dim: int, patch_size: int) -> nn.Sequential:
+    """Blocks that bring the patch map to a quarter of the crop, at least one."""
+    count = max(1, patch_size.bit_length() - 3)
+    return nn.Sequential(*(UpscaleBlock(dim) for _ in range(count)))
+
+
+def fold_tokens(tokens: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """Lay patch tokens (B, h·w, C) out as a map (B, C, h, w)."""
+    return torch.unflatten(tokens.transpose(1, 2), 2, grid_hw)

@@ -1,0 +1,1 @@
+"""From a network's predictions to anomaly logits; knows no backbone."""

@@ -1,0 +1,114 @@
+"""What a frozen EoMT says of its own uncertainty: the dense semantic map, its statistics, and scores built on it.
+
+Shapes: B images, Q queries, C known classes, H×W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NUM_STATISTICS = 4
+SEMANTIC_FLOOR = 1e-7
+
+BASELINES = ("msp", "max_logit", "entropy", "energy", "rba")
+
+
+def semantic_map(mask_logits: Tensor, class_logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Sum over queries of mask probability times class probability, at ``size_hw``.
+
+    The no-object class (the last) is dropped after the softmax, so a pixel's values need not add up to 1.
+
+    Args:
+        mask_logits: (B, Q, h, w).
+        class_logits: (B, Q, C + 1).
+        size_hw: height and width of the result.
+
+    Returns:
+        (B, C, H, W), each value ≥ 0.
+    """
+    masks = F.interpolate(mask_logits, size_hw, mode="bilinear", align_corners=False).sigmoid()
+    classes = class_logits.softmax(dim=-1)[..., :-1]
+    return torch.einsum("bqhw,bqc->bchw", masks, classes)
+
+
+def statistics(semantic: Tensor) -> Tensor:
+    """Stack the four statistics of EoMT-EXT: max_prob, entropy, energy, msp = 1 − max_prob.
+
+    Args:
+        semantic: (B, C, H, W), the semantic map.
+
+    Returns:
+        (B, H, W, 4).
+    """
+    max_prob = semantic.amax(dim=1)
+    floored = semantic.clamp(min=SEMANTIC_FLOOR)
+    entropy = -(floored * floored.log()).sum(dim=1)
+    energy = semantic.sum(dim=1)
+    return torch.stack((max_prob, entropy, energy, 1 - max_prob), dim=-1)
+
+
+def baseline_score(semantic: Tensor, kind: str) -> Tensor:
+    """Score a frozen model without a trained head; the semantic map takes the place of the logits.
+
+    Larger is more anomalous. ``msp`` is 1 − max softmax (Hendrycks & Gimpel 2017), ``max_logit`` is −max (Hendrycks et
+    al. 2022), ``entropy`` that of the softmax, ``energy`` is −logsumexp (Liu et al. 2020), ``rba`` is −Σ tanh (Nayal et
+    al. 2023).
+
+    Args:
+        semantic: (B, C, H, W).
+        kind: one of ``BASELINES``.
+
+    Returns:
+        (B, H, W).
+
+    Raises:
+        ValueError: where ``kind`` is none of them.
+    """
+    if kind == "msp":
+        return 1 - semantic.softmax(dim=1).amax(dim=1)
+    if kind == "max_logit":
+        return -semantic.amax(dim=1)
+    if kind == "entropy":
+        log_probs = semantic.log_softmax(dim=1)
+        return -(log_probs.exp() * log_probs).sum(dim=1)
+    if kind == "energy":
+        return -semantic.logsumexp(dim=1)
+    if kind == "rba":
+        return -semantic.tanh().sum(dim=1)
+    raise ValueError(f"score must be one of {', '.join(BASELINES)}, got {kind!r}")
+
+
+def baseline_probability(score: Tensor, kind: str, num_classes: int, num_queries: int) -> Tensor:
+    """Map a baseline score to [0, 1] by a fixed, increasing function, so that it can be shown and cut.
+
+    No calibration is implied: it is the score itself, moved and scaled by the bounds that its formula has for
+    C classes and Q queries. 0 ≤ S_c and Σ_c S_c ≤ Q give ``max_logit`` in [−Q, 0], ``energy`` in
+    [−log(e^Q + C − 1), −log C] and ``rba`` in [−min(C, Q), 0]. Most pixels of a working model have Σ_c S_c near 1,
+    where linear scaling by Q would flatten all contrast, so the two unbounded ones pass ``exp``: ``max_logit`` becomes
+    exp(−max S) and ``energy`` C·exp(−logsumexp S); ``rba`` becomes 1 − tanh(Σ tanh S). ``entropy`` is divided by log C
+    and ``msp`` is a probability already.
+
+    Args:
+        score: any shape, from :func:`baseline_score` (after stitching).
+        kind: one of ``BASELINES``.
+        num_classes: C.
+        num_queries: Q.
+
+    Returns:
+        the same shape, in [0, 1].
+    """
+    if kind == "msp":
+        mapped = score
+    elif kind == "max_logit":
+        mapped = score.exp()
+    elif kind == "entropy":
+        mapped = score / torch.log(torch.tensor(float(max(num_classes, 2)), device=score.device))
+    elif kind == "energy":
+        mapped = num_classes * score.exp()
+    elif kind == "rba":
+        mapped = 1 + score.tanh()
+    else:
+        raise ValueError(f"score must be one of {', '.join(BASELINES)}, got {kind!r}")
+    return mapped.clamp(0.0, 1.0)

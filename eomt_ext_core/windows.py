@@ -1,0 +1,178 @@
+"""Overlapping windows: pure geometry, from an image to crops and from their results back to the image.
+
+``eomt`` mode is that of the EoMT reference: the image is resized until the short side equals the crop, and windows
+are laid along the long side. ``grid`` mode lays 2-D windows over the image at a chosen scale, for small, far obstacles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eomt_ext_core.config import WindowConfig
+from eomt_ext_core.errors import ImageError
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Where the windows of an image lie.
+
+    Attributes:
+        image_hw: size of the image.
+        resized_hw: size that the image is resized to.
+        padded_hw: size after padding at the bottom and right; at least the crop.
+        crop_hw: size of a window.
+        starts_y: first rows of the windows, in the resized image.
+        starts_x: first columns of the windows.
+        blend: weights where windows overlap, ``uniform`` or ``hann``.
+    """
+
+    image_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    padded_hw: tuple[int, int]
+    crop_hw: tuple[int, int]
+    starts_y: tuple[int, ...]
+    starts_x: tuple[int, ...]
+    blend: str
+
+    @property
+    def origins_yx(self) -> list[tuple[int, int]]:
+        """Upper left corners of the windows, row by row."""
+        return [(y, x) for y in self.starts_y for x in self.starts_x]
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows there are."""
+        return len(self.starts_y) * len(self.starts_x)
+
+
+def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> WindowPlan:
+    """Lay windows over an image so that every pixel of it is covered.
+
+    Raises:
+        ImageError: where the image has no pixels.
+
+    >>> plan((1080, 1920), (640, 640), WindowConfig()).starts_x
+    (0, 498)
+    """
+    height, width = image_hw
+    if height < 1 or width < 1:
+        raise ImageError(f"an image must have at least one pixel, got {height}×{width}", reason="empty")
+    if config.mode == "eomt":
+        factor = max(crop_hw[0] / height, crop_hw[1] / width)
+        resized_hw = round(height * factor), round(width * factor)
+        padded_hw = resized_hw
+        starts_y, starts_x = (_reference_starts(*sides) for sides in zip(resized_hw, crop_hw, strict=True))
+    else:
+        resized_hw = max(1, round(height * config.scale)), max(1, round(width * config.scale))
+        padded_hw = max(resized_hw[0], crop_hw[0]), max(resized_hw[1], crop_hw[1])
+        starts_y, starts_x = (_even_starts(*sides, config.overlap) for sides in zip(padded_hw, crop_hw, strict=True))
+    return WindowPlan(image_hw, resized_hw, padded_hw, crop_hw, starts_y, starts_x, config.blend)
+
+
+def _reference_starts(size: int, crop: int) -> tuple[int, ...]:
+    """Starts along one side as the reference has them, but for the last, which is flush with the border.
+
+    The reference truncates ``j·(crop − overlap/(n−1))``, in floating point; for some sizes that leaves the last column
+    without a window.
+    """
+    count = math.ceil(size / crop)
+    if count == 1:
+        return (0,)
+    overlap = count * crop - size
+    starts = [int(index * (crop - overlap / (count - 1))) for index in range(count - 1)]
+    return (*starts, size - crop)
+
+
+def _even_starts(size: int, crop: int, overlap: float) -> tuple[int, ...]:
+    """The fewest evenly spaced windows of which neighbours share at least ``overlap`` of the crop."""
+    stride = max(1, math.floor(crop * (1 - overlap)))
+    gaps = math.ceil((size - crop) / stride)
+    return tuple(index * (size - crop) // max(gaps, 1) for index in range(gaps + 1))
+
+
+def resize(image: Tensor, plan: WindowPlan) -> Tensor:
+    """Resize an image as the plan says, with an antialiased bilinear filter as PIL's, and pad it with its border.
+
+    Args:
+        image: (3, H, W) uint8.
+        plan: from :func:`plan`.
+
+    Returns:
+        (3, H', W') uint8 of the plan's padded size; the same as PIL's to within one level.
+    """
+    batch = image[None]
+    if plan.resized_hw != plan.image_hw:
+        if batch.is_cuda:  # torch has no antialiased uint8 kernel there
+            batch = batch.float()
+        batch = F.interpolate(batch, plan.resized_hw, mode="bilinear", align_corners=False, antialias=True)
+        if batch.is_cuda:
+            batch = batch.round_().clamp_(0, 255).byte()
+    bottom, right = plan.padded_hw[0] - plan.resized_hw[0], plan.padded_hw[1] - plan.resized_hw[1]
+    if bottom or right:
+        rows = torch.arange(plan.padded_hw[0], device=batch.device).clamp_(max=plan.resized_hw[0] - 1)
+        columns = torch.arange(plan.padded_hw[1], device=batch.device).clamp_(max=plan.resized_hw[1] - 1)
+        batch = batch[:, :, rows][:, :, :, columns]
+    return batch[0]
+
+
+def crop(image: Tensor, plan: WindowPlan) -> Tensor:
+    """Cut the windows out of a resized image: (C, H', W') to (N, C, h, w)."""
+    height, width = plan.crop_hw
+    return torch.stack([image[:, y : y + height, x : x + width] for y, x in plan.origins_yx])
+
+
+def stitch(windows: Tensor, plan: WindowPlan) -> Tensor:
+    """Lay the windows' results over each other, as a weighted average where they overlap.
+
+    Args:
+        windows: (N, C, h, w) float, in the order of :func:`crop`.
+        plan: the plan they were cut by.
+
+    Returns:
+        (C, H', W') of the plan's resized size (padding is dropped).
+    """
+    height, width = plan.crop_hw
+    weight_y, weight_x = (_blend_weight(side, plan.blend, windows) for side in plan.crop_hw)
+    total = windows.new_zeros((windows.shape[1], *plan.padded_hw))
+    weight_sum_y = windows.new_zeros(plan.padded_hw[0])
+    weight_sum_x = windows.new_zeros(plan.padded_hw[1])
+    for y in plan.starts_y:
+        weight_sum_y[y : y + height] += weight_y
+    for x in plan.starts_x:
+        weight_sum_x[x : x + width] += weight_x
+    weight = weight_y[:, None] * weight_x
+    for window, (y, x) in zip(windows, plan.origins_yx, strict=True):
+        total[:, y : y + height, x : x + width] += window if plan.blend == "uniform" else window * weight
+    total /= weight_sum_y[:, None] * weight_sum_x  # weights are products, so their sum over a grid is one too
+    return total[:, : plan.resized_hw[0], : plan.resized_hw[1]]
+
+
+def _blend_weight(side: int, blend: str, like: Tensor) -> Tensor:
+    if blend == "uniform":
+        return like.new_ones(side)
+    centre = torch.arange(side, dtype=torch.float64) + 0.5
+    return torch.sin(math.pi * centre / side).square().to(like)
+
+
+def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
+    """Resize stitched results to the image: (C, H', W') to (C, H, W), bilinear."""
+    if tuple(stitched.shape[1:]) == plan.image_hw:
+        return stitched
+    return F.interpolate(stitched[None], plan.image_hw, mode="bilinear", align_corners=False)[0]
+
+
+def to_two_channels(logits: Tensor) -> Tensor:
+    """Give anomaly logits the form that multi-class stitching takes: channels (0, L).
+
+    Args:
+        logits: (N, 1, h, w).
+
+    Returns:
+        (N, 2, h, w); a softmax over the channels has sigmoid(L) as its second.
+    """
+    return torch.cat((torch.zeros_like(logits), logits), dim=1)

@@ -1,0 +1,79 @@
+"""Procedural scenes rendered once and kept on disk, so that epochs do not render them again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from eomt_ext_core import scenes
+from eomt_ext_core.files import whole_file
+from eomt_ext_core.scenes import SceneConfig, render_scene
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """Scenes as arrays, one row each.
+
+    Attributes:
+        images_rgb: (N, H, W, 3) uint8.
+        labels: (N, H, W) uint8: 0 known, 1 anomaly, 255 void.
+        semantic: (N, H, W) uint8 class ids, 255 where the label is not 0.
+    """
+
+    images_rgb: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    semantic: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.images_rgb)
+
+    def halved(self) -> SceneSet:
+        """The same scenes at half the resolution: images averaged, labels subsampled."""
+        height, width = self.labels.shape[1:]
+        images = np.empty((len(self), height // 2, width // 2, 3), np.uint8)
+        for row, image in enumerate(self.images_rgb):
+            images[row] = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        return SceneSet(images, np.array(self.labels[:, ::2, ::2]), np.array(self.semantic[:, ::2, ::2]))
+
+
+def load_scenes(seeds: Sequence[int], config: SceneConfig, folder: str | Path) -> SceneSet:
+    """Render scenes, or map them from disk where the same ones have been rendered before.
+
+    Args:
+        seeds: one scene each.
+        config: how they look.
+        folder: where the arrays are kept; the name of a set follows from seeds, configuration and the generator's source.
+    """
+    generator = b"".join(path.read_bytes() for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")))
+    key = hashlib.sha256(repr((list(seeds), config)).encode() + generator).hexdigest()[:16]
+    paths = {part: Path(folder) / f"scenes-{key}.{part}.npy" for part in ("images_rgb", "labels", "semantic")}
+    if not all(path.is_file() for path in paths.values()):
+        _render(seeds, config, paths)
+    return SceneSet(**{part: np.load(path, mmap_mode="r") for part, path in paths.items()})
+
+
+def _render(seeds: Sequence[int], config: SceneConfig, paths: dict[str, Path]) -> None:
+    height, width = config.size_hw
+    shapes = {"images_rgb": (len(seeds), height, width, 3)}
+    with (
+        whole_file(paths["images_rgb"]) as images_path,
+        whole_file(paths["labels"]) as labels_path,
+        whole_file(paths["semantic"]) as semantic_path,
+        ProcessPoolExecutor(os.cpu_count()) as pool,
+    ):
+        images, labels, semantic = (
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shapes.get(part, (len(seeds), height, width)))
+            for part, path in (("images_rgb", images_path), ("labels", labels_path), ("semantic", semantic_path))
+        )
+        for row, scene in enumerate(pool.map(partial(render_scene, config=config), seeds, chunksize=16)):
+            images[row], labels[row], semantic[row] = scene.image_rgb, scene.labels, scene.semantic
+        for array in (images, labels, semantic):
+            array.flush()
