@@ -1,0 +1,17 @@
+"""Procedural labelled road scenes: known streets with unknown obstacles, and drives through them, from a seed."""
+
+from .canvas import SEMANTIC_CLASSES
+from .obstacles import OBSTACLE_FAMILIES
+from .scene import Scene, SceneConfig, SceneVideo, render_scene, render_video
+from .textures import TEXTURE_FAMILIES
+
+__all__ = [
+    "OBSTACLE_FAMILIES",
+    "SEMANTIC_CLASSES",
+    "TEXTURE_FAMILIES",
+    "Scene",
+    "SceneConfig",
+    "SceneVideo",
+    "render_scene",
+    "render_video",
+]
