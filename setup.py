@@ -16,6 +16,7 @@ setup(
     license=manifest.findtext("license"),
     maintainer=manifest.findtext("maintainer"),
     maintainer_email=manifest.find("maintainer").attrib["email"],
+    python_requires=">=3.10",  # here and not in setup.cfg: colcon cannot read back what setuptools makes of it there
     packages=find_packages(include=["eomt_ext_core", "eomt_ext_core.*", "eomt_ext_ros", "eomt_ext_ros.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + str(manifest.findtext("name"))]),

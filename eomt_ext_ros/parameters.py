@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from eomt_ext_core.config import EngineConfig, check_options, option
+from eomt_ext_ros.node_config import NodeConfig
 
 # ROS ranges have two ends; these stand in for "none".
 _UNBOUNDED_INT, _UNBOUNDED_FLOAT = 2**31 - 1, 1e9
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """Settings of the node; those of the engine are parameters of the same node."""
-
-    checkpoint: str = option("demo", "file, folder or hf://owner/name of the model; demo is the built-in demonstration")
-    head: str = option("", "separate file with the anomaly head, or empty")
-    autostart: bool = option(True, "configure and activate at start")
-    overlay_opacity: float = option(0.75, "opacity of the heatmap where the probability is 1", minimum=0.0, maximum=1.0)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 # What may change while the node is configured; everything else takes effect when it is configured anew.
@@ -56,7 +42,8 @@ def read_parameters(node: Node, changed: Mapping[str, Any] | None = None) -> Nod
         ConfigError: where a value breaks a rule.
     """
     values = {name: node.get_parameter(name).value for name, _ in _flat_fields(NodeConfig)}
-    return _build(NodeConfig, values | dict(changed or {}), "")
+    config: NodeConfig = _build(NodeConfig, values | dict(changed or {}), "")
+    return config
 
 
 def changed_values(parameters: list[Parameter]) -> dict[str, Any]:
@@ -87,7 +74,7 @@ def _build(config: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def _nested(item: Field[Any]) -> type | None:
     factory = item.default_factory
-    return factory if factory is not MISSING and is_dataclass(factory) else None  # type: ignore[return-value]
+    return factory if factory is not MISSING and isinstance(factory, type) and is_dataclass(factory) else None
 
 
 def _prefix_of(item: Field[Any]) -> str:
@@ -102,11 +89,9 @@ def _descriptor(item: Field[Any]) -> ParameterDescriptor:
         descriptor.additional_constraints = "one of " + ", ".join(choices)
     if low is not None or high is not None:
         if isinstance(item.default, int):
-            ends = {"from_value": int(low or 0), "to_value": int(_UNBOUNDED_INT if high is None else high)}
-            descriptor.integer_range = [IntegerRange(**ends)]
+            first, last = (-_UNBOUNDED_INT if low is None else low), (_UNBOUNDED_INT if high is None else high)
+            descriptor.integer_range = [IntegerRange(from_value=int(first), to_value=int(last))]
         else:
-            ends_float = {"from_value": float(low or 0.0), "to_value": float(_UNBOUNDED_FLOAT if high is None else high)}
-            descriptor.floating_point_range = [FloatingPointRange(**ends_float)]
+            first, last = (-_UNBOUNDED_FLOAT if low is None else low), (_UNBOUNDED_FLOAT if high is None else high)
+            descriptor.floating_point_range = [FloatingPointRange(from_value=float(first), to_value=float(last))]
     return descriptor
-
-

@@ -1,0 +1,166 @@
+"""The camera process of the demonstration: publishes frames at a steady rate, with labels where there are any."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.scenes import SceneConfig, SceneVideo
+
+IMAGE_TOPIC = "/camera/image_raw"
+LABEL_TOPIC = "/camera/labels"
+FRAME_ID = "camera_optical"
+SCENE_SIZE_HW = (540, 960)
+FRAMES_PER_DRIVE = 50
+SECONDS_PER_PHOTO = 1.0
+MATCH_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """An image and, where they are known, its labels."""
+
+    image_rgb: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | None = None
+
+
+def scene_frames(seed: int, count: int, rate_hz: float) -> list[CameraFrame]:
+    """Drives through procedural scenes, rendered before they are needed."""
+    config = SceneConfig(size_hw=SCENE_SIZE_HW, obstacle_probability=0.9)
+    shots = [(seed + index // FRAMES_PER_DRIVE, index % FRAMES_PER_DRIVE) for index in range(count)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return list(
+            pool.map(_render_shot, *zip(*[(*shot, config, rate_hz) for shot in shots], strict=True), chunksize=8)
+        )
+
+
+def _render_shot(seed: int, index: int, config: SceneConfig, rate_hz: float) -> CameraFrame:
+    scene = SceneVideo(seed, config, fps=rate_hz).frame(index)
+    return CameraFrame(scene.image_rgb, scene.labels)
+
+
+def video_frames(path: str | int) -> Iterator[CameraFrame]:
+    """Frames of a video file, or of the camera of that number.
+
+    Raises:
+        DatasetError: where it cannot be opened.
+    """
+    capture = cv2.VideoCapture(path)
+    if not capture.isOpened():
+        raise DatasetError(f"a video must be a file or camera that OpenCV opens, got {path!r}")
+    try:
+        while True:
+            alive, image_bgr = capture.read()
+            if not alive:
+                return
+            yield CameraFrame(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+    finally:
+        capture.release()
+
+
+def photo_frames(folder: Path, rate_hz: float) -> Iterator[CameraFrame]:
+    """The images of a folder by name, each shown for a second.
+
+    Raises:
+        DatasetError: where the folder holds none that can be read.
+    """
+    shown = False
+    for path in sorted(folder.iterdir()):
+        image_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+        if image_bgr is not None:
+            shown = True
+            frame = CameraFrame(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+            yield from itertools.repeat(frame, max(1, round(SECONDS_PER_PHOTO * rate_hz)))
+    if not shown:
+        raise DatasetError(f"{folder} must hold images that OpenCV reads, found none")
+
+
+def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> int:
+    """Wait until ``listeners`` subscribe, then publish frames at a rate; returns how many.
+
+    Raises:
+        TimeoutError: where the listeners do not come.
+    """
+    import rclpy
+    from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from eomt_ext_ros.images import to_image_msg
+
+    rclpy.init()
+    node = rclpy.create_node("demo_camera")
+    reliable = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+    image_publisher = node.create_publisher(Image, IMAGE_TOPIC, reliable)
+    label_publisher = node.create_publisher(Image, LABEL_TOPIC, reliable)
+    deadline = time.monotonic() + MATCH_TIMEOUT_S
+    while image_publisher.get_subscription_count() < listeners:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"{IMAGE_TOPIC} must have {listeners} subscribers, still {image_publisher.get_subscription_count()}"
+            )
+        time.sleep(0.02)
+    count = 0
+    started = time.monotonic()
+    for count, frame in enumerate(frames, start=1):
+        time.sleep(max(0.0, started + (count - 1) / rate_hz - time.monotonic()))
+        header = Header(stamp=node.get_clock().now().to_msg(), frame_id=FRAME_ID)
+        if frame.labels is not None:
+            label_publisher.publish(to_image_msg(frame.labels, "mono8", header))
+        image_publisher.publish(to_image_msg(frame.image_rgb, "rgb8", header))
+    time.sleep(0.5)  # what a reliable writer still holds when it goes is lost
+    node.destroy_node()
+    rclpy.shutdown()
+    return count
+
+
+def announce(**facts: Any) -> None:
+    """Tell the parent process something: one JSON object a line."""
+    print(json.dumps(facts), flush=True)
+
+
+def main() -> None:
+    """Publish from the source that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, required=True, help="most frames; 0 for all")
+    parser.add_argument("--rate-hz", type=float, required=True)
+    parser.add_argument("--listeners", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--video")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--camera", type=int)
+    args = parser.parse_args()
+    try:
+        frames: Iterable[CameraFrame]
+        if args.video is not None or args.camera is not None:
+            frames = video_frames(args.video if args.video is not None else args.camera)
+        elif args.images is not None:
+            frames = photo_frames(args.images, args.rate_hz)
+        else:
+            frames = scene_frames(args.seed, args.frames, args.rate_hz)
+        if args.camera is None:
+            frames = list(itertools.islice(frames, args.frames or None))
+            announce(frames=len(frames))
+        else:
+            frames = itertools.islice(frames, args.frames or None)
+        announce(published=publish(frames, args.rate_hz, args.listeners))
+    except (DatasetError, TimeoutError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""``eomt-ext demo``: run camera, node and recorder together and say what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_ros.demo import camera, recorder
+from eomt_ext_ros.node_config import NodeConfig
+
+NODE = "/eomt_ext"
+OUTPUTS = {name: f"{NODE}/output/{name}" for name in ("probability", "mask", "overlay")}
+START_TIMEOUT_S = 120.0
+QUIET_S = 2.0
+
+
+class DemoError(EomtExtError):
+    """A process of the demonstration did not do its part."""
+
+
+def demo(
+    video: Annotated[Path | None, typer.Option(help="publish the frames of this video instead of drawn scenes")] = None,
+    images: Annotated[Path | None, typer.Option(help="publish the images of this folder, a second each")] = None,
+    device: Annotated[int | None, typer.Option("--camera", help="publish this camera of the machine")] = None,
+    frames: Annotated[int, typer.Option(help="most frames to publish; 0 for all of a video or folder", min=0)] = 150,
+    rate_hz: Annotated[float, typer.Option(help="frames a second", min=0.1)] = 15.0,
+    seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_000,
+    checkpoint: Annotated[str, typer.Option(help="the node's model")] = NodeConfig.checkpoint,
+    output: Annotated[Path, typer.Option(help="where the results go")] = Path("demo_output"),
+) -> None:
+    """Run the real node on a road and record what it sees."""
+    if sum(source is not None for source in (video, images, device)) > 1:
+        raise typer.BadParameter("choose one of --video, --images and --camera")
+    if frames == 0 and video is None and images is None:
+        raise typer.BadParameter("--frames must be at least 1 for drawn scenes and cameras")
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise DemoError(f"this needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
+
+    console = Console()
+    output.mkdir(parents=True, exist_ok=True)
+    source = ["--video", str(video)] if video else ["--images", str(images)] if images else []
+    source += ["--camera", str(device)] if device is not None else []
+    arguments = [*source, "--frames", str(frames), "--rate-hz", str(rate_hz), "--seed", str(seed), "--listeners", "2"]
+    summary = _run(console, arguments, frames, rate_hz, checkpoint, output)
+    _show(console, summary, output)
+    if not summary["frames_received"]:
+        console.print("[red]The node answered no frame.[/red] Its log is in", str(output / "node.log"))
+        raise typer.Exit(1)
+
+
+def _run(
+    console: Console, camera_arguments: list[str], frames: int, rate_hz: float, checkpoint: str, output: Path
+) -> dict[str, Any]:
+    """Start the processes, record until all is answered, and write the results."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    environment = _environment()
+    os.environ.update(environment)
+    recording = recorder.Recording()
+    with tempfile.TemporaryFile("w+") as camera_log, (output / "node.log").open("w") as node_log:
+        camera_process = _start("eomt_ext_ros.demo.camera", camera_arguments, camera_log, environment)
+        remap = f"{NODE}/input/image:={camera.IMAGE_TOPIC}"
+        node_arguments = ["--ros-args", "-r", remap, "-p", f"checkpoint:={checkpoint}"]
+        node_process = _start("eomt_ext_ros.node", node_arguments, node_log, environment)
+        rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
+        node = rclpy.create_node("demo_recorder")
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            with console.status("drawing scenes and loading the model"):
+                _wait_until_active(node, executor, node_process, output / "node.log")
+            recorder.subscribe(node, recording, [camera.IMAGE_TOPIC, camera.LABEL_TOPIC, *OUTPUTS.values()])
+            _watch(console, executor, recording, camera_process, node_process, frames)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown()
+            for process in (camera_process, node_process):
+                _end(process)
+        assert camera_process.stdout is not None
+        facts: dict[str, Any] = {}
+        for line in camera_process.stdout:
+            facts.update(json.loads(line))
+        if camera_process.returncode:
+            camera_log.seek(0)
+            raise DemoError(f"the camera process failed: {camera_log.read().strip()}")
+
+    with console.status("writing overlay.mp4, the bag and summary.json"):
+        latencies = recording.latencies_ms(OUTPUTS["probability"])
+        summary = {
+            "checkpoint": checkpoint,
+            "frames_published": facts["published"],
+            "frames_received": recording.count(OUTPUTS["probability"]),
+            "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 1) for q in (50, 99)}
+            if latencies
+            else {},
+            **recorder.measure(recording, OUTPUTS["probability"], camera.LABEL_TOPIC),
+        }
+        recorder.write_video(recording, OUTPUTS["overlay"], output / "overlay.mp4", rate_hz)
+        recorder.write_bag(recording, output / "bag")
+        recorder.write_summary(output / "summary.json", summary)
+    return summary
+
+
+def _wait_until_active(node: Any, executor: Any, process: subprocess.Popen[str], log: Path) -> None:
+    """Ask the node for its state, which it tells when its transitions are over, and hold it to being active."""
+    from lifecycle_msgs.msg import State
+    from lifecycle_msgs.srv import GetState
+
+    client = node.create_client(GetState, f"{NODE}/get_state")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not client.wait_for_service(timeout_sec=0.2):
+        _check_alive(process, log)
+        if time.monotonic() > deadline:
+            raise DemoError(f"the node did not come up within {START_TIMEOUT_S:.0f} s; its log is in {log}")
+    answer = client.call_async(GetState.Request())
+    executor.spin_until_future_complete(answer, timeout_sec=max(0.0, deadline - time.monotonic()))
+    state = answer.result().current_state if answer.done() else None
+    if state is None or state.id != State.PRIMARY_STATE_ACTIVE:
+        reasons = [line for line in log.read_text().splitlines() if "ERROR" in line]
+        raise DemoError(f"the node is {state.label if state else 'silent'}: {reasons[-1] if reasons else f'see {log}'}")
+
+
+def _watch(
+    console: Console,
+    executor: Any,
+    recording: recorder.Recording,
+    camera_process: subprocess.Popen[str],
+    node_process: subprocess.Popen[str],
+    frames: int,
+) -> None:
+    """Record, and show how far it is, until the camera has ended and no answer has come for a while."""
+    with _progress(console) as progress:
+        sent = progress.add_task("published", total=frames or None)
+        answered = progress.add_task("answered", total=frames or None)
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < QUIET_S:
+            before = recording.count(OUTPUTS["probability"])
+            executor.spin_once(timeout_sec=0.1)
+            if recording.count(OUTPUTS["probability"]) > before or camera_process.poll() is None:
+                quiet_since = time.monotonic()
+            progress.update(sent, completed=recording.count(camera.IMAGE_TOPIC))
+            progress.update(answered, completed=recording.count(OUTPUTS["probability"]))
+            _check_alive(node_process, None)
+
+
+def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
+    if process.poll() is not None:
+        raise DemoError(f"the node ended by itself with status {process.returncode}; see {log or 'node.log'}")
+
+
+def _environment() -> dict[str, str]:
+    """Where the user chose nothing: large images through shared memory, and a domain of our own."""
+    environment = dict(os.environ)
+    if not {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"} & environment.keys():
+        environment.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    return environment
+
+
+def _start(module: str, arguments: list[str], log: IO[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Run a module in a process of its own: what it prints can be read, what it logs goes to ``log``."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _show(console: Console, summary: dict[str, Any], output: Path) -> None:
+    table = Table(show_header=False, box=None)
+    table.add_row("frames answered", f"{summary['frames_received']} of {summary['frames_published']} published")
+    if summary["latency_ms"]:
+        latency = summary["latency_ms"]
+        table.add_row("stamp to result", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms p99")
+    if "auprc" in summary:
+        ratio = summary["auprc"] / summary["anomaly_share"]
+        table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the share of anomalous pixels)")
+        table.add_row("FPR95", f"{summary['fpr95']:.3f}")
+    console.print(table)
+    console.print(f"\nLook at [bold]{output / 'overlay.mp4'}[/bold] in any browser; bag: {output / 'bag'}; "
+                  f"figures: {output / 'summary.json'}")  # fmt: skip

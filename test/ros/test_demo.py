@@ -1,0 +1,86 @@
+"""The demonstration, whole: three processes, real DDS, and the files that it promises."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("rosbags")
+pytest.importorskip("imageio_ffmpeg")
+
+from rosbags.highlevel import AnyReader
+
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_ros.demo.camera import photo_frames, scene_frames, video_frames
+
+FRAMES = 8
+
+
+def _demo(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "eomt_ext_core.cli", "demo", "--output", str(output), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+
+
+def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
+    done = _demo(tmp_path, "--frames", str(FRAMES), "--rate-hz", "4")
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "node.log").read_text()
+    assert "overlay.mp4" in done.stdout
+
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["frames_published"] == FRAMES
+    assert 0 < summary["frames_received"] <= FRAMES
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert 0 < summary["anomaly_share"] < summary["auprc"] <= 1
+
+    with AnyReader([tmp_path / "bag"]) as bag:
+        read = [(connection.topic, bag.deserialize(data, connection.msgtype)) for connection, _, data in bag.messages()]
+    stamps = {
+        topic: [(msg.header.stamp.sec, msg.header.stamp.nanosec) for name, msg in read if name == topic]
+        for topic in {name for name, _ in read}
+    }
+    assert len(stamps["/camera/image_raw"]) == len(stamps["/camera/labels"]) == FRAMES
+    assert len(stamps["/eomt_ext/output/probability"]) == summary["frames_received"]
+    for topic in ("probability", "mask", "overlay"):
+        assert set(stamps[f"/eomt_ext/output/{topic}"]) <= set(stamps["/camera/image_raw"])
+    probability = next(msg for name, msg in read if name.endswith("/probability"))
+    assert (probability.height, probability.width, probability.encoding) == (540, 960, "32FC1")
+
+    capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == len(stamps["/eomt_ext/output/overlay"])
+    assert capture.read()[1].shape == (540, 960, 3)
+
+
+def test_a_missing_checkpoint_ends_it_with_the_reason_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    done = _demo(tmp_path / "out", "--images", str(tmp_path / "photos"), "--checkpoint", str(tmp_path / "none.bin"))
+    assert done.returncode != 0
+    assert "none.bin: no such file" in (tmp_path / "out" / "node.log").read_text()
+
+
+def test_scene_frames_are_labelled_drives_of_one_size() -> None:
+    frames = scene_frames(seed=5, count=3, rate_hz=10)
+    assert [frame.image_rgb.shape for frame in frames] == [(540, 960, 3)] * 3
+    assert all(frame.labels is not None and frame.labels.shape == (540, 960) for frame in frames)
+    assert not np.array_equal(frames[0].image_rgb, frames[2].image_rgb)
+
+
+def test_photos_come_by_name_and_stay_a_second(tmp_path: Path) -> None:
+    for name, level in (("b.png", 200), ("a.png", 100)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), level, np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert [int(frame.image_rgb[0, 0, 0]) for frame in photo_frames(tmp_path, rate_hz=2)] == [100, 100, 200, 200]
+
+
+def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="found none"):
+        list(photo_frames(tmp_path, rate_hz=2))
+    with pytest.raises(DatasetError, match=r"none\.mp4"):
+        list(video_frames(str(tmp_path / "none.mp4")))
