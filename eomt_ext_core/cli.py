@@ -8,11 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from eomt_ext_core.commands.evaluate import evaluate
+from eomt_ext_core.commands.predict import predict
 from eomt_ext_core.errors import EomtExtError
 
 COMMAND_GROUP = "eomt_ext.commands"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
+
+
+app.command()(evaluate)
+app.command()(predict)
 
 
 @app.callback()

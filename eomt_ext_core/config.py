@@ -13,6 +13,8 @@ from typing import Any
 
 from eomt_ext_core.errors import ConfigError
 
+DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint says
+
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
 
 
@@ -144,7 +146,12 @@ class EngineConfig:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES)
-    threshold: float = option(0.5, "probability from which on a pixel belongs to the mask", minimum=0.0, maximum=1.0)
+    threshold: float = option(
+        -1.0,
+        "probability above which a pixel belongs to the mask; below 0 takes what the checkpoint says, or 0.5",
+        minimum=-1.0,
+        maximum=1.0,
+    )
     batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1)
     max_windows: int = option(
         256, "most windows of one image; longer images are refused rather than run out of memory", minimum=1

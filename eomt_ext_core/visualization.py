@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.errors import ImageError
+
 CONTOUR_RGB = (255, 255, 255)
 
 # One colour a level: what the model knows is dark blue, what it does not know is bright.
@@ -33,7 +35,14 @@ def overlay(
 
     Returns:
         (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: where the sizes differ.
     """
+    sizes = [array.shape[:2] for array in (image_rgb, probability, mask) if array is not None]
+    if len(set(sizes)) > 1:
+        given = ", ".join("×".join(map(str, size)) for size in sizes)
+        raise ImageError(f"image, probability and mask must have one size, got {given}", reason="shape")
     levels = _levels(probability)
     heat = cv2.multiply(np.take(_TURBO_RGB, levels, axis=0), cv2.merge([levels] * 3), scale=opacity / 255)
     kept = cv2.merge([np.uint8(255) - (levels * np.float32(opacity)).astype(np.uint8)] * 3)

@@ -273,17 +273,22 @@ class Obstacle:
         """Distance by which things are sorted."""
         return self.s
 
-    def _sprite(self, canvas: Canvas) -> Sprite:
-        resolution = bucket(canvas, self.s, max(self.height_m, self.width_m))
-        if resolution not in self.cache:
+    def drawing(self, resolution_px: int) -> Sprite:
+        """The thing as a drawing of `resolution_px` along its longer side."""
+        if resolution_px not in self.cache:
             rng = np.random.default_rng(self.seed)
             draw, _, _, bulge = _SHAPES[self.family]
-            size = min(128, max(32, resolution))
+            size = min(128, max(32, resolution_px))
             skin = make_texture(self.texture, rng, size)
-            pen = Pen(self.width_m, self.height_m, resolution, tuple(float(v) for v in skin.mean((0, 1))))  # type: ignore[arg-type]
+            base = tuple(float(v) for v in skin.mean((0, 1)))
+            pen = Pen(self.width_m, self.height_m, resolution_px, base)  # type: ignore[arg-type]
             draw(pen, rng, self.width_m, self.height_m, lambda: make_texture(self.texture, rng, size))
-            self.cache[resolution] = relief(pen.sprite(), float(np.random.default_rng(self.seed).uniform(-1, 1)), bulge)
-        return self.cache[resolution]
+            light_x = float(np.random.default_rng(self.seed).uniform(-1, 1))
+            self.cache[resolution_px] = relief(pen.sprite(), light_x, bulge)
+        return self.cache[resolution_px]
+
+    def _sprite(self, canvas: Canvas) -> Sprite:
+        return self.drawing(bucket(canvas, self.s, max(self.height_m, self.width_m)))
 
     def shade(self, canvas: Canvas) -> None:
         """Draw the shadow on the ground."""

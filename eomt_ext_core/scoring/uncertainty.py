@@ -80,24 +80,23 @@ def baseline_score(semantic: Tensor, kind: str) -> Tensor:
     raise ValueError(f"score must be one of {', '.join(BASELINES)}, got {kind!r}")
 
 
-def baseline_probability(score: Tensor, kind: str, num_classes: int, num_queries: int) -> Tensor:
+def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
     """Map a baseline score to [0, 1] by a fixed, increasing function, so that it can be shown and cut.
 
-    No calibration is implied: it is the score itself, moved and scaled by the bounds that its formula has for
-    C classes and Q queries. 0 ≤ S_c and Σ_c S_c ≤ Q give ``max_logit`` in [−Q, 0], ``energy`` in
-    [−log(e^Q + C − 1), −log C] and ``rba`` in [−min(C, Q), 0]. Most pixels of a working model have Σ_c S_c near 1,
-    where linear scaling by Q would flatten all contrast, so the two unbounded ones pass ``exp``: ``max_logit`` becomes
-    exp(−max S) and ``energy`` C·exp(−logsumexp S); ``rba`` becomes 1 − tanh(Σ tanh S). ``entropy`` is divided by log C
-    and ``msp`` is a probability already.
+    No calibration is implied. ``msp`` is in [0, 1] as it is and ``entropy`` is divided by log C. The others are unbounded
+    below, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S), ``energy``
+    C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each 1 where the semantic map is 0.
 
     Args:
         score: any shape, from :func:`baseline_score` (after stitching).
         kind: one of ``BASELINES``.
         num_classes: C.
-        num_queries: Q.
 
     Returns:
         the same shape, in [0, 1].
+
+    Raises:
+        ValueError: where ``kind`` is none of them.
     """
     if kind == "msp":
         mapped = score

@@ -1,0 +1,156 @@
+"""``eomt-ext evaluate``: metrics and pictures of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eomt_ext_core.evaluation.datasets import Dataset
+    from eomt_ext_core.evaluation.result import EvaluationResult
+
+_FRAMES_PER_WORKER = 4  # below that, starting a worker costs more than it gains
+
+
+def evaluate(
+    datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
+    checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
+    output: Annotated[Path, typer.Option(help="where metrics.json and report.html go")],
+    scores: Annotated[str, typer.Option(help="head,msp,entropy,energy,max_logit,rba: all from one pass")] = "head",
+    split: Annotated[str | None, typer.Option(help="only this split, where a data set has several")] = None,
+    exact: Annotated[bool, typer.Option(help="keep every score: nothing is rounded, memory grows")] = False,
+    workers: Annotated[int, typer.Option(help="processes, the same digits with any number; 0: one a core", min=0)] = 0,
+    ray: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster for the workers; 'local' starts one")
+    ] = None,
+    save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
+    panels: Annotated[int, typer.Option(help="most frames with pictures in the report, worst first", min=0)] = 200,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
+    window_mode: Annotated[str, typer.Option(help="eomt or grid")] = WindowConfig.mode,
+    blend: Annotated[str, typer.Option(help="uniform or hann")] = WindowConfig.blend,
+    overlap: Annotated[float, typer.Option(help="least overlap of grid windows")] = WindowConfig.overlap,
+    scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+) -> None:
+    """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures."""
+    from rich.console import Console
+
+    from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
+    from eomt_ext_core.evaluation.datasets import open_datasets
+    from eomt_ext_core.evaluation.parallel import evaluate_shards
+    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.submission import SubmissionWriter
+
+    console = Console()
+    names = tuple(name.strip() for name in scores.split(",") if name.strip())
+    if not names:
+        raise ConfigError("--scores must name at least one score, got none")
+    windows = WindowConfig(mode=window_mode, blend=blend, overlap=overlap, scale=scale)
+    run = DatasetRun(
+        checkpoint=checkpoint,
+        engine=EngineConfig(device=device, precision=precision, score=names[0], windows=windows),
+        scores=names,
+        mode="exact" if exact else "streaming",
+        spool_folder=None if ray else output,
+        submission=SubmissionWriter(output.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
+    )
+    found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split)]
+    _check_names(found)
+    for dataset in found:
+        labels = f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
+        console.print(f"[bold]{dataset.name}[/bold]: {len(dataset.samples)} images, {labels} ({dataset.layout})")
+
+    num_frames = sum(len(dataset.samples) for dataset in found)
+    num_workers = workers or _choose_workers(run.engine.device, num_frames)
+    with _progress(console, num_frames) as progress:
+        results = evaluate_shards(
+            deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
+        )
+    about = {
+        "checkpoint": checkpoint,
+        "precision": precision,
+        "windows": f"{window_mode}, {blend}" + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
+    }
+    write_report(results, output, about)
+    show(console, results)
+    num_evaluated = sum(len(result.frames) for result in results)
+    console.print(f"\nLook at [bold]{output / 'report.html'}[/bold]; figures: {output / 'metrics.json'}")
+    if num_evaluated < num_frames:
+        console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in it.")
+        raise typer.Exit(130)
+
+
+def show(console: Any, results: Sequence[EvaluationResult]) -> None:
+    """Print a table of results."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("data set")
+    table.add_column("score")
+    for column in ("AuPRC ↑", "FPR95 ↓", "AUROC ↑", "best F1 ↑", "at", "sIoU ↑", "PPV ↑", "mean F1 ↑", "ECE ↓"):
+        table.add_column(column, justify="right")
+    for result in results:
+        for name, score in result.scores.items():
+            pixel, segment = score.pixel, score.segment
+            percent = [pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1]
+            parts = (
+                [segment.mean_siou, segment.mean_ppv, segment.mean_f1] if segment is not None else [float("nan")] * 3
+            )
+            table.add_row(
+                result.name,
+                name,
+                *(f"{100 * value:.2f}" for value in percent),
+                f"{pixel.best_threshold:.4f}",
+                *(f"{100 * value:.2f}" for value in parts),
+                f"{100 * score.calibration.ece:.2f}",
+            )
+    console.print(table)
+
+
+@contextmanager
+def _progress(console: Any, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
+    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=console) as bar:
+        task = bar.add_task("frames", total=total)
+        yield lambda num_done: bar.update(task, completed=num_done)
+
+
+def _choose_workers(device: str, num_frames: int) -> int:
+    """One for each GPU, or one for each core."""
+    import os
+
+    import torch
+
+    available = 1
+    if device == "auto" and torch.cuda.is_available():
+        available = torch.cuda.device_count()
+    elif device in ("auto", "cpu"):
+        available = os.cpu_count() or 1
+    return max(1, min(available, num_frames // _FRAMES_PER_WORKER))
+
+
+def _check_names(datasets: Sequence[Dataset]) -> None:
+    roots: dict[str, Path] = {}
+    for dataset in datasets:
+        if dataset.name in roots:
+            raise ConfigError(
+                f"data sets must have different names, {roots[dataset.name]} and {dataset.root} are both "
+                f"{dataset.name!r}: evaluate them one by one, or rename a folder"
+            )
+        roots[dataset.name] = dataset.root

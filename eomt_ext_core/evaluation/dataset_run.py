@@ -1,0 +1,101 @@
+"""Evaluating data sets with an engine: what is run, dealt out to workers, and kept of every score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.evaluation.datasets import Dataset
+from eomt_ext_core.evaluation.pixel_metrics import Mode
+from eomt_ext_core.evaluation.run import Evaluator
+from eomt_ext_core.evaluation.submission import SubmissionWriter
+from eomt_ext_core.model.checkpoint import load_model
+
+
+@dataclass(frozen=True)
+class DatasetRun:
+    """How data sets are evaluated.
+
+    ``checkpoint`` and ``engine``: the network; ``scores``: names out of ``config.SCORES``, the first being the one
+    that pictures follow; ``mode``: of the pixel metrics; ``spool_folder``: for the scores between the two passes;
+    ``submission``: where every score is written in the benchmark's format, unlabelled images included; else those are
+    left out.
+    """
+
+    checkpoint: str
+    engine: EngineConfig
+    scores: tuple[str, ...]
+    mode: Mode = "streaming"
+    spool_folder: Path | None = None
+    submission: SubmissionWriter | None = None
+
+    def select(self, dataset: Dataset) -> Dataset:
+        """The data set with the images that this run looks at. Raises ``DatasetError`` where none is left."""
+        if self.submission is not None:
+            return dataset
+        return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.label_path is not None))
+
+
+@dataclass(frozen=True)
+class DatasetShard:
+    """The images of a data set that one worker evaluates."""
+
+    run: DatasetRun
+    dataset: Dataset
+    worker: int
+    num_workers: int
+
+    def evaluate(self, go_on: Callable[[], bool]) -> Evaluator:
+        """Evaluate every ``num_workers``-th image."""
+        run, dataset = self.run, self.dataset
+        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker))
+        evaluator = Evaluator(
+            run.scores,
+            name=dataset.name,
+            track=dataset.track,
+            mode=run.mode,
+            mask_threshold=engine.threshold,
+            spool_folder=run.spool_folder,
+        )
+        try:
+            for sample in dataset.samples[self.worker :: self.num_workers]:
+                image_rgb, labels = dataset.read(sample)
+                started = time.perf_counter()
+                try:
+                    scores = engine.score_maps(image_rgb, run.scores)
+                except EomtExtError as error:
+                    raise type(error)(f"{sample.image_path}: {error}") from error
+                latency_ms = 1000 * (time.perf_counter() - started)
+                if run.submission is not None:
+                    run.submission.write(dataset.submission_name or dataset.name, sample.frame_id, scores)
+                evaluator.update(sample.frame_id, image_rgb, scores, labels, latency_ms)
+                if not go_on():
+                    break
+        except BaseException:
+            evaluator.close()
+            raise
+        return evaluator
+
+
+def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> list[list[DatasetShard]]:
+    """For each worker its shard of each data set."""
+    return [[DatasetShard(run, dataset, worker, num_workers) for dataset in datasets] for worker in range(num_workers)]
+
+
+@lru_cache(maxsize=1)  # the shards of a worker share one
+def _engine(checkpoint: str, config: EngineConfig) -> AnomalyEngine:
+    return AnomalyEngine(load_model(checkpoint), config)
+
+
+def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:
+    """Workers of one machine take turns with its GPUs where none is named."""
+    import torch
+
+    num_gpus = torch.cuda.device_count() if config.device == "auto" else 0
+    return replace(config, device=f"cuda:{worker % num_gpus}") if num_gpus else config

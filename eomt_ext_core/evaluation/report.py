@@ -1,0 +1,38 @@
+"""Files of an evaluation: ``metrics.json``, ``timing.json`` and one self-contained ``report.html``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eomt_ext_core.evaluation.report_page import render_page
+from eomt_ext_core.evaluation.result import EvaluationResult
+from eomt_ext_core.files import whole_file
+
+
+def write_report(
+    results: EvaluationResult | Sequence[EvaluationResult], folder: str | Path, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write what was found into a folder, made where it is missing.
+
+    ``metrics.json`` holds metrics only, and is the same to the last digit for the same frames however they were dealt
+    out; ``timing.json`` holds the latency of each frame in ms; ``report.html`` opens without a network.
+
+    Args:
+        results: of one or several sets.
+        folder: for the files.
+        about: what people should know of the run, such as the checkpoint: JSON values, shown and written as they are.
+    """
+    sets = [results] if isinstance(results, EvaluationResult) else list(results)
+    metrics = {"format": 1, "about": dict(about or {}), "sets": [result.to_json() for result in sets]}
+    timing = {result.name: result.latency_ms for result in sets}
+    texts = {
+        "metrics.json": json.dumps(metrics, indent=2, allow_nan=False) + "\n",
+        "timing.json": json.dumps(timing, indent=2, allow_nan=False) + "\n",
+        "report.html": render_page(sets, about or {}),
+    }
+    for name, text in texts.items():
+        with whole_file(Path(folder) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,108 @@
+"""What an evaluation found, as plain values that make the same JSON wherever and in however many parts it ran."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eomt_ext_core.evaluation.calibration import CalibrationResult
+from eomt_ext_core.evaluation.panels import Panel
+from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelResult
+from eomt_ext_core.evaluation.segment_metrics import SegmentResult
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One score on one labelled frame; what the frame leaves undefined is NaN.
+
+    ``recall`` and ``false_positive_rate`` are taken at the threshold of the best F1 of the whole set.
+    """
+
+    auprc: float
+    fpr95: float
+    auroc: float
+    recall: float
+    false_positive_rate: float
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One frame: ``scores`` is empty where it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
+
+    ``mask_share``: share of all pixels whose first score is above the mask threshold of the run.
+    """
+
+    frame_id: str
+    size_hw: tuple[int, int]
+    num_valid: int
+    num_anomalous: int
+    mask_share: float
+    scores: dict[str, FrameScore]
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """One score on the whole set; ``segment`` is None where no pixel is anomalous, so that there is no threshold."""
+
+    pixel: PixelResult
+    segment: SegmentResult | None
+    calibration: CalibrationResult
+    curve: PixelCurve
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One evaluated set.
+
+    ``scores``: by name, in the order asked for, the first being the one that pictures and sorting follow; empty where
+    no frame has labels. ``frames``: sorted by frame id. ``panels``: pictures of the worst frames, by frame id, worst
+    first. ``latency_ms``: of the frames whose latency is known; it is no part of :meth:`to_json`, so that two runs
+    that found the same say the same.
+    """
+
+    name: str
+    track: str
+    mode: str
+    scores: dict[str, ScoreResult]
+    frames: tuple[FrameResult, ...]
+    panels: dict[str, Panel]
+    latency_ms: dict[str, float]
+
+    @property
+    def num_labelled(self) -> int:
+        """Frames with labels."""
+        return sum(bool(frame.scores) for frame in self.frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """Metrics as values for ``json.dumps``; NaN becomes None."""
+        scores = {
+            name: {
+                "pixel": asdict(result.pixel),
+                "segment": asdict(result.segment) if result.segment is not None else None,
+                "calibration": asdict(result.calibration),
+            }
+            for name, result in self.scores.items()
+        }
+        plain: dict[str, Any] = without_nan(
+            {
+                "name": self.name,
+                "track": self.track,
+                "mode": self.mode,
+                "num_frames": len(self.frames),
+                "num_labelled_frames": self.num_labelled,
+                "scores": scores,
+                "frames": [asdict(frame) for frame in self.frames],
+            }
+        )
+        return plain
+
+
+def without_nan(value: Any) -> Any:
+    """Copy of nested dicts, lists and tuples in which every NaN or infinity is None, as JSON has neither."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

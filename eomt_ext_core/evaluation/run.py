@@ -1,0 +1,199 @@
+"""Evaluating frames, from wherever they come: data sets, recorded bags, or shards of them on several machines.
+
+In one process, call ``Evaluator.update`` for every frame and then ``Evaluator.result``. Over several processes or
+machines every part has its own evaluator, and only what ``passes`` defines travels::
+
+    first = merge_first([evaluator.first_pass() for evaluator in parts])
+    plan = first.plan()
+    result = summarise(first, merge_second([evaluator.spooled().second_pass(plan) for evaluator in parts]))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.evaluation.calibration import Calibration
+from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL
+from eomt_ext_core.evaluation.panels import Panel, heat_picture, mask_picture, picture, truth_picture
+from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
+from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
+from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
+from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentMetrics, SegmentTrack
+from eomt_ext_core.evaluation.spool import Spool
+
+
+@dataclass(frozen=True)
+class SpooledFrames:
+    """Frames on the disk of this machine, by id."""
+
+    setup: Setup
+    files: dict[str, Path]
+
+    def second_pass(self, plan: SecondPlan) -> SecondPass:
+        """Read the spooled frames again and do what the plan says."""
+        second = SecondPass(
+            {name: SegmentMetrics(self.setup.track, threshold) for name, threshold in plan.thresholds.items()}
+        )
+        for frame_id in sorted(self.files):
+            frame = Spool.read(self.files[frame_id])
+            truth, mask = None, frame.pictures.get("mask", b"")
+            if frame.labels is not None:
+                labels = frame.labels
+                cut = {name: plan.thresholds.get(name, self.setup.mask_threshold) for name in self.setup.scores}
+                masks = {name: frame.scores[name] > np.float64(threshold) for name, threshold in cut.items()}
+                for name, segments in second.segments.items():
+                    segments.update(frame.scores[name], labels)
+                second.rates[frame_id] = {name: _rates(masks[name], labels) for name in second.segments}
+                truth, mask = truth_picture(labels), mask_picture(masks[self.setup.scores[0]], labels)
+            if frame_id in plan.panel_ids:
+                second.panels[frame_id] = Panel(frame.pictures["image"], frame.pictures["heatmap"], truth, mask)
+        return second
+
+
+class Evaluator:
+    """Evaluates frames as they come; memory does not grow but for a row per frame. A context manager: it spools.
+
+    ``scores``: names of the scores, the first being the one that pictures and sorting follow; the other settings are
+    those of :class:`Setup`. ``spool_folder``: where the spool goes, by default where temporary files go; ``close``
+    (or the end of the ``with`` block) deletes it.
+
+    >>> with Evaluator(["head"], name="doc") as evaluator:
+    ...     evaluator.update("0", np.zeros((2, 2, 3), np.uint8), {"head": np.float32([[0.9, 0.1], [0.2, 0.3]])},
+    ...                      np.uint8([[1, 0], [0, 255]]))
+    ...     evaluator.result().scores["head"].pixel.auprc
+    1.0
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[str],
+        *,
+        name: str = "",
+        track: SegmentTrack = ANOMALY_TRACK,
+        mode: Mode = "streaming",
+        mask_threshold: float = 0.5,
+        spool_folder: str | Path | None = None,
+    ) -> None:
+        if not scores or len(set(scores)) != len(scores):
+            raise ConfigError(f"an evaluation needs different names of scores, got {', '.join(scores) or 'none'}")
+        self.setup = Setup(tuple(scores), name, track, mode, mask_threshold)
+        self._first = FirstPass.empty(self.setup)
+        self._spools = [Spool(spool_folder)]
+        self._files: dict[str, Path] = {}
+
+    def update(
+        self,
+        frame_id: str,
+        image_rgb: NDArray[np.uint8],
+        scores: Mapping[str, NDArray[np.float32]],
+        labels: NDArray[np.uint8] | None = None,
+        latency_ms: float | None = None,
+    ) -> None:
+        """Add a frame.
+
+        Args:
+            frame_id: any text, once in the set; frames are reported in its order.
+            image_rgb: (H, W, 3) uint8, for the pictures only.
+            scores: (H, W) float32 in [0, 1] for each name of the setup.
+            labels: (H, W), 0 normal, 1 anomalous, 255 void; none for a frame that is only pictured and timed.
+            latency_ms: how long it took, where that is known.
+
+        Raises:
+            DatasetError: for an id that was there, sizes that differ, other label values, or scores outside [0, 1].
+        """
+        if frame_id in self._first.frames:
+            raise DatasetError(f"frame ids must differ within a set, {frame_id!r} comes twice")
+        size_hw = (image_rgb.shape[0], image_rgb.shape[1])
+        for name in self.setup.scores:
+            score = scores.get(name)
+            if score is None or score.dtype != np.float32 or score.shape != size_hw:
+                got = "none" if score is None else f"{score.shape} {score.dtype}"
+                raise DatasetError(f"frame {frame_id!r} needs the score {name!r} as {size_hw} float32, got {got}")
+        rows = {}
+        if labels is not None:
+            calibrations = {name: Calibration() for name in self.setup.scores}
+            try:
+                for name, calibration in calibrations.items():
+                    rows[name] = _frame_score(scores[name], labels)
+                    calibration.update(scores[name], labels)
+            except DatasetError as error:
+                raise DatasetError(f"frame {frame_id!r}: {error}") from error
+            labels = np.asarray(labels).astype(np.uint8, copy=False)
+            for name, calibration in calibrations.items():
+                self._first.pixels[name].update(scores[name], labels)
+                self._first.calibrations[name].merge(calibration)
+        main = scores[self.setup.scores[0]]
+        mask = main > self.setup.mask_threshold
+        pictures = {"image": picture(image_rgb), "heatmap": heat_picture(main)}
+        if labels is None:
+            pictures["mask"] = mask_picture(mask, None)
+        self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, pictures)
+        num_normal, num_anomalous = (
+            0 if labels is None else int(np.count_nonzero(labels == kind)) for kind in (NORMAL, ANOMALOUS)
+        )
+        share = int(np.count_nonzero(mask)) / mask.size
+        self._first.frames[frame_id] = FrameResult(
+            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, share, rows
+        )
+        if latency_ms is not None:
+            self._first.latency_ms[frame_id] = latency_ms
+
+    def merge(self, other: Evaluator) -> None:
+        """Take over everything in ``other``, its spool included, which must lie on this machine."""
+        self._first.merge(other._first)
+        self._files.update(other._files)
+        self._spools += other._spools
+        other._spools = []
+
+    def first_pass(self) -> FirstPass:
+        """What has been counted so far; it goes on living with the evaluator."""
+        return self._first
+
+    def spooled(self) -> SpooledFrames:
+        """What the second pass needs, without the counts; can be pickled, and is good until ``close``."""
+        return SpooledFrames(self.setup, dict(self._files))
+
+    def result(self, max_panels: int = MAX_PANELS) -> EvaluationResult:
+        """Evaluate everything added so far; more may be added afterwards.
+
+        Args:
+            max_panels: how many of the worst frames get pictures.
+        """
+        return summarise(self._first, self.spooled().second_pass(self._first.plan(max_panels)))
+
+    def close(self) -> None:
+        """Delete the spool."""
+        for spool in self._spools:
+            spool.remove()
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _frame_score(score: NDArray[np.float32], labels: NDArray[np.uint8]) -> FrameScore:
+    metrics = PixelMetrics("exact")
+    metrics.update(score, labels)
+    found = metrics.compute()
+    return FrameScore(found.auprc, found.fpr95, found.auroc, math.nan, math.nan)
+
+
+def _rates(mask: NDArray[np.bool_], labels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Recall and false-positive rate of a mask."""
+    recall, false_positive_rate = (
+        int(np.count_nonzero(mask & of_kind)) / int(np.count_nonzero(of_kind)) if of_kind.any() else math.nan
+        for of_kind in (labels == ANOMALOUS, labels == NORMAL)
+    )
+    return recall, false_positive_rate

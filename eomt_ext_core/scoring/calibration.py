@@ -1,0 +1,64 @@
+"""From the anomaly logit to a probability that means what it says, and the threshold that goes with it.
+
+Training with a positive weight w shifts the logit by about log w. A checkpoint may hold a scale and a shift that undo
+this (Platt 1999), and the threshold that was chosen on the same data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from eomt_ext_core.errors import CheckpointError
+
+INFO_KEY = "calibration"
+
+
+@dataclass(frozen=True)
+class LogitCalibration:
+    """How a checkpoint's anomaly logits are read: probability = sigmoid(``scale`` · logit + ``shift``).
+
+    ``threshold``: of that probability; what lies above it is anomalous.
+
+    Raises:
+        CheckpointError: where ``scale`` is not positive, or a number is not finite or out of range.
+
+    >>> import torch
+    >>> LogitCalibration(scale=1.0, shift=-math.log(10), threshold=0.2).probability(torch.tensor([math.log(10)])).item()
+    0.5
+    """
+
+    scale: float
+    shift: float
+    threshold: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("scale", self.scale), ("shift", self.shift), ("threshold", self.threshold)):
+            if isinstance(value, bool) or not isinstance(value, float | int) or not math.isfinite(value):
+                raise CheckpointError(f"a calibration's {name} must be a finite number, got {value!r}")
+        if self.scale <= 0:
+            raise CheckpointError(f"a calibration's scale must be positive, got {self.scale}")
+        if not 0.0 <= self.threshold < 1.0:
+            raise CheckpointError(f"a calibration's threshold must lie in [0, 1), got {self.threshold}")
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Anomaly logits of any shape to probabilities of the same."""
+        return (self.scale * logits + self.shift).sigmoid()
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> LogitCalibration | None:
+        """What a checkpoint's ``info`` says, or None where it says nothing.
+
+        Raises:
+            CheckpointError: where it is incomplete or out of range.
+        """
+        stored = info.get(INFO_KEY)
+        if stored is None:
+            return None
+        if not isinstance(stored, Mapping) or not {"scale", "shift", "threshold"} <= set(stored):
+            raise CheckpointError(f"a calibration must hold scale, shift and threshold, got {stored!r}")
+        return cls(stored["scale"], stored["shift"], stored["threshold"])

@@ -1,0 +1,74 @@
+"""Tiny random networks, and the folder of reference outputs where there is one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from eomt_ext_core import EoMTExt, HeadConfig, ModelConfig
+
+
+@pytest.fixture(scope="session")
+def reference_folder() -> Path:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip("no folder shared/reference beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def randomise() -> Callable[[nn.Module, int], None]:
+    """Fill every parameter so that none is neutral: layer scales, norms, biases and positions count too."""
+
+    @torch.no_grad()
+    def fill(module: nn.Module, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if any(part in name for part in ("pos", "token", "query", "q.weight")) and "proj" not in name:
+                parameter.copy_(noise)
+            elif parameter.ndim >= 2:
+                fan_in = parameter[0].numel()
+                parameter.copy_(1.4 * noise / fan_in**0.5)
+            elif name.endswith(("bias",)):
+                parameter.copy_(0.3 * noise)
+            else:
+                parameter.copy_(1.0 + 0.3 * noise)
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., ModelConfig]:
+    def make(**changes: Any) -> ModelConfig:
+        settings: dict[str, Any] = {
+            "backbone": "vit_small_patch14_reg4_dinov2",
+            "crop_hw": (64, 96),
+            "num_queries": 6,
+            "num_classes": 5,
+            "num_blocks": 2,
+            "backbone_overrides": {"embed_dim": 32, "depth": 3, "num_heads": 2},
+        }
+        return ModelConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    tiny_config: Callable[..., ModelConfig], randomise: Callable[[nn.Module, int], None]
+) -> Callable[..., EoMTExt]:
+    def make(head: HeadConfig | None = None, seed: int = 0, **changes: Any) -> EoMTExt:
+        model = EoMTExt(tiny_config(**changes), head)
+        randomise(model, seed)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(params=[None, 8], ids=["plain", "projected"])
+def head_config(request: pytest.FixtureRequest) -> HeadConfig:
+    return HeadConfig(hidden_dim=16, feature_proj_dim=request.param)

@@ -1,0 +1,158 @@
+"""The one-way directions of imports, read from the sources."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE, ROS, TRAINING = "eomt_ext_core", "eomt_ext_ros", "eomt_ext_training"
+PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TRAINING}
+
+# Parts of the core from the ground up; a part imports what stands lower, never its neighbour or what stands higher.
+FLOORS = [{"errors"}, {"config"}, {"windows", "scoring"}, {"model"}, {"engine"}, {"evaluation"}, {"commands"}, {"cli"}]
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+ALONE = {"obstacles", "visualization", "video", "scenes"}
+ANYONES = {"files"}
+NOT_IN_CORE = {
+    ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
+    "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",
+}  # fmt: skip
+FORBIDDEN = {CORE: NOT_IN_CORE, ROS: {TRAINING}, TRAINING: {ROS}}
+
+
+def module_name(path: Path, package: str) -> str:
+    parts = (package, *path.relative_to(PACKAGES[package]).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public_homes() -> dict[str, str]:
+    """Names that the core's ``__init__`` hands out, to the modules they live in."""
+    tree = ast.parse((PACKAGES[CORE] / "__init__.py").read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.name: str(node.module) for node in found for alias in node.names if node.module.startswith(CORE)}  # type: ignore[union-attr]
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> set[str]:
+    """Absolute names of everything that a module imports, wherever in it and on whatever condition."""
+    homes, found = public_homes(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                here = module.split(".") if is_package else module.split(".")[:-1]
+                above = here[: len(here) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            for alias in node.names:
+                public = base == CORE and alias.name in homes
+                found.add(homes[alias.name] if public else f"{base}.{alias.name}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {str(part.value) for part in node.args[:1] if isinstance(part, ast.Constant)}
+    return found
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    package, *inside = module.split(".")
+    if not inside and package == CORE:
+        return []  # the facade names what is public and imports it when it is asked for
+    wrong = []
+    for name in sorted(imports_of(source, module, is_package)):
+        top, *rest = name.split(".")
+        inner = package == top == CORE and rest and rest[0] != inside[0]
+        if top in FORBIDDEN[package] or (inner and not may_import(inside[0], rest[0])):
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def may_import(part: str, other: str) -> bool:
+    if other in ANYONES:
+        return part != "errors"
+    if part in ALONE | ANYONES:
+        return other == "errors"
+    if other in ALONE:
+        return FLOOR_OF[part] > FLOOR_OF["model"]
+    return FLOOR_OF[other] < FLOOR_OF[part]
+
+
+def sources() -> list[tuple[str, str]]:
+    return [(package, str(path)) for package, folder in PACKAGES.items() for path in sorted(folder.rglob("*.py"))]
+
+
+def test_there_is_something_to_read() -> None:
+    names = {module_name(Path(path), package) for package, path in sources()}
+    assert {"eomt_ext_core", "eomt_ext_core.engine", "eomt_ext_core.model.checkpoint"} <= names
+    assert any(name.startswith(ROS) for name in names)
+
+
+def test_every_part_of_the_core_has_its_place() -> None:
+    known = FLOOR_OF.keys() | ALONE | ANYONES | {"assets"}
+    parts = {path.stem for path in PACKAGES[CORE].iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts - known - {"__init__", "__main__"} == set()
+
+
+@pytest.mark.parametrize(("package", "path"), sources(), ids=lambda value: value.removeprefix(f"{ROOT}/"))
+def test_imports_run_one_way(package: str, path: str) -> None:
+    file = Path(path)
+    assert violations(file.read_text(encoding="utf-8"), module_name(file, package), file.stem == "__init__") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("eomt_ext_core.windows", "from eomt_ext_core.engine import AnomalyEngine"),
+        ("eomt_ext_core.windows", "from eomt_ext_core import engine"),
+        ("eomt_ext_core.windows", "from eomt_ext_core import AnomalyEngine"),
+        ("eomt_ext_core.windows", "from . import engine"),
+        ("eomt_ext_core.windows", "from eomt_ext_core.scoring import uncertainty"),
+        ("eomt_ext_core.scoring.factored", "from ..model import eomt"),
+        ("eomt_ext_core.scoring.factored", "from ..model.eomt import EoMT"),
+        ("eomt_ext_core.config", "import eomt_ext_core.windows"),
+        ("eomt_ext_core.visualization", "from eomt_ext_core.config import EngineConfig"),
+        ("eomt_ext_core.files", "from eomt_ext_core.config import EngineConfig"),
+        ("eomt_ext_core.model.eomt", "if TYPE_CHECKING:\n    from eomt_ext_core.engine import AnomalyEngine"),
+        ("eomt_ext_core.engine", "def late():\n    import rclpy.node"),
+        ("eomt_ext_core.cli", "importlib.import_module('eomt_ext_ros.demo')"),
+        ("eomt_ext_ros.node", "from eomt_ext_training import head_training"),
+        ("eomt_ext_training.head", "import eomt_ext_ros"),
+    ],
+)
+def test_a_wrong_direction_is_seen(module: str, source: str) -> None:
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("eomt_ext_core.engine", "from eomt_ext_core import windows\nfrom eomt_ext_core.errors import ConfigError"),
+        ("eomt_ext_core.engine", "from eomt_ext_core import EoMTExt"),
+        ("eomt_ext_core.scoring.factored", "from .uncertainty import statistics\nfrom ..config import HeadConfig"),
+        ("eomt_ext_core.scenes.world", "from eomt_ext_core.files import whole_file\nimport numpy as np"),
+        ("eomt_ext_core.cli", "from eomt_ext_core.scenes import render"),
+        ("eomt_ext_ros.node", "import rclpy\nfrom eomt_ext_core import AnomalyEngine"),
+        ("eomt_ext_training.head", "from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead"),
+    ],
+)
+def test_a_right_direction_is_let_through(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+def test_importing_the_package_alone_is_light() -> None:
+    heavy = ["torch", "timm", "cv2", "numpy", "transformers"]
+    program = f"import sys, eomt_ext_core; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_to_be_had() -> None:
+    import eomt_ext_core
+
+    assert {name: getattr(eomt_ext_core, name).__name__ for name in eomt_ext_core.__all__} == {
+        name: name for name in eomt_ext_core.__all__
+    }
+    assert set(eomt_ext_core.__all__) == set(public_homes())
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        eomt_ext_core.nonsense  # noqa: B018
