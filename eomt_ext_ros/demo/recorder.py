@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import struct
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import PixelMetrics
 from eomt_ext_core.files import whole_file
 from eomt_ext_core.video import VideoWriter
-
-# Serialised messages that begin with a header: 4 bytes of encapsulation, then seconds and nanoseconds (OMG CDR).
-_STAMP = struct.Struct("<4xiI")
+from eomt_ext_ros.bags import BagWriter
+from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
 
 
 @dataclass
@@ -42,12 +38,6 @@ class Recording:
         return [(came_ns - stamp_ns(data)) / 1e6 for came_ns, data in self.messages.get(topic, ())]
 
 
-def stamp_ns(data: bytes) -> int:
-    """The header's stamp in a serialised message, in nanoseconds."""
-    seconds, nanoseconds = _STAMP.unpack_from(data)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 def subscribe(node: Any, recording: Recording, topics: list[str]) -> None:
     """Record image topics as they come, without decoding them."""
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -64,27 +54,12 @@ def subscribe(node: Any, recording: Recording, topics: list[str]) -> None:
 
 def write_bag(recording: Recording, folder: Path) -> None:
     """Write a rosbag2 (mcap, zstd chunks) that ``ros2 bag play`` and Foxglove open."""
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_typestore
-
-    # The file inside is named after its folder, so the folder has its final name, inside a temporary one.
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    writer = Writer(temporary / folder.name, version=9, storage_plugin=StoragePlugin.MCAP)
-    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    typestore = get_typestore(Stores.ROS2_HUMBLE)
-    with writer:
-        connections = {
-            topic: writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=typestore)
-            for topic in sorted(recording.messages)
-        }
-        merged = [(came_ns, topic, data) for topic, sent in recording.messages.items() for came_ns, data in sent]
+    merged = [(came_ns, topic, data) for topic, sent in recording.messages.items() for came_ns, data in sent]
+    with BagWriter(folder) as bag:
+        for topic in sorted(recording.messages):
+            bag.add_topic(topic)
         for came_ns, topic, data in sorted(merged, key=lambda entry: entry[0]):
-            writer.write(connections[topic], came_ns, data)
-    shutil.rmtree(folder, ignore_errors=True)
-    (temporary / folder.name).rename(folder)
-    temporary.rmdir()
+            bag.write(topic, came_ns, data)
 
 
 def write_video(recording: Recording, topic: str, path: Path, rate_hz: float) -> None:
@@ -119,13 +94,4 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 def _pixels(data: bytes) -> NDArray[Any]:
     """The pixels of a serialised image of ours."""
-    from rclpy.serialization import deserialize_message
-    from sensor_msgs.msg import Image
-
-    msg = deserialize_message(data, Image)
-    dtype, shape = {
-        "rgb8": (np.uint8, (msg.height, msg.width, 3)),
-        "mono8": (np.uint8, (msg.height, msg.width)),
-        "32FC1": (np.float32, (msg.height, msg.width)),
-    }[msg.encoding]
-    return np.frombuffer(msg.data, dtype).reshape(shape)
+    return plane(deserialize(data, IMAGE))

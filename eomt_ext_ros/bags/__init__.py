@@ -1,0 +1,7 @@
+"""Recorded bags (rosbag2) without ROS: read, whole or damaged, and written."""
+
+from eomt_ext_ros.bags.reader import Bag, BagMessage
+from eomt_ext_ros.bags.storage import Location, Topic
+from eomt_ext_ros.bags.writer import BagWriter
+
+__all__ = ["Bag", "BagMessage", "BagWriter", "Location", "Topic"]

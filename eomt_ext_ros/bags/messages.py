@@ -1,0 +1,115 @@
+"""Images as bags hold them: serialised (OMG CDR), read and written without ROS."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import sys
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ImageError
+from eomt_ext_ros.images import decompress, to_rgb
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+
+_STAMP = {0: struct.Struct(">iI"), 1: struct.Struct("<iI")}  # by the second byte of the encapsulation
+_FORMATS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "rgb8": (np.uint8, (3,)),
+    "mono8": (np.uint8, ()),
+    "8UC1": (np.uint8, ()),
+    "32FC1": (np.float32, ()),
+}
+
+
+def stamp_ns(data: bytes) -> int:
+    """The stamp of a serialised message that begins with a header, in nanoseconds.
+
+    Raises ``ImageError`` (reason ``"message"``) where the data are too short for one.
+    """
+    if len(data) < 12 or data[1] not in _STAMP:
+        raise ImageError(f"a serialised message begins with 12 bytes of header, got {data[:12].hex(' ')!r}", "message")
+    seconds, nanoseconds = _STAMP[data[1]].unpack_from(data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def deserialize(data: bytes, msgtype: str) -> Any:
+    """Read a message. Raises ``ImageError`` (reason ``"message"``) where the data are no such message."""
+    try:
+        return typestore().deserialize_cdr(data, msgtype)
+    except Exception as error:  # of damaged data rosbags raises whatever the first broken field leads to
+        raise ImageError(f"{len(data)} bytes are no {msgtype} ({type(error).__name__}: {error})", "message") from error
+
+
+def image_rgb(msg: Any, msgtype: str) -> NDArray[np.uint8]:
+    """The pixels of an Image or CompressedImage, (H, W, 3) uint8 RGB; see :mod:`eomt_ext_ros.images`."""
+    return decompress(msg) if msgtype == COMPRESSED_IMAGE else to_rgb(msg)
+
+
+def plane(msg: Any, msgtype: str = IMAGE) -> NDArray[Any]:
+    """The pixels as they are: of a mono8, 8UC1, 32FC1 or rgb8 Image, or of a grey PNG in a CompressedImage.
+
+    Returns (H, W) uint8 or float32, or (H, W, 3) uint8. Raises ``ImageError`` for anything else.
+    """
+    if msgtype == COMPRESSED_IMAGE:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            pixels = None
+        if pixels is None or pixels.ndim != 2:
+            raise ImageError(f"a compressed plane must be a grey PNG, got {msg.format!r}", "decode")
+        return np.asarray(pixels)
+    if msg.encoding not in _FORMATS:
+        raise ImageError(f"a plane must be {', '.join(_FORMATS)}, got {msg.encoding!r}", "encoding")
+    dtype, channels = _FORMATS[msg.encoding]
+    size = np.dtype(dtype).itemsize
+    shape = (msg.height, msg.width, *channels)
+    row = msg.width * size * int(np.prod(channels, dtype=int))
+    if msg.height < 1 or msg.width < 1 or msg.step < row or len(msg.data) != msg.step * msg.height:
+        raise ImageError(f"{msg.encoding} {shape} with step {msg.step} cannot be {len(msg.data)} bytes", "size")
+    order: Literal[">", "<"] = ">" if msg.is_bigendian else "<"
+    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :row]
+    values: NDArray[Any] = np.ascontiguousarray(rows).view(np.dtype(dtype).newbyteorder(order)).reshape(shape)
+    return values
+
+
+def serialize_image(array: NDArray[Any], encoding: str, header: Any) -> bytes:
+    """A serialised ``sensor_msgs/Image`` of a contiguous array.
+
+    ``encoding`` is ``"rgb8"`` for (H, W, 3) uint8, ``"mono8"`` for (H, W) uint8, ``"32FC1"`` for (H, W) float32;
+    ``header`` has ``stamp.sec``, ``stamp.nanosec`` and ``frame_id``, as messages of rclpy and of rosbags do.
+    """
+    dtype, channels = _FORMATS[encoding]
+    if array.dtype != dtype or array.ndim < 2 or array.shape[2:] != channels or array.size == 0:
+        raise ImageError(f"{encoding} takes another array than {array.shape} {array.dtype}", "dimensions")
+    types = typestore().types
+    stamp = types["builtin_interfaces/msg/Time"](sec=header.stamp.sec, nanosec=header.stamp.nanosec)
+    msg = types[IMAGE](
+        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=header.frame_id),
+        height=array.shape[0],
+        width=array.shape[1],
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=array.nbytes // array.shape[0],
+        data=np.ascontiguousarray(array).reshape(-1).view(np.uint8),
+    )
+    return bytes(typestore().serialize_cdr(msg, IMAGE))
+
+
+def header_of(stamp: int, frame_id: str) -> Any:
+    """A header for :func:`serialize_image` from a stamp in nanoseconds."""
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    return SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
+
+
+@functools.cache
+def typestore() -> Any:
+    """The message types that are read and written here, as ``rosbags`` knows them."""
+    from rosbags.typesys import Stores, get_typestore
+
+    return get_typestore(Stores.ROS2_HUMBLE)  # images have been the same in every distribution

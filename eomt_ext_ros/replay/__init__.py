@@ -1,0 +1,1 @@
+"""Offline replay of recorded bags: every frame, deterministic, without DDS."""

@@ -1,0 +1,229 @@
+"""``eomt-ext replay`` and ``ros2 run eomt_ext_ros replay``: recorded bags through the engine, every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.replay.topics import OUTPUTS
+
+EXIT_INCOMPLETE = 3
+EXIT_INTERRUPTED = 130
+_MOST_PROBLEMS = 20
+
+
+def replay(
+    bags: Annotated[list[Path], typer.Argument(help="rosbag2 folders, .mcap or .db3 files")],
+    image_topic: Annotated[list[str], typer.Option(help="of the images, raw or compressed; once for each camera")],
+    output: Annotated[Path, typer.Option(help="folder for the results")],
+    checkpoint: Annotated[str, typer.Option(help="the model, as for the node")] = NodeConfig.checkpoint,
+    head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
+    label_topic: Annotated[
+        list[str] | None, typer.Option(help="of the labels (mono8: 0, 1, 255), stamped as their image; once per camera")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="folder of labels: [bag/][camera/]<stamp>.png, as 1700000000.123456789.png")
+    ] = None,
+    start: Annotated[float, typer.Option(help="seconds after the first message of the bag", min=0)] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="seconds from there on; by default all")] = None,
+    every: Annotated[int, typer.Option(help="take every n-th frame of a topic", min=1)] = 1,
+    scores: Annotated[str, typer.Option(help="scores to evaluate; the first is published: head, msp, …")] = "head",
+    outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(OUTPUTS[:3]),
+    track: Annotated[str, typer.Option(help="segment metrics: anomaly or obstacle")] = "anomaly",
+    threshold: Annotated[
+        float, typer.Option(help="a pixel above it belongs to the mask; below 0: the checkpoint's, or 0.5")
+    ] = EngineConfig.threshold,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
+    windows: Annotated[str, typer.Option(help="how images are cut: eomt or grid")] = WindowConfig.mode,
+    scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+    overlap: Annotated[float, typer.Option(help="of grid windows")] = WindowConfig.overlap,
+    blend: Annotated[str, typer.Option(help="where windows overlap: uniform or hann")] = WindowConfig.blend,
+    threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
+    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, auto or local")] = None,
+) -> None:
+    """Run recorded bags through the engine, every frame, offline.
+
+    Writes for each bag an annotated bag and overlay.mp4, and over all of them metrics.json, timing.json and
+    report.html. Exit status: 0; 1 where nothing could be done; 3 where something could not be read or answered, with
+    all other results kept; 130 after an interruption, with the results so far.
+    """
+    _check_extras()
+    import torch
+
+    from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_ros.replay.job import ReplayConfig
+
+    tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
+    if track not in tracks:
+        raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
+    names = tuple(name.strip() for name in scores.split(","))
+    window_config = WindowConfig(mode=windows, scale=scale, overlap=overlap, blend=blend)
+    engine = EngineConfig(
+        device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config
+    )
+    config = ReplayConfig(
+        node=NodeConfig(checkpoint=_absolute(checkpoint), head=_absolute(head), engine=engine),
+        image_topics=tuple(image_topic),
+        scores=names,
+        label_topics=tuple(label_topic or ()),
+        labels=labels.resolve() if labels else None,
+        start_s=start,
+        duration_s=duration,
+        every=every,
+        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
+        track=tracks[track],
+        threads=threads or torch.get_num_threads(),
+    )
+    status = run(bags, output.resolve(), config, workers, ray)
+    if status:
+        raise typer.Exit(status)
+
+
+def run(bags: Sequence[Path], output: Path, config: Any, workers: int = 1, ray_address: str | None = None) -> int:
+    """Replay bags with a :class:`~eomt_ext_ros.replay.job.ReplayConfig`; returns the exit status."""
+    from eomt_ext_ros.replay.many import replay_bags, stoppable
+
+    console = Console(stderr=True)
+    output.mkdir(parents=True, exist_ok=True)
+    jobs = _jobs(bags, output, config)
+    with stoppable(jobs[0].stop_file):
+        with _progress(console, len(jobs)) as (frame_done, bag_done):
+            reports = replay_bags(jobs, workers, ray_address, frame_done, bag_done)
+        with console.status("writing the report"):
+            _write(reports, jobs, output)
+    return _tell(console, reports, len(jobs), output)
+
+
+def _jobs(bags: Sequence[Path], output: Path, config: Any) -> list[Any]:
+    from eomt_ext_ros.replay.job import BagJob
+
+    jobs: list[BagJob] = []
+    taken: set[str] = set()
+    for bag in bags:
+        path = bag.resolve()
+        stem = path.name.split(".")[0] if path.is_file() else path.name
+        name, number = stem, 2
+        while name in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name)
+        folder = output / name if len(bags) > 1 else output
+        if path in (folder / "annotated", folder / "annotated" / "annotated.mcap"):
+            raise ConfigError(f"{path} would be overwritten by its own results: choose another --output")
+        jobs.append(BagJob(path, name, folder, output / ".stop", config))
+    return jobs
+
+
+def _write(reports: Sequence[Any], jobs: Sequence[Any], output: Path) -> None:
+    """Merge what the bags gave, in their order, and write the files about all of them."""
+    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.run import Evaluator
+
+    config = jobs[0].config
+    evaluators = [report.evaluator for report in reports if report.evaluator is not None]
+    threshold = evaluators[0].setup.mask_threshold if evaluators else DEFAULT_THRESHOLD
+    about: dict[str, Any] = {
+        "checkpoint": Path(config.node.checkpoint).name,
+        "threshold": threshold,
+        "image topics": list(config.image_topics),
+        "bags": {report.name: f"{report.done} of {report.found} frames" for report in reports},
+    }
+    problems = _problems(reports)
+    if problems:
+        about["problems"] = problems[:_MOST_PROBLEMS]
+        if len(problems) > _MOST_PROBLEMS:
+            about["problems"].append(f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt")
+    (output / "problems.txt").unlink(missing_ok=True)
+    if problems:
+        (output / "problems.txt").write_text("\n".join(problems) + "\n", encoding="utf-8")
+    setting = {"track": config.track, "mask_threshold": threshold, "spool_folder": output}
+    with Evaluator(config.scores, name="replay", **setting) as merged:
+        for evaluator in evaluators:
+            merged.merge(evaluator)
+        write_report(merged.result(), output, about)
+
+
+def _problems(reports: Sequence[Any]) -> list[str]:
+    lines = []
+    for report in reports:
+        lines += [f"{report.name}: {problem}" for problem in report.problems]
+        if report.error:
+            lines.append(f"{report.name}: ended early: {report.error.strip().splitlines()[-1]}")
+        if report.interrupted:
+            lines.append(f"{report.name}: interrupted")
+    return lines
+
+
+def _tell(console: Console, reports: Sequence[Any], num_bags: int, output: Path) -> int:
+    """Say what came of it; returns the exit status."""
+    done, found = sum(report.done for report in reports), sum(report.found for report in reports)
+    for report in reports:
+        if "\n" in report.error:
+            console.print(f"[red]{report.name}:[/red]")
+            console.print(report.error, markup=False)
+    problems = _problems(reports)
+    for problem in problems[:_MOST_PROBLEMS]:
+        console.print(problem, style="yellow", markup=False)
+    if len(problems) > _MOST_PROBLEMS:
+        console.print(f"and {len(problems) - _MOST_PROBLEMS} more problems, in {output / 'problems.txt'}")
+    table = Table(show_header=False, box=None)
+    table.add_row("frames answered", f"{done} of {found}")
+    for what, path in (("figures", "metrics.json"), ("report", "report.html")):
+        if (output / path).exists():
+            table.add_row(what, str(output / path))
+    console.print(table)
+    if any(report.interrupted for report in reports):
+        return EXIT_INTERRUPTED
+    if not done:
+        return 1
+    return 0 if len(reports) == num_bags and all(report.whole for report in reports) else EXIT_INCOMPLETE
+
+
+@contextmanager
+def _progress(console: Console, num_bags: int) -> Iterator[Any]:
+    columns = [
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    ]  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        of_bags = bar.add_task("bags", total=num_bags)
+        of_frames = bar.add_task("frames", total=None, visible=False)
+        yield (
+            lambda done, total: bar.update(of_frames, completed=done, total=total, visible=True),
+            lambda report: bar.advance(of_bags),
+        )
+
+
+def _absolute(source: str) -> str:
+    """A path as other processes and machines find it; names that are no path stay."""
+    return str(Path(source).resolve()) if source and Path(source).exists() else source
+
+
+def _check_extras() -> None:
+    missing = [name for name in ("rosbags", "imageio_ffmpeg") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"replay needs {' and '.join(missing)}: install the extra 'bags' of eomt_ext_ros")
+
+
+def main() -> None:
+    """The executable of ``ros2 run``."""
+    try:
+        typer.run(replay)
+    except EomtExtError as error:
+        typer.secho(f"replay: {error}", fg=typer.colors.RED, err=True)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Many bags: the same results to the last digit, however they are dealt out."""
+
+import pytest
+
+START_NS = 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def bags(drive):
+    return [drive(name=name, frames=3 + n, labels="raw", start_ns=START_NS + n) for n, name in enumerate("ab")]
+
+
+def outcome_of(replay, bags, out, **options):
+    outcome = replay(*bags, out=out, label_topic="/camera/labels", threads=1, scores="head,energy", **options)
+    assert outcome.status == 0, outcome.text
+    return outcome.folder
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name in ("metrics.json", "annotated.mcap", "metadata.yaml")
+    }
+
+
+def test_processes_and_one_after_the_other_agree(bags, replay):
+    serial = files(outcome_of(replay, bags, "serial"))
+    assert set(serial) == {"metrics.json"} | {
+        f"{name}/annotated/{file}" for name in "ab" for file in ("annotated.mcap", "metadata.yaml")
+    }
+    assert files(outcome_of(replay, bags, "workers", workers=2)) == serial
+
+
+def test_ray_and_one_after_the_other_agree(bags, replay):
+    ray = pytest.importorskip("ray")
+    try:
+        assert files(outcome_of(replay, bags, "ray", ray="local")) == files(outcome_of(replay, bags, "serial"))
+    finally:
+        ray.shutdown()
+
+
+def test_bags_of_one_name_are_kept_apart(drive, replay, tmp_path):
+    first, second = drive(name="one/drive", frames=2), drive(name="two/drive", frames=2)
+    outcome = replay(first, second)
+
+    assert outcome.status == 0, outcome.text
+    assert {path.name for path in outcome.folder.iterdir() if path.is_dir()} == {"drive", "drive_2"}

@@ -1,0 +1,57 @@
+"""The shipped configuration files against what reads them."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+def test_the_parameter_file_holds_every_parameter_with_its_default(context):
+    from eomt_ext_ros.node import AnomalyNode
+    from eomt_ext_ros.node_config import NodeConfig
+
+    node = AnomalyNode(
+        context=context,
+        cli_args=["--ros-args", "-r", "__ns:=/front", "--params-file", str(CONFIG / "anomaly.yaml")],
+    )
+    given = node._parameter_overrides
+    declared = {name: node.get_parameter(name).value for name in given}
+    assert {name: parameter.value for name, parameter in given.items()} == declared
+    names = set(node._parameters) - {"use_sim_time", "start_type_description_service"}
+    assert set(given) == names
+    assert node.config == NodeConfig()
+    node.destroy_node()
+
+
+def test_rviz_shows_the_overlay_first_and_the_probability_as_it_is():
+    yaml = pytest.importorskip("yaml")
+    manager = yaml.safe_load((CONFIG / "anomaly.rviz").read_text())["Visualization Manager"]
+    displays = {display["Topic"]["Value"].rpartition("/")[2]: display for display in manager["Displays"]}
+    assert list(displays) == ["overlay", "probability", "mask"]
+    for display in displays.values():
+        assert display["Class"] == "rviz_default_plugins/Image"
+        assert display["Enabled"]
+        assert display["Topic"]["Value"].startswith("/eomt_ext/output/")
+        assert display["Topic"]["Reliability Policy"] == "Reliable"
+    probability = displays["probability"]
+    assert (probability["Normalize Range"], probability["Min Value"], probability["Max Value"]) == (False, 0, 1)
+
+
+def test_the_dds_profile_has_large_shared_memory_and_a_way_to_other_hosts():
+    root = ElementTree.parse(CONFIG / "fastdds.xml").getroot()
+    space = {"dds": "http://www.eprosima.com"}
+    transports = {
+        item.findtext("dds:transport_id", namespaces=space): (
+            item.findtext("dds:type", namespaces=space),
+            item.findtext("dds:segment_size", namespaces=space),
+        )
+        for item in root.iterfind(".//dds:transport_descriptor", space)
+    }
+    assert set(transports.values()) == {("SHM", str(64 * 2**20)), ("UDPv4", None)}
+    participant = root.find(".//dds:participant", space)
+    assert participant.get("is_default_profile") == "true"
+    used = participant.iterfind(".//dds:userTransports/dds:transport_id", space)
+    assert {item.text for item in used} == set(transports)
+    assert participant.findtext(".//dds:useBuiltinTransports", namespaces=space) == "false"

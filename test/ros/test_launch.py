@@ -1,0 +1,161 @@
+"""The launch file, run against a minimal stand-in for launch and launch_ros, and the real ones where they are."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from eomt_ext_ros.dds_profile import profile_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILE = ROOT / "config" / "fastdds.xml"
+DDS_VARIABLES = (
+    "RMW_IMPLEMENTATION",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_BUILTIN_TRANSPORTS",
+    "ROS_LOCALHOST_ONLY",
+)
+
+
+class Recorded:
+    """An action that remembers what it was made with."""
+
+    def __init__(self, *args, **kwargs):
+        self.args = args
+        self.__dict__.update(kwargs)
+
+
+class LaunchConfiguration(Recorded):
+    def perform(self, context):
+        return context[self.args[0]]
+
+
+def load_launch_file():
+    spec = importlib.util.spec_from_file_location("anomaly_launch", ROOT / "launch" / "anomaly.launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def launch_file(monkeypatch):
+    stand_ins = {
+        "launch": {"LaunchContext": dict, "LaunchDescription": Recorded},
+        "launch.actions": {
+            "DeclareLaunchArgument": type("DeclareLaunchArgument", (Recorded,), {}),
+            "OpaqueFunction": Recorded,
+        },
+        "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": Recorded},
+        "launch_ros.parameter_descriptions": {"ParameterValue": lambda value, value_type: value_type(value)},
+    }
+    for name, content in stand_ins.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in DDS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return load_launch_file()
+
+
+@pytest.fixture
+def launched(launch_file):
+    """The nodes that ``ros2 launch … name:=value`` would start."""
+
+    def launch(**given):
+        *arguments, opaque = launch_file.generate_launch_description().args[0]
+        defaults = {argument.args[0]: argument.default_value for argument in arguments}
+        assert given.keys() <= defaults.keys()
+        return [SimpleNamespace(**node.__dict__) for node in opaque.function(defaults | given)]
+
+    return launch
+
+
+def test_by_default_the_node_alone_runs_with_the_packages_parameter_file(launched):
+    (node,) = launched()
+    assert (node.package, node.executable, node.name) == ("eomt_ext_ros", "anomaly_node", "eomt_ext")
+    assert node.parameters == [str(ROOT / "config" / "anomaly.yaml")]
+    assert node.remappings == []
+    assert list(node.additional_env.values()) == [str(PROFILE)]
+    assert PROFILE.is_file()
+
+
+def test_the_executable_is_one_that_the_package_installs(launched):
+    assert f"{launched()[0].executable} = eomt_ext_ros.node:main" in (ROOT / "setup.cfg").read_text()
+
+
+def test_what_is_given_overrides_the_parameter_file(launched):
+    (node,) = launched(
+        namespace="front", params_file="/my.yaml", checkpoint="42", device="cuda:1", autostart="False", use_sim_time="1"
+    )
+    overrides = {"checkpoint": "42", "device": "cuda:1", "autostart": False, "use_sim_time": True}
+    assert node.parameters == ["/my.yaml", overrides]
+    assert node.namespace == "front"
+    assert node.arguments == ["--ros-args", "--log-level", "info"]
+
+
+@pytest.mark.parametrize("argument", ["autostart", "use_sim_time", "rviz"])
+def test_what_is_neither_true_nor_false_is_refused(launched, argument):
+    with pytest.raises(ValueError, match=f"{argument} must be true or false, got 'maybe'"):
+        launched(**{argument: "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "camera_info_topic", "expected"),
+    [
+        ("/camera/image_raw", "", "/camera/camera_info"),
+        ("image_raw", "", "camera_info"),
+        ("/image_raw", "", "/camera_info"),
+        ("/camera/image_raw", "/calibration", "/calibration"),
+    ],
+)
+def test_the_calibration_is_looked_for_beside_the_images(launched, image_topic, camera_info_topic, expected):
+    (node,) = launched(image_topic=image_topic, camera_info_topic=camera_info_topic)
+    assert node.remappings == [("~/input/image", image_topic), ("~/input/camera_info", expected)]
+
+
+def test_rviz_shows_the_topics_of_the_nodes_namespace(launched):
+    node, rviz = launched(rviz="true", namespace="/front/")
+    assert rviz.package == rviz.executable == "rviz2"
+    assert Path(rviz.arguments[1]).is_file()
+    assert ("/eomt_ext/output/overlay", "/front/eomt_ext/output/overlay") in rviz.remappings
+    assert rviz.additional_env == node.additional_env
+    assert launched(rviz="true")[1].remappings == []
+
+
+def test_topics_that_the_launch_file_names_are_those_of_the_node(launch_file):
+    node = pytest.importorskip("rclpy") and importlib.import_module("eomt_ext_ros.node")
+    assert tuple(node.OUTPUTS) == launch_file.OUTPUTS
+
+
+def test_the_real_launch_takes_the_description():
+    launch = pytest.importorskip("launch")
+    pytest.importorskip("launch_ros")
+    if not hasattr(launch, "LaunchDescription"):
+        pytest.skip("this 'launch' is another package")
+    description = load_launch_file().generate_launch_description()
+    assert description.entities
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "kilted"}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "rolling", "RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "humble", "ROS_LOCALHOST_ONLY": "0"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "jazzy", "RMW_IMPLEMENTATION": ""}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"}, None),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/mine.xml"}, None),
+        ({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}, None),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, None),
+        ({"ROS_LOCALHOST_ONLY": "1"}, None),
+    ],
+)
+def test_the_profile_is_named_where_the_user_chose_nothing(environment, variable):
+    assert profile_environment(environment, PROFILE) == ({variable: str(PROFILE)} if variable else {})

@@ -1,0 +1,132 @@
+"""The managed node's transitions, through its services where another process would use them."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("rclpy")
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from eomt_ext_ros import node as node_module
+from eomt_ext_ros.node import AnomalyNode, main
+
+
+def worker_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "inference"]
+
+
+def test_five_cycles_through_the_services_leave_nothing_behind(rig, image_msg):
+    threads = None
+    for cycle in range(5):
+        assert rig.state == "unconfigured"
+        assert rig.change_state("configure")
+        assert rig.state == "inactive"
+        assert worker_threads() == []
+        assert rig.change_state("activate")
+        assert rig.state == "active"
+        assert len(worker_threads()) == 1
+        if cycle in (0, 4):
+            rig.listen("probability")
+            rig._find_inputs()
+            assert rig.answer(image_msg(cycle)).header == image_msg(cycle).header
+            rig.client.destroy_subscription(rig.heard["probability"].subscription)
+        assert rig.change_state("deactivate")
+        assert worker_threads() == []
+        assert rig.node._subscriptions_here == []
+        assert rig.change_state("cleanup")
+        assert rig.node._engine is None
+        assert rig.node._outputs == {}
+        threads = threads or threading.active_count()
+        assert threading.active_count() == threads
+
+
+def test_an_inactive_node_answers_nothing(rig, image_msg):
+    rig.start("probability")
+    rig.answer(image_msg(1))
+    received = rig.node.counts["received"]
+    assert rig.change_state("deactivate")
+    for seed in range(2, 5):
+        rig.images.publish(image_msg(seed))
+        assert rig.state == "inactive"
+    assert rig.node.counts["received"] == received
+    assert len(rig.messages("probability")) == 1
+
+
+def test_configuring_without_a_checkpoint_fails_says_why_and_can_be_put_right(make_rig, tiny_model, capfd):
+    rig = make_rig(checkpoint="/nowhere/model.pth")
+    assert not rig.change_state("configure")
+    assert rig.state == "unconfigured"
+    err = capfd.readouterr().err
+    assert "configure failed: /nowhere/model.pth: no such file" in err
+    assert "Traceback" not in err
+    assert rig.node.set_parameters([Parameter("checkpoint", value=str(tiny_model))])[0].successful
+    assert rig.change_state("configure")
+    assert rig.state == "inactive"
+
+
+def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(rig, monkeypatch, capfd):
+    def broken(*_, **__):
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(node_module, "load_model", broken)
+    assert rig.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    err = capfd.readouterr().err
+    assert "no kernel image" in err
+    assert "in broken" in err
+
+
+def test_start_configures_and_activates(rig):
+    rig.node.start()
+    assert rig.state == "active"
+
+
+def test_start_that_fails_says_what_to_do(make_rig, capfd):
+    rig = make_rig(checkpoint="/nowhere/model.pth")
+    rig.node.start()
+    assert rig.state == "unconfigured"
+    assert "not started: set the parameters right" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [(), ("configure",), ("configure", "activate")])
+def test_shutdown_from_each_state(rig, steps):
+    for step in steps:
+        assert rig.change_state(step)
+    assert rig.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    assert rig.state == "finalized"
+    assert worker_threads() == []
+    assert rig.node._outputs == {}
+    assert rig.node._engine is None
+
+
+def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg, monkeypatch, capfd):
+    monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 0.05)
+    rig.start("probability")
+    may_end = threading.Event()
+    monkeypatch.setattr(rig.node._engine, "infer", lambda image_rgb: may_end.wait(30))
+    rig.send(image_msg(1))
+    rig.spin_until(lambda: rig.node._worker._item is None, "the thread to be busy")
+    assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
+    assert "the inference thread did not end" in capfd.readouterr().err
+    assert rig.state == "finalized", "never two inference threads"
+    may_end.set()
+    monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 30.0)
+
+
+@pytest.mark.parametrize("steps", [(), ("configure",), ("configure", "activate")])
+def test_a_node_can_be_destroyed_in_each_state_and_twice(context, tiny_model, steps):
+    node = AnomalyNode(context=context, parameter_overrides=[Parameter("checkpoint", value=str(tiny_model))])
+    for step in steps:
+        assert getattr(node, f"trigger_{step}")() == TransitionCallbackReturn.SUCCESS
+    node.destroy_node()
+    assert worker_threads() == []
+    node.destroy_node()
+
+
+@pytest.mark.parametrize("argument", ["threshold:=2.0", "threshold:=1", "device:=tpu", "score:=magic"])
+def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument, capfd):
+    assert main(["--ros-args", "-p", argument]) == 1
+    err = capfd.readouterr().err
+    assert "cannot start" in err
+    assert argument.split(":")[0] in err
+    assert "Traceback" not in err
