@@ -82,6 +82,8 @@ def load_model(
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     model.info = dict(metadata.get("info", {}))
+    if head is not None:
+        model.info.pop("calibration", None)  # it is that of the head in the file
     return model.to(device=device, dtype=dtype).eval()
 
 
@@ -108,7 +110,10 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
         raise CheckpointError(f"{path}: model.info and the configuration must be JSON values: {error}") from error
     tensors = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
     with whole_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata={_METADATA_KEY: described})
+        temporary.chmod(mode)  # safetensors makes files that only their owner may read
 
 
 def _resolve(source: str | Path) -> Path:

@@ -242,4 +242,5 @@ def test_windows_agree_with_the_reference_code(reference_folder: Path) -> None:
         assert (crops.int() - torch.from_numpy(stored[f"{name}/crops"]).int()).abs().max() <= 1, name
         stitched = windows.to_image_size(windows.stitch(torch.from_numpy(stored[f"{name}/crop_logits"]), plan), plan)
         difference = (stitched - torch.from_numpy(stored[f"{name}/stitched"])).abs().max()
-        assert difference <= 1e-6, (name, difference)
+        # Equal to the last bit with the torch that made the reference; others round the source position differently.
+        assert difference <= 2e-5, (name, difference)
