@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def evaluate(
             deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
         )
     about = {
-        "checkpoint": checkpoint,
+        "checkpoint": Path(checkpoint).name if Path(checkpoint).exists() else checkpoint,
         "precision": precision,
         "windows": f"{window_mode}, {blend}" + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
     }
@@ -88,30 +89,21 @@ def evaluate(
 
 
 def show(console: Any, results: Sequence[EvaluationResult]) -> None:
-    """Print a table of results."""
+    """Print a table for each set."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("data set")
-    table.add_column("score")
-    for column in ("AuPRC ↑", "FPR95 ↓", "AUROC ↑", "best F1 ↑", "at", "sIoU ↑", "PPV ↑", "mean F1 ↑", "ECE ↓"):
-        table.add_column(column, justify="right")
     for result in results:
+        table = Table(title=result.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("score, %", no_wrap=True)
+        for column in ("AuPRC ↑", "FPR95 ↓", "AUROC ↑", "F1 ↑", "at", "sIoU ↑", "PPV ↑", "mF1 ↑", "ECE ↓"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, score in result.scores.items():
             pixel, segment = score.pixel, score.segment
-            percent = [pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1]
-            parts = (
-                [segment.mean_siou, segment.mean_ppv, segment.mean_f1] if segment is not None else [float("nan")] * 3
-            )
-            table.add_row(
-                result.name,
-                name,
-                *(f"{100 * value:.2f}" for value in percent),
-                f"{pixel.best_threshold:.4f}",
-                *(f"{100 * value:.2f}" for value in parts),
-                f"{100 * score.calibration.ece:.2f}",
-            )
-    console.print(table)
+            pixels = (pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1)
+            parts = (segment.mean_siou, segment.mean_ppv, segment.mean_f1) if segment is not None else (math.nan,) * 3
+            shares = [f"{100 * value:.2f}" for value in (*pixels, *parts, score.calibration.ece)]
+            table.add_row(name, *shares[:4], f"{pixel.best_threshold:.3g}", *shares[4:])
+        console.print(table)
 
 
 @contextmanager

@@ -81,14 +81,15 @@ def reliability(calibration: CalibrationResult) -> str:
 
 
 def latency(values_ms: Sequence[float]) -> str:
-    """Latency of each frame in ms, in the order of the frames."""
-    high = _round_up(max(values_ms))
-    last = max(1, len(values_ms) - 1)
+    """Latency of each frame, in the order of the frames, in ms or, where that is long, in seconds."""
+    unit, scale = ("s", 1e-3) if max(values_ms) >= 1000 else ("ms", 1.0)
+    values = [scale * value for value in values_ms]
+    high, last = _round_up(max(values)), max(1, len(values) - 1)
     frame = _Frame(
         _Axis("frame", 0, last, [(share * last, f"{share * last:.0f}") for share in (0, 0.5, 1)]),
-        _Axis("latency (ms)", 0, high, [(high * step / 4, f"{high * step / 4:g}") for step in range(5)]),
+        _Axis(f"latency ({unit})", 0, high, [(high * step / 4, f"{high * step / 4:g}") for step in range(5)]),
     )
-    return frame.svg("Latency", [frame.line(enumerate(values_ms), "curve s0")])
+    return frame.svg("Latency", [frame.line(enumerate(values), "curve s0")])
 
 
 def _round_up(value: float) -> float:

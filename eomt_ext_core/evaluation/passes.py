@@ -8,7 +8,7 @@ and frames are sorted by their id: the result is the same to the last digit howe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from eomt_ext_core.errors import ConfigError, DatasetError
@@ -82,8 +82,8 @@ class FirstPass:
         """Decide the thresholds, and the ``max_panels`` worst frames, of everything counted."""
         thresholds = {name: pixels.compute().best_threshold for name, pixels in self.pixels.items()}
         found = {name: threshold for name, threshold in thresholds.items() if not math.isnan(threshold)}
-        worst = worst_first(self.frames.values(), self.setup.scores[0])[:max_panels]
-        return SecondPlan(found, frozenset(worst))
+        worst = sorted(self.frames.values(), key=lambda frame: frame.badness)[:max_panels]
+        return SecondPlan(found, frozenset(frame.frame_id for frame in worst))
 
 
 @dataclass
@@ -140,26 +140,16 @@ def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
             )
             for name in setup.scores
         }
-    worst = [frame_id for frame_id in worst_first(frames, setup.scores[0]) if frame_id in second.panels]
+    worst = [frame.frame_id for frame in sorted(frames, key=lambda frame: frame.badness)]
     return EvaluationResult(
         name=setup.name,
         track=setup.track.name,
         mode=setup.mode,
         scores=scores,
         frames=frames,
-        panels={frame_id: second.panels[frame_id] for frame_id in worst},
+        panels={frame_id: second.panels[frame_id] for frame_id in worst if frame_id in second.panels},
         latency_ms={frame_id: first.latency_ms[frame_id] for frame_id in sorted(first.latency_ms)},
     )
-
-
-def worst_first(frames: Iterable[FrameResult], score: str) -> list[str]:
-    """Frame ids: the lowest AuPRC first, then frames without anomaly and without labels, the largest mask first."""
-
-    def badness(frame: FrameResult) -> tuple[int, float, str]:
-        auprc = frame.scores[score].auprc if score in frame.scores else math.nan
-        return (1, -frame.mask_share, frame.frame_id) if math.isnan(auprc) else (0, auprc, frame.frame_id)
-
-    return [frame.frame_id for frame in sorted(frames, key=badness)]
 
 
 def _with_rates(scores: dict[str, FrameScore], rates: dict[str, tuple[float, float]]) -> dict[str, FrameScore]:

@@ -21,13 +21,15 @@ def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -
     facts = dict(about)
     title = escape(str(facts.pop("title", "Evaluation of road-anomaly scores")))
     cards = [(result, frame) for result in results for frame in result.frames if frame.frame_id in result.panels]
-    cards.sort(key=lambda card: _badness(card[1]))
+    cards.sort(key=lambda card: card[1].badness)
     num_left_out = sum(len(result.frames) for result in results) - len(cards)
     more = f"{num_left_out:,} more frames without pictures: their figures are in metrics.json."
     template = resources.files("eomt_ext_core.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=title,
-        about="".join(f"<span>{escape(str(key))} <b>{escape(str(value))}</b></span>" for key, value in facts.items()),
+        about="".join(
+            f"<span>{escape(str(key))} <b>{escape(_words(value))}</b></span>" for key, value in facts.items()
+        ),
         sets="\n".join(_set_section(result) for result in results),
         set_options="".join(f"<option>{escape(result.name)}</option>" for result in results),
         sets_hidden=" hidden" if len(results) == 1 else "",
@@ -36,13 +38,6 @@ def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -
         frames_hidden="" if cards else " hidden",
         left_out=f'<p class="soft">{more}</p>' if num_left_out else "",
     )
-
-
-def _badness(frame: FrameResult) -> tuple[int, float, str]:
-    first = next(iter(frame.scores.values()), None)
-    if first is None or math.isnan(first.auprc):
-        return 1, -frame.mask_share, frame.frame_id
-    return 0, first.auprc, frame.frame_id
 
 
 def _set_section(result: EvaluationResult) -> str:
@@ -115,14 +110,14 @@ def _frame_card(result: EvaluationResult, frame: FrameResult) -> str:
     figures = [f"{escape(result.name)}"]
     if first is not None:
         figures += [
-            f"{escape(name)} AuPRC <b>{_percent(first.auprc)}</b>",
-            f"FPR95 <b>{_percent(first.fpr95)}</b>",
-            f"recall <b>{_percent(first.recall)}</b>",
-            f"false positives <b>{_percent(first.false_positive_rate)}</b>",
+            f"{escape(name)} AuPRC <b>{_percent(first.auprc)}</b> %",
+            f"FPR95 <b>{_percent(first.fpr95)}</b> %",
+            f"recall <b>{_percent(first.recall)}</b> %",
+            f"false positives <b>{_percent(first.false_positive_rate)}</b> %",
             f"{frame.num_anomalous:,} anomalous px",
         ]
     else:
-        figures.append(f"mask <b>{_percent(frame.mask_share)}</b> of the image")
+        figures.append(f"mask <b>{_percent(frame.mask_share)}</b> % of the image")
     if frame.frame_id in result.latency_ms:
         figures.append(f"{result.latency_ms[frame.frame_id]:.0f} ms")
     auprc = "" if first is None or math.isnan(first.auprc) else f"{first.auprc:.6f}"
@@ -143,6 +138,12 @@ def _pictures(panel: Panel, frame_id: str) -> str:
         if data is not None
     ]
     return f'<div class="pictures{" three" if len(figures) == 3 else ""}">{"".join(figures)}</div>'
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_words(item)}" for key, item in value.items())
+    return "; ".join(map(_words, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _percent(value: float) -> str:

@@ -41,6 +41,14 @@ class FrameResult:
     mask_share: float
     scores: dict[str, FrameScore]
 
+    @property
+    def badness(self) -> tuple[int, float, str]:
+        """Sorts the worst frame first: by AuPRC of the first score, then, where there is none, by size of the mask."""
+        first = next(iter(self.scores.values()), None)
+        if first is None or math.isnan(first.auprc):
+            return 1, -self.mask_share, self.frame_id
+        return 0, first.auprc, self.frame_id
+
 
 @dataclass(frozen=True)
 class ScoreResult:

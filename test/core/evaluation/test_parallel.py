@@ -1,0 +1,86 @@
+import importlib.util
+import json
+import sys
+
+import pytest
+
+from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
+from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
+from eomt_ext_core.evaluation.datasets import open_datasets
+from eomt_ext_core.evaluation.parallel import evaluate_shards
+from eomt_ext_core.evaluation.report import write_report
+
+SCORES = ("head", "msp", "rba")
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path):
+    return DatasetRun(str(checkpoint), EngineConfig(device="cpu"), SCORES, spool_folder=tmp_path / "spool")
+
+
+@pytest.fixture
+def metrics_of(run, folder, tmp_path):
+    """The bytes of metrics.json of a run over the folder with so many workers."""
+
+    def evaluate(num_workers, **settings):
+        shards = deal_out(run, open_datasets(folder), num_workers)
+        write_report(evaluate_shards(shards, **settings), tmp_path / "report")
+        return (tmp_path / "report" / "metrics.json").read_bytes()
+
+    return evaluate
+
+
+def test_processes_and_one_process_write_the_same_bytes(metrics_of, tmp_path):
+    alone = metrics_of(1)
+    assert len(json.loads(alone)["sets"][0]["frames"]) == 5
+    assert metrics_of(2) == alone
+    assert not list((tmp_path / "spool").iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
+def test_ray_and_one_process_write_the_same_bytes(metrics_of):
+    assert metrics_of(2, ray_address="local") == metrics_of(1)
+
+
+def test_without_ray_the_error_says_how_to_get_it(metrics_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="install the extra 'ray'"):
+        metrics_of(2, ray_address="auto")
+
+
+def test_scores_are_those_of_the_engine(run, folder, checkpoint):
+    (dataset,) = open_datasets(folder)
+    (result,) = evaluate_shards(deal_out(run, [dataset], 1))
+    image, _ = dataset.read(dataset.samples[2])
+    engine = AnomalyEngine(load_model(checkpoint), run.engine)
+    share = (engine.infer(image).probability > engine.threshold).mean()
+    assert result.frames[2].mask_share == pytest.approx(share, abs=2e-3)
+    assert 0 < share < 1
+    assert set(result.latency_ms) == {"0", "1", "2", "3", "4"}
+
+
+def test_progress_and_several_sets(run, folder, write_image):
+    for name in ("second", "third"):
+        write_image(folder.parent / name / "images" / "x.png")
+        write_image(folder.parent / name / "labels_masks" / "x.png", labels=(0, 1))
+    seen = []
+    results = evaluate_shards(deal_out(run, open_datasets(folder.parent), 1), progress=seen.append)
+    assert [(result.name, len(result.frames)) for result in results] == [("plain", 5), ("second", 1), ("third", 1)]
+    assert seen[-1] == 7
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, write_image, tmp_path):
+    write_image(folder / "labels_masks" / "3.png", (64, 64), labels=(0, 9))
+    with pytest.raises(DatasetError, match=r"labels_masks/3\.png: .* got 9"):
+        evaluate_shards(deal_out(run, open_datasets(folder), num_workers))
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_stopping_keeps_what_there_is(run, folder):
+    (shards,) = deal_out(run, open_datasets(folder), 1)
+    left = iter([True, False])
+    with shards[0].evaluate(lambda: next(left)) as evaluator:
+        assert [frame.frame_id for frame in evaluator.result().frames] == ["0", "1"]

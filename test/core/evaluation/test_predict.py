@@ -1,0 +1,75 @@
+import cv2
+import numpy as np
+import pytest
+
+from eomt_ext_core.engine import AnomalyFrame
+from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+from eomt_ext_core.video import VideoWriter
+
+
+class RedEngine:
+    """Finds red."""
+
+    def infer(self, image_rgb):
+        probability = image_rgb[..., 0].astype(np.float32) / 255
+        return AnomalyFrame(probability, probability > 0.5)
+
+
+def predict(paths, writer):
+    return [frame for source in list_inputs(paths) for frame in writer.process(source, RedEngine())]
+
+
+def test_image_round_trip(tmp_path, write_image):
+    path = write_image(tmp_path / "in" / "street.png", (30, 40))
+    (frame,) = predict([path], PredictionWriter(tmp_path / "out"))
+    (found,) = predict([path.parent], PredictionWriter(tmp_path / "out_npy", "npy"))
+    stored = cv2.imread(str(tmp_path / "out" / "probability" / "street.png"), cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint16
+    np.testing.assert_allclose(stored / 65535, frame.probability, atol=0.5 / 65535 + 1e-7)
+    np.testing.assert_array_equal(np.load(tmp_path / "out_npy" / "probability" / "street.npy"), found.probability)
+    mask = cv2.imread(str(tmp_path / "out" / "mask" / "street.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, frame.mask * 255)
+    assert cv2.imread(str(tmp_path / "out" / "overlay" / "street.png")).shape == (30, 40, 3)
+
+
+def test_video_gives_videos(tmp_path):
+    with VideoWriter(tmp_path / "drive.mp4", 10.0) as video:
+        for level in (0, 80, 250):
+            video.write(np.full((48, 64, 3), level, np.uint8))
+    frames = predict([tmp_path / "drive.mp4"], PredictionWriter(tmp_path / "out"))
+    assert [bool(frame.mask.any()) for frame in frames] == [False, False, True]
+    for kind in ("overlay", "mask"):
+        capture = cv2.VideoCapture(str(tmp_path / "out" / kind / "drive.mp4"))
+        assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+        assert capture.get(cv2.CAP_PROP_FPS) == 10
+    last = cv2.imread(str(tmp_path / "out" / "probability" / "drive" / "000002.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(last, np.rint(frames[2].probability * np.float32(65535)).astype(np.uint16))
+
+
+def test_probability_may_be_left_out(tmp_path, write_image):
+    path = write_image(tmp_path / "a.png")
+    predict([path], PredictionWriter(tmp_path / "out", "none"))
+    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["mask", "overlay"]
+
+
+def test_wrong_inputs(tmp_path, write_image):
+    write_image(tmp_path / "one" / "a.png")
+    write_image(tmp_path / "two" / "a.jpg")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"one/a\.png and .*two/a\.jpg have one name"):
+        list_inputs([tmp_path / "one", tmp_path / "two"])
+    with pytest.raises(ImageError, match="holds no image and no video"):
+        list_inputs([tmp_path / "empty"])
+    with pytest.raises(ImageError, match=r"nowhere\.png is not there"):
+        list_inputs([tmp_path / "nowhere.png"])
+    with pytest.raises(ImageError, match=r"notes\.txt must be an image or a video"):
+        list_inputs([tmp_path / "notes.txt"])
+    with pytest.raises(ImageError, match=r"broken\.mp4 cannot be decoded as a video"):
+        list_inputs([tmp_path / "broken.mp4"])
+    with pytest.raises(ImageError, match=r"broken\.png cannot be decoded"):
+        predict([tmp_path / "broken.png"], PredictionWriter(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="png, npy, none"):
+        PredictionWriter(tmp_path, "jpg")
