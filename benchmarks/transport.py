@@ -19,6 +19,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Annotated
@@ -150,7 +152,8 @@ def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(listening)
     try:
-        executor.spin()
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.5)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
@@ -188,10 +191,14 @@ def own_domain() -> str:
     return os.environ.get("ROS_DOMAIN_ID") or str(1 + os.getpid() % 101)
 
 
-def child(command: str, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, __file__, command, *arguments], env=environment, stdout=subprocess.PIPE, text=True
-    )
+@contextmanager
+def child(command: str, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    line = [sys.executable, __file__, command, *arguments]
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_camera(folder: Path, frames: int, rate_hz: float, environment: dict[str, str]) -> list[int]:

@@ -34,6 +34,7 @@ OUTPUTS = {"probability": Image, "mask": Image, "overlay": Image, "heatmap": Ima
 
 REPORT_PERIOD_S = 5.0
 STOP_TIMEOUT_S = 30.0
+WAKE_PERIOD_S = 0.5
 
 Transition = Callable[["AnomalyNode", LifecycleState], TransitionCallbackReturn]
 
@@ -304,7 +305,9 @@ def main(args: list[str] | None = None) -> int:
         executor.add_node(node)
         if node.config.autostart:
             node.start()
-        executor.spin()
+        # Not spin(): on SIGTERM rclpy wakes it before it ends the context, and it may go back to sleep for good.
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=WAKE_PERIOD_S)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ConfigError, ParameterException) as error:

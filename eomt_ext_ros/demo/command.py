@@ -38,7 +38,7 @@ def demo(
     device: Annotated[int | None, typer.Option("--camera", help="publish this camera of the machine")] = None,
     frames: Annotated[int, typer.Option(help="most frames to publish; 0 for all of a video or folder", min=0)] = 150,
     rate_hz: Annotated[float, typer.Option(help="frames a second", min=0.1)] = 15.0,
-    seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_014,
+    seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_012,
     checkpoint: Annotated[str, typer.Option(help="the node's model")] = NodeConfig.checkpoint,
     output: Annotated[Path, typer.Option(help="where the results go")] = Path("demo_output"),
 ) -> None:

@@ -11,6 +11,8 @@ from eomt_ext_ros.dds_profile import profile_environment
 
 # A domain of our own, so that test runs side by side do not hear each other; processes that tests start inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+# The model is tiny: more threads would only wait for each other where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The profile that the package ships, unless another one is being tried.
 os.environ.update(profile_environment(os.environ, Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"))
 
@@ -97,6 +99,7 @@ class Rig:
         self.images = self.client.create_publisher(Image, "/eomt_ext/input/image", qos_profile_sensor_data)
         self.camera_infos = self.client.create_publisher(CameraInfo, "/eomt_ext/input/camera_info", 1)
         self.heard = {}
+        self.services = {}
 
     def spin_until(self, condition, what):
         deadline = time.monotonic() + TIMEOUT_S
@@ -149,10 +152,11 @@ class Rig:
         self.spin_until(lambda: self.node._camera_info is not None, "the node to receive a camera_info")
 
     def answer(self, msg, name="probability"):
-        """Send an image and return the output that answers it."""
-        before = len(self.messages(name))
+        """Send an image and return the output that answers it, once the node has published all that belongs to it."""
+        before, published = len(self.messages(name)), self.node.counts["published"]
         self.send(msg)
         self.spin_until(lambda: len(self.messages(name)) > before, f"an answer on {name}")
+        self.spin_until_counted("published", published + 1)
         return self.messages(name)[-1]
 
     def spin_until_counted(self, what, count=1):
@@ -162,11 +166,11 @@ class Rig:
 
     def call(self, kind, service, request):
         """Call a service of the node as another process would."""
-        client = self.client.create_client(kind, f"/eomt_ext/{service}")
-        self.spin_until(client.service_is_ready, service)
-        future = client.call_async(request)
+        if service not in self.services:
+            self.services[service] = self.client.create_client(kind, f"/eomt_ext/{service}")
+        self.spin_until(self.services[service].service_is_ready, service)
+        future = self.services[service].call_async(request)
         self.spin_until(future.done, f"the answer of {service}")
-        self.client.destroy_client(client)
         return future.result()
 
     def change_state(self, label):

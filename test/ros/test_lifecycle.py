@@ -5,6 +5,8 @@ import threading
 import pytest
 
 pytest.importorskip("rclpy")
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -130,3 +132,18 @@ def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument,
     assert "cannot start" in err
     assert argument.split(":")[0] in err
     assert "Traceback" not in err
+
+
+def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypatch):
+    class Unwoken(SingleThreadedExecutor):
+        calls = 0
+
+        def spin_once(self, timeout_sec=None):
+            assert timeout_sec is not None, "it would sleep for good"
+            Unwoken.calls += 1
+            if Unwoken.calls == 3:
+                rclpy.try_shutdown()
+
+    monkeypatch.setattr(node_module, "SingleThreadedExecutor", Unwoken)
+    assert main(["--ros-args", "-p", "autostart:=false"]) == 0
+    assert Unwoken.calls == 3

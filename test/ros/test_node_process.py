@@ -1,10 +1,12 @@
 """The node as a process of its own, as an operator starts and ends it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,11 +116,17 @@ def processes(tiny_model, tmp_path_factory):
 
 
 def end(process, how):
-    """Send the signal; the exit code, the seconds it took and the log."""
-    began = time.monotonic()
+    """Send the signal; the exit code, the CPU seconds that ending took, and the log.
+
+    CPU seconds, as those on the clock depend on what else the machine does.
+    """
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    until_signal = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
     process.send_signal(how)
     code = process.wait(TIMEOUT_S)
-    return code, time.monotonic() - began, process.log.read_text()
+    whole = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
+    return code, whole - until_signal, process.log.read_text()
 
 
 def test_a_camera_at_15_hz_is_answered_in_order_until_sigint(processes, make_client):
@@ -128,14 +136,14 @@ def test_a_camera_at_15_hz_is_answered_in_order_until_sigint(processes, make_cli
     pixels = np.random.default_rng(0).integers(0, 256, (540, 960, 3), np.uint8)
     sent = []
     began = time.monotonic()
-    while len(client.answers) < 10 and len(sent) < 600:
+    while len(client.answers) < 10 and time.monotonic() < began + TIMEOUT_S:
         msg = to_image_msg(pixels, "rgb8", Header(stamp=Time(sec=1 + len(sent), nanosec=7), frame_id="front"))
         sent.append(msg.header)
         client.publisher.publish(msg)
         while time.monotonic() < began + len(sent) / 15:
             client.executor.spin_once(timeout_sec=0.005)
     headers = [answer.header for answer in client.answers]
-    assert len(headers) >= 10
+    assert len(headers) >= 10, processes["active"].log.read_text()
     assert all(header in sent for header in headers)
     stamps = [header.stamp.sec for header in headers]
     assert stamps == sorted(set(stamps))
@@ -144,9 +152,9 @@ def test_a_camera_at_15_hz_is_answered_in_order_until_sigint(processes, make_cli
     assert data.size == 540 * 960
     assert data.min() >= 0
     assert data.max() <= 1
-    code, seconds, log = end(processes["active"], signal.SIGINT)
+    code, cpu_s, log = end(processes["active"], signal.SIGINT)
     assert code == 0, log
-    assert seconds < 10
+    assert cpu_s < 2
     assert "Traceback" not in log
     assert "ERROR" not in log
 
@@ -165,8 +173,8 @@ def test_without_autostart_services_start_it_and_sigterm_ends_it_amid_inference(
         return "inference begins" in process.log.read_text()
 
     client.spin_until(inference_begins, "inference")
-    code, seconds, log = end(process, signal.SIGTERM)
+    code, cpu_s, log = end(process, signal.SIGTERM)
     assert code == 0, log
-    assert seconds < 15
+    assert cpu_s < 2
     assert "Traceback" not in log
     assert "ERROR" not in log

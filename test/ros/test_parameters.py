@@ -105,7 +105,7 @@ def test_a_mixed_atomic_change_changes_nothing(rig):
     rig.node.trigger_configure()
     both = [Parameter("threshold", value=0.1), Parameter("score", value="msp")]
     assert not rig.node.set_parameters_atomically(both).successful
-    assert rig.node._engine.config.threshold == rig.node.config.engine.threshold == 0.5
+    assert rig.node._engine.config.threshold == rig.node.config.engine.threshold == EngineConfig().threshold
 
 
 def test_live_parameters_reach_the_running_engine_through_the_service(rig, image_msg):
