@@ -6,17 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS
+
+if TYPE_CHECKING:
+    from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
 
 EXIT_INCOMPLETE = 3
 EXIT_INTERRUPTED = 130
@@ -92,8 +95,10 @@ def replay(
         raise typer.Exit(status)
 
 
-def run(bags: Sequence[Path], output: Path, config: Any, workers: int = 1, ray_address: str | None = None) -> int:
-    """Replay bags with a :class:`~eomt_ext_ros.replay.job.ReplayConfig`; returns the exit status."""
+def run(
+    bags: Sequence[Path], output: Path, config: ReplayConfig, workers: int = 1, ray_address: str | None = None
+) -> int:
+    """Replay bags and write the results; returns the exit status."""
     from eomt_ext_ros.replay.many import replay_bags, stoppable
 
     console = Console(stderr=True)
@@ -107,7 +112,7 @@ def run(bags: Sequence[Path], output: Path, config: Any, workers: int = 1, ray_a
     return _tell(console, reports, len(jobs), output)
 
 
-def _jobs(bags: Sequence[Path], output: Path, config: Any) -> list[Any]:
+def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJob]:
     from eomt_ext_ros.replay.job import BagJob
 
     jobs: list[BagJob] = []
@@ -126,36 +131,36 @@ def _jobs(bags: Sequence[Path], output: Path, config: Any) -> list[Any]:
     return jobs
 
 
-def _write(reports: Sequence[Any], jobs: Sequence[Any], output: Path) -> None:
+def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge what the bags gave, in their order, and write the files about all of them."""
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
-    config = jobs[0].config
-    evaluators = [report.evaluator for report in reports if report.evaluator is not None]
-    threshold = evaluators[0].setup.mask_threshold if evaluators else DEFAULT_THRESHOLD
-    about: dict[str, Any] = {
-        "checkpoint": Path(config.node.checkpoint).name,
-        "threshold": threshold,
-        "image topics": list(config.image_topics),
-        "bags": {report.name: f"{report.done} of {report.found} frames" for report in reports},
-    }
     problems = _problems(reports)
-    if problems:
-        about["problems"] = problems[:_MOST_PROBLEMS]
-        if len(problems) > _MOST_PROBLEMS:
-            about["problems"].append(f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt")
     (output / "problems.txt").unlink(missing_ok=True)
     if problems:
         (output / "problems.txt").write_text("\n".join(problems) + "\n", encoding="utf-8")
-    setting = {"track": config.track, "mask_threshold": threshold, "spool_folder": output}
-    with Evaluator(config.scores, name="replay", **setting) as merged:
+    evaluators = [report.evaluator for report in reports if report.evaluator is not None]
+    if not evaluators:
+        return
+    config, setup = jobs[0].config, evaluators[0].setup
+    about: dict[str, Any] = {
+        "checkpoint": Path(config.node.checkpoint).name,
+        "threshold": setup.mask_threshold,
+        "image topics": list(config.image_topics),
+        "bags": {report.name: f"{report.done} of {report.found} frames" for report in reports},
+    }
+    if problems:
+        more = [f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt"] if len(problems) > _MOST_PROBLEMS else []
+        about["problems"] = problems[:_MOST_PROBLEMS] + more
+    settings: dict[str, Any] = {"track": setup.track, "mask_threshold": setup.mask_threshold, "spool_folder": output}
+    with Evaluator(setup.scores, name=setup.name, **settings) as merged:
         for evaluator in evaluators:
             merged.merge(evaluator)
         write_report(merged.result(), output, about)
 
 
-def _problems(reports: Sequence[Any]) -> list[str]:
+def _problems(reports: Sequence[BagReport]) -> list[str]:
     lines = []
     for report in reports:
         lines += [f"{report.name}: {problem}" for problem in report.problems]
@@ -166,16 +171,16 @@ def _problems(reports: Sequence[Any]) -> list[str]:
     return lines
 
 
-def _tell(console: Console, reports: Sequence[Any], num_bags: int, output: Path) -> int:
+def _tell(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
     """Say what came of it; returns the exit status."""
     done, found = sum(report.done for report in reports), sum(report.found for report in reports)
     for report in reports:
         if "\n" in report.error:
             console.print(f"[red]{report.name}:[/red]")
-            console.print(report.error, markup=False)
+            console.print(report.error, markup=False, soft_wrap=True)
     problems = _problems(reports)
     for problem in problems[:_MOST_PROBLEMS]:
-        console.print(problem, style="yellow", markup=False)
+        console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MOST_PROBLEMS:
         console.print(f"and {len(problems) - _MOST_PROBLEMS} more problems, in {output / 'problems.txt'}")
     table = Table(show_header=False, box=None)
@@ -213,7 +218,7 @@ def _absolute(source: str) -> str:
 def _check_extras() -> None:
     missing = [name for name in ("rosbags", "imageio_ffmpeg") if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"replay needs {' and '.join(missing)}: install the extra 'bags' of eomt_ext_ros")
+        raise ConfigError(f"replay needs {' and '.join(missing)}: install the extra 'bags'")
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ class BagReport:
     """What came of a bag.
 
     ``found``: frames that the bag holds in the range; ``done``: frames answered; ``problems``: what could not be read
-    or answered, a line each; ``error``: what ended the replay early; ``interrupted``: somebody did; ``topics``: found.
+    or answered, a line each; ``error``: what ended the replay early; ``interrupted``: somebody did;
+    ``evaluator``: what was counted.
     """
 
     name: str

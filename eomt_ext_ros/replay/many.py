@@ -73,7 +73,9 @@ def stoppable(stop_file: Path) -> Iterator[None]:
 
 
 def _over_processes(jobs: Sequence[BagJob], workers: int, bag_done: BagDone) -> list[BagReport]:
-    context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
+    # CUDA does not survive a fork; the server imports torch once for all workers, and never uses it.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eomt_ext_ros.replay.one_bag"])
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _ignore_interrupts) as pool:
         futures: list[Future[BagReport]] = [pool.submit(replay_bag, job) for job in jobs]
         names = dict(zip(futures, (job.name for job in jobs), strict=True))
@@ -97,18 +99,22 @@ def _over_ray(jobs: Sequence[BagJob], address: str, bag_done: BagDone) -> list[B
         import ray
     except ImportError as error:
         raise ConfigError(f"--ray needs Ray: install the extra 'ray' ({error})") from error
-    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    first = jobs[0].config
-    on_gpu = first.node.engine.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-    remote = ray.remote(replay_bag).options(num_cpus=first.threads, num_gpus=int(on_gpu), max_retries=0)
-    pending = {remote.remote(job): job for job in jobs}
-    reports: dict[str, BagReport] = {}
-    while pending:
-        for reference in ray.wait(list(pending), timeout=1.0)[0]:
-            job = pending.pop(reference)
-            try:
-                reports[job.name] = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                reports[job.name] = BagReport(job.name, error=f"the task ended ({error})")
-            bag_done(reports[job.name])
+    settings = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, **settings)
+    try:
+        first = jobs[0].config
+        on_gpu = first.node.engine.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        remote = ray.remote(replay_bag).options(num_cpus=first.threads, num_gpus=int(on_gpu), max_retries=0)
+        pending = {remote.remote(job): job for job in jobs}
+        reports: dict[str, BagReport] = {}
+        while pending:
+            for reference in ray.wait(list(pending), timeout=1.0)[0]:
+                job = pending.pop(reference)
+                try:
+                    reports[job.name] = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    reports[job.name] = BagReport(job.name, error=f"the task ended ({error})")
+                bag_done(reports[job.name])
+    finally:
+        ray.shutdown()
     return [reports[job.name] for job in jobs]

@@ -47,8 +47,13 @@ def replay_bag(job: BagJob, progress: Progress = lambda done, total: None) -> Ba
         with ExitStack() as stack:
             _Replay(job, report, progress, stack).run()
     except Exception as error:
-        report.error = str(error) if isinstance(error, EomtExtError) else traceback.format_exc()
+        report.error = report.error or _explained(error)  # what failed first is why files could not be finished
     return report
+
+
+def _explained(error: Exception) -> str:
+    """The message where it is one of ours and says it all, else the traceback."""
+    return str(error) if isinstance(error, EomtExtError) else traceback.format_exc()
 
 
 class _Replay:
@@ -92,22 +97,21 @@ class _Replay:
                     self.report.problems.append(f"{frame.topic}, frame received at {frame.time_ns} ns: {error}")
                 self.progress(number + 1, len(frames))
         except Exception as error:  # caught here, so that the files of what was done until now are finished in order
-            self.report.error = str(error) if isinstance(error, EomtExtError) else traceback.format_exc()
+            self.report.error = _explained(error)
         self.report.problems[:0] = self.bag.problems
 
     def _frames(self) -> list[BagMessage]:
         """The frames to do, in the order they were received in."""
         topics = self.bag.topics
+        images = sorted(name for name, found in topics.items() if found.msgtype in (IMAGE, COMPRESSED_IMAGE))
         for topic in self.config.image_topics:
-            msgtype = topics[topic].msgtype if topic in topics else None
-            if msgtype not in (IMAGE, COMPRESSED_IMAGE):
-                images = sorted(name for name, found in topics.items() if found.msgtype in (IMAGE, COMPRESSED_IMAGE))
-                kind = f"is of type {msgtype}" if msgtype else "is not in the bag"
-                self.report.problems.append(f"{topic} {kind}; its image topics are {', '.join(images) or 'none'}")
-            else:
+            if topic in images:
                 for output in self.config.outputs:
                     self.annotated.add_topic(output_topic(self.cameras[topic], output))
-        wanted = [topic for topic in self.config.image_topics if topic in topics]
+            else:
+                kind = f"is of type {topics[topic].msgtype}" if topic in topics else "is not in the bag"
+                self.report.problems.append(f"{topic} {kind}; its image topics are {', '.join(images) or 'none'}")
+        wanted = [topic for topic in self.config.image_topics if topic in images or topic not in topics]
         counts: Counter[str] = Counter()
         frames = []
         for message in self.bag.messages(wanted, self.config.start_s, self.config.duration_s):
