@@ -83,9 +83,9 @@ def baseline_score(semantic: Tensor, kind: str) -> Tensor:
 def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
     """Map a baseline score to [0, 1] by a fixed, increasing function, so that it can be shown and cut.
 
-    No calibration is implied. ``msp`` is in [0, 1] as it is and ``entropy`` is divided by log C. The others are unbounded
-    below, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S), ``energy``
-    C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each 1 where the semantic map is 0.
+    No calibration is implied. ``msp`` is in [0, 1] as it is and ``entropy`` is divided by log C. The others are
+    unbounded below, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S),
+    ``energy`` C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each 1 where the semantic map is 0.
 
     Args:
         score: any shape, from :func:`baseline_score` (after stitching).

@@ -7,25 +7,28 @@ obstacles of some families. It is measured on other scenes, with obstacles of fa
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
+from rich.table import Table
+
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.evaluation import PixelMetrics
 from eomt_ext_core.model.checkpoint import load_model, save_model
-from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
-from rich.console import Console
-from rich.table import Table
-
-from eomt_ext_training.head_training import HeadTraining, frozen_outputs, train_head
-from eomt_ext_training.network_training import NetworkTraining, train_network
-from eomt_ext_training.scene_cache import SceneSet, load_scenes
+from eomt_ext_training.data.anomaly_data import AnomalyData
+from eomt_ext_training.data.rendered import SceneSet, load_scenes
+from eomt_ext_training.data.scenes import ProceduralScenes, SemanticScenes
+from eomt_ext_training.export import ExportBest
+from eomt_ext_training.feature_cache import CacheSettings
+from eomt_ext_training.head_module import HeadModule
+from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
 
 MODEL = ModelConfig(
     backbone="vit_small_patch14_reg4_dinov2",
@@ -38,7 +41,7 @@ MODEL = ModelConfig(
 HEAD = HeadConfig(hidden_dim=64, feature_proj_dim=32)
 HELD_OUT_FAMILIES = ("animal", "tyre", "furniture")
 # Seeds of scenes: each part has its own range.
-NETWORK_SEEDS, HEAD_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000, 3_000_000
+NETWORK_SEEDS, HEAD_SEEDS, VALIDATION_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000, 2_900_000, 3_000_000
 
 
 def main() -> None:
@@ -50,39 +53,69 @@ def main() -> None:
     parser.add_argument("--network-scenes", type=int, default=6000)
     parser.add_argument("--head-scenes", type=int, default=2000)
     parser.add_argument("--test-scenes", type=int, default=200)
-    parser.add_argument("--coarse-steps", type=int, default=4000, help="network steps at half resolution")
-    parser.add_argument("--fine-steps", type=int, default=2000, help="network steps at full resolution")
+    parser.add_argument("--coarse-steps", type=int, default=3000, help="network steps at half resolution")
+    parser.add_argument("--fine-steps", type=int, default=1100, help="network steps at full resolution")
     parser.add_argument("--head-steps", type=int, default=4000)
+    parser.add_argument("--pixels-per-crop", type=int, default=4096, help="pixels drawn in each head step; 0 takes all")
     args = parser.parse_args()
 
     known = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     clear = SceneConfig(size_hw=MODEL.crop_hw, obstacle_probability=0.0)
-    littered = SceneConfig(size_hw=MODEL.crop_hw, obstacle_probability=0.9, obstacle_families=known)
     unseen = SceneConfig(size_hw=(540, 960), obstacle_probability=0.9, obstacle_families=HELD_OUT_FAMILIES)
 
-    torch.manual_seed(0)
-    model = EoMTExt(MODEL, HEAD)
-    if args.network is not None:
-        model.network.load_state_dict(load_model(args.network).network.state_dict())
-    else:
-        network_scenes = load_scenes(range(NETWORK_SEEDS, NETWORK_SEEDS + args.network_scenes), clear, args.cache)
-        _train_coarse_then_fine(model.network, network_scenes, args)
-    head_scenes = load_scenes(range(HEAD_SEEDS, HEAD_SEEDS + args.head_scenes), littered, args.cache)
-    outputs = frozen_outputs(model, head_scenes)
-    train_head(model, outputs, np.asarray(head_scenes.labels), HeadTraining(steps=args.head_steps, lr=1e-3))
+    folder = args.output.parent
+    network = args.network
+    if network is None:
+        network = folder / "network.safetensors"
+        scenes = load_scenes(range(NETWORK_SEEDS, NETWORK_SEEDS + args.network_scenes), clear, args.cache)
+        # At half resolution a step costs less than a quarter.
+        coarse = NetworkTraining(steps=args.coarse_steps, batch_size=16, shrink=2)
+        fine = NetworkTraining(steps=args.fine_steps, batch_size=8, lr=5e-4, seed=1)
+        train_from_scratch(MODEL, SemanticScenes(scenes), (coarse, fine), network)
+    model = train_head(network, known, args)
 
     test_scenes = load_scenes(range(TEST_SEEDS, TEST_SEEDS + args.test_scenes), unseen, args.cache)
     results = measure(model, test_scenes)
-    model.info = {
+    model.info = model.info | {
         "name": "eomt-ext-demo",
         "purpose": "demonstration and tests on procedural scenes; not for use on a vehicle",
         "class_names": list(SEMANTIC_CLASSES),
         "held_out_families": list(HELD_OUT_FAMILIES),
-        "training": {key: value for key, value in vars(args).items() if isinstance(value, int)},
+        "settings": {key: value for key, value in vars(args).items() if isinstance(value, int)},
         "results": results,
     }
     save_model(model, args.output)
     Console().print(_table(results), f"saved {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
+
+
+def train_head(network: Path, families: tuple[str, ...], args: argparse.Namespace) -> EoMTExt:
+    """Train the head on scenes with obstacles of some families, as ``eomt-ext-train`` does."""
+
+    def scenes(first_seed: int, count: int) -> ProceduralScenes:
+        return ProceduralScenes(MODEL.crop_hw, count, first_seed, obstacle_families=families, rendered=args.cache)
+
+    seed_everything(0)
+    module = HeadModule(str(network), None, HEAD, lr=1e-3, pixels_per_crop=args.pixels_per_crop or None)
+    data = AnomalyData(
+        [scenes(HEAD_SEEDS, args.head_scenes)],
+        [scenes(VALIDATION_SEEDS, max(8, args.head_scenes // 20))],
+        batch_size=16,
+        cache=CacheSettings(folder=args.output.parent / "features"),
+    )
+    folder = args.output.parent / "head"
+    epochs = max(1, args.head_steps * 16 // args.head_scenes)
+    keeper = ModelCheckpoint(monitor="val/auprc", mode="max", save_last=True, auto_insert_metric_name=False)
+    trainer = Trainer(
+        default_root_dir=folder,
+        logger=CSVLogger(folder, name=""),
+        callbacks=[keeper, ExportBest()],
+        max_epochs=epochs,
+        check_val_every_n_epoch=max(1, epochs // 8),
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+    )
+    trainer.fit(module, data)
+    return load_model(Path(str(trainer.log_dir)) / "model.safetensors")
 
 
 def measure(model: EoMTExt, scenes: SceneSet) -> dict[str, dict[str, float]]:
@@ -96,23 +129,6 @@ def measure(model: EoMTExt, scenes: SceneSet) -> dict[str, dict[str, float]]:
         results[score] = {name: round(float(getattr(result, name)), 4) for name in ("auprc", "fpr95", "auroc")}
         results[score]["anomaly_share"] = round(result.anomaly_share, 6)
     return results
-
-
-def _train_coarse_then_fine(network: EoMT, scenes: SceneSet, args: argparse.Namespace) -> None:
-    """Train at half resolution first, where a step costs less than a quarter, then at full resolution."""
-    height, width = MODEL.crop_hw
-    half = EoMTExt(replace(MODEL, crop_hw=(height // 2, width // 2)))
-    for block in half.network.encoder.backbone.blocks:  # DINOv2's 1e-5 is for training with a teacher
-        torch.nn.init.constant_(block.ls1.gamma, 0.5)
-        torch.nn.init.constant_(block.ls2.gamma, 0.5)
-    coarse_path = args.output.with_name("network-coarse.safetensors")
-    train_network(half.network, scenes.halved(), NetworkTraining(steps=args.coarse_steps, batch_size=16))
-    save_model(half, coarse_path)
-    network.load_state_dict(load_model(coarse_path, MODEL).network.state_dict())  # resamples the position embedding
-    train_network(network, scenes, NetworkTraining(steps=args.fine_steps, batch_size=8, lr=5e-4, seed=1))
-    whole = EoMTExt(MODEL)
-    whole.network.load_state_dict(network.state_dict())
-    save_model(whole, args.output.with_name("network.safetensors"))
 
 
 def _table(results: dict[str, dict[str, float]]) -> Table:

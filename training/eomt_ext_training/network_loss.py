@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from eomt_ext_core.model.eomt import Prediction
 from torch import Tensor
 from torch.nn import functional as F
+
+from eomt_ext_core.model.eomt import Prediction
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def network_loss(prediction: Prediction, semantic: Tensor, weights: NetworkLossW
     num_queries, num_classes = prediction.mask_logits.shape[1], prediction.class_logits.shape[2] - 1
     if num_queries != num_classes:
         raise ValueError(f"fixed matching needs as many queries as classes, got {num_queries} and {num_classes}")
-    size_hw = prediction.mask_logits.shape[2:]
+    size_hw = (prediction.mask_logits.shape[2], prediction.mask_logits.shape[3])
     valid = (semantic != 255)[:, None]
     ids = torch.arange(num_classes, dtype=semantic.dtype, device=semantic.device)
     coverage = F.adaptive_avg_pool2d((semantic[:, None] == ids[:, None, None]).float(), size_hw)

@@ -1,67 +1,127 @@
-"""Train an EoMT from scratch on labelled scenes of known classes."""
+"""Train an EoMT from scratch on labelled images of known classes."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from eomt_ext_core.model.eomt import EoMT
 from rich.progress import Progress
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from eomt_ext_core.config import ModelConfig, check_options, option
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.model.checkpoint import load_model, save_model
+from eomt_ext_core.model.eomt import EoMT
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_training.data.augmentation import vary_light
+from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
 from eomt_ext_training.network_loss import NetworkLossWeights, network_loss
-from eomt_ext_training.scene_cache import SceneSet
+
+_log = logging.getLogger(__name__)
+
+# DINOv2 starts its layer scales at 1e-5, for training with a teacher; from scratch, blocks that begin as nearly the
+# identity lose most of a short training.
+_LAYER_SCALE = 0.5
 
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """How the network is trained."""
+    """How the network is trained; AdamW with a warm-up and a cosine to 0."""
 
-    steps: int = 4000
-    batch_size: int = 8
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 200
+    steps: int = option(4000, "optimizer steps", minimum=1)
+    batch_size: int = option(8, "images in a step", minimum=1)
+    shrink: int = option(1, "factor by which images and labels are made smaller first", minimum=1)
+    lr: float = option(1e-3, "highest learning rate", minimum=0.0)
+    weight_decay: float = option(0.05, "of matrices", minimum=0.0)
+    warmup_steps: int = option(200, "steps of linear warm-up", minimum=0)
     bf16: bool = True
+    num_workers: int = option(0, "processes that load images", minimum=0)
     seed: int = 0
     loss: NetworkLossWeights = field(default_factory=NetworkLossWeights)
 
+    def __post_init__(self) -> None:
+        check_options(self)
 
-def train_network(network: EoMT, scenes: SceneSet, config: NetworkTraining) -> list[float]:
-    """Train all parameters of ``network`` in place.
+
+def train_from_scratch(
+    config: ModelConfig, data: SemanticDataset, stages: Sequence[NetworkTraining], output: str | Path
+) -> EoMTExt:
+    """Train a new network in stages, such as one on shrunken images and one on whole ones.
+
+    Args:
+        config: its architecture, with as many queries as classes.
+        data: images of its crop size.
+        stages: one after the other; between them the position embedding is resampled.
+        output: ``.safetensors`` file that the network is saved to after each stage.
+
+    Returns:
+        the trained network, without a head, as it is in the file.
+    """
+    if not stages:
+        raise DatasetError("there must be at least one stage of training, got none")
+    for number, stage in enumerate(stages):
+        height, width = config.crop_hw
+        stage_config = replace(config, crop_hw=(height // stage.shrink, width // stage.shrink))
+        if number == 0:
+            torch.manual_seed(stage.seed)
+            model = EoMTExt(stage_config)
+            for block in model.network.encoder.backbone.blocks:
+                torch.nn.init.constant_(block.ls1.gamma, _LAYER_SCALE)
+                torch.nn.init.constant_(block.ls2.gamma, _LAYER_SCALE)
+        else:
+            model = load_model(output, stage_config)
+        train_network(model.network, data, stage)
+        save_model(model, output)
+    return load_model(output, config)
+
+
+def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining) -> list[float]:
+    """Train all parameters of ``network`` in place, on the device where it is.
 
     Args:
         network: with as many queries as there are classes.
-        scenes: of the network's crop size.
+        data: images of the network's crop size times ``config.shrink``.
         config: steps, rates and seed.
 
     Returns:
         the loss at each step.
+
+    Raises:
+        DatasetError: where there is no image, or one is not of the crop's size.
     """
+    if not len(data):
+        raise DatasetError("the data must hold at least one image, got none")
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
+    device = network.q.weight.device
     network.requires_grad_(True).train()
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=config.lr
-    )
+    optimizer = torch.optim.AdamW(_parameter_groups(network, config.weight_decay), lr=config.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, config))
     losses: list[float] = []
     began = time.monotonic()
     with Progress() as progress:
         task = progress.add_task("network", total=config.steps)
-        for step in range(config.steps):
-            rows = np.sort(rng.choice(len(scenes), config.batch_size, replace=len(scenes) < config.batch_size))
-            images, semantic = _augment(scenes.images_rgb[rows], scenes.semantic[rows], rng)
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-                prediction = network(images)
-            loss = network_loss(prediction, semantic, config.loss)
+        for step, (images, semantic) in enumerate(_batches(data, config)):
+            images, semantic = _prepared(images, semantic, config.shrink, rng)
+            if tuple(images.shape[2:]) != network.config.crop_hw:
+                raise DatasetError(
+                    f"images must be {config.shrink} times the crop {network.config.crop_hw}, "
+                    f"got {tuple(images.shape[2:])} after shrinking"
+                )
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                prediction = network(images.to(device))
+            loss = network_loss(prediction, semantic.to(device), config.loss)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -69,11 +129,24 @@ def train_network(network: EoMT, scenes: SceneSet, config: NetworkTraining) -> l
             progress.advance(task)
             if (step + 1) % 100 == 0:
                 rate = (step + 1) * config.batch_size / (time.monotonic() - began)
-                progress.console.print(
-                    f"step {step + 1}: loss {np.mean(losses[-100:]):.3f}, {rate:.1f} images/s", highlight=False
-                )
+                _log.info("step %d: loss %.3f, %.1f images/s", step + 1, np.mean(losses[-100:]), rate)
+                progress.update(task, description=f"network, loss {np.mean(losses[-100:]):.3f}")
     network.requires_grad_(False).eval()
     return losses
+
+
+def _batches(data: SemanticDataset, config: NetworkTraining) -> DataLoader[SemanticSample]:
+    """Batches for all steps; every image comes once before one comes again."""
+    images = cast("Dataset[SemanticSample]", data)
+    generator = torch.Generator().manual_seed(config.seed)
+    sampler = RandomSampler(data, num_samples=config.steps * config.batch_size, generator=generator)
+    return DataLoader(images, config.batch_size, sampler=sampler, num_workers=config.num_workers)
+
+
+def _parameter_groups(network: EoMT, weight_decay: float) -> list[dict[str, object]]:
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def _warmup_cosine(step: int, config: NetworkTraining) -> float:
@@ -83,14 +156,12 @@ def _warmup_cosine(step: int, config: NetworkTraining) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _augment(images: np.ndarray, semantic: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror half of the images; vary gain and gamma of each, and the gain of each channel."""
-    batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
-    labels = torch.from_numpy(np.ascontiguousarray(semantic))
-    mirrored = torch.from_numpy(rng.random(len(images)) < 0.5)
+def _prepared(images: Tensor, semantic: Tensor, shrink: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Shrink a batch, mirror half of it and vary its light: (B, 3, h, w) in [0, 1] and (B, h, w)."""
+    batch, labels = images.float().div_(255), semantic
+    if shrink > 1:
+        batch, labels = F.avg_pool2d(batch, shrink), labels[:, shrink // 2 :: shrink, shrink // 2 :: shrink]
+    mirrored = torch.from_numpy(rng.random(len(batch)) < 0.5)
     batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
     labels = torch.where(mirrored[:, None, None], labels.flip(2), labels)
-    gain = torch.from_numpy(np.exp(rng.normal(0, 0.1, (len(images), 1, 1, 1)) + rng.normal(0, 0.04, (len(images), 3, 1, 1))))
-    gamma = torch.from_numpy(np.exp(rng.normal(0, 0.12, (len(images), 1, 1, 1))))
-    batch = (batch.pow(gamma.float()) * gain.float()).clamp_(0, 1)
-    return batch, labels
+    return vary_light(batch, rng), labels

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from eomt_ext_core import scenes
 from eomt_ext_core.files import whole_file
 from eomt_ext_core.scenes import SceneConfig, render_scene
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,6 @@ class SceneSet:
     def __len__(self) -> int:
         return len(self.images_rgb)
 
-    def halved(self) -> SceneSet:
-        """The same scenes at half the resolution: images averaged, labels subsampled."""
-        height, width = self.labels.shape[1:]
-        images = np.empty((len(self), height // 2, width // 2, 3), np.uint8)
-        for row, image in enumerate(self.images_rgb):
-            images[row] = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        return SceneSet(images, np.array(self.labels[:, ::2, ::2]), np.array(self.semantic[:, ::2, ::2]))
-
 
 def load_scenes(seeds: Sequence[int], config: SceneConfig, folder: str | Path) -> SceneSet:
     """Render scenes, or map them from disk where the same ones have been rendered before.
@@ -50,7 +42,7 @@ def load_scenes(seeds: Sequence[int], config: SceneConfig, folder: str | Path) -
     Args:
         seeds: one scene each.
         config: how they look.
-        folder: where the arrays are kept; the name of a set follows from seeds, configuration and the generator's source.
+        folder: where the arrays are kept; a set's name follows from seeds, configuration and the generator's source.
     """
     generator = b"".join(path.read_bytes() for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")))
     key = hashlib.sha256(repr((list(seeds), config)).encode() + generator).hexdigest()[:16]
@@ -70,7 +62,9 @@ def _render(seeds: Sequence[int], config: SceneConfig, paths: dict[str, Path]) -
         ProcessPoolExecutor(os.cpu_count()) as pool,
     ):
         images, labels, semantic = (
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shapes.get(part, (len(seeds), height, width)))
+            np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.uint8, shape=shapes.get(part, (len(seeds), height, width))
+            )
             for part, path in (("images_rgb", images_path), ("labels", labels_path), ("semantic", semantic_path))
         )
         for row, scene in enumerate(pool.map(partial(render_scene, config=config), seeds, chunksize=16)):

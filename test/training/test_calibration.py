@@ -1,0 +1,314 @@
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from eomt_ext_training.calibrate_command import calibrate
+from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
+from eomt_ext_training.held_out import HeldOutFrames
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from eomt_ext_core.config import EngineConfig, HeadConfig, ModelConfig
+from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.errors import CheckpointError, ConfigError, DatasetError
+from eomt_ext_core.evaluation import Calibration
+from eomt_ext_core.model.checkpoint import load_model, save_model
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scenes import OBSTACLE_FAMILIES
+from eomt_ext_core.scoring.calibration import LogitCalibration
+
+Frames = list[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+
+
+def frames_of(count: int, seed: int, scale: float = 1.0, shift: float = 0.0, size: int = 400) -> Frames:
+    """Frames whose logits L say P(anomaly) = sigmoid(scale · L + shift) exactly; some pixels are void."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(count):
+        calibrated = rng.normal(-2.0 + rng.normal(0, 0.7), 2.0, size)
+        labels = (rng.random(size) < 1 / (1 + np.exp(-calibrated))).astype(np.uint8)
+        labels[rng.random(size) < 0.05] = 255
+        frames.append((((calibrated - shift) / scale).astype(np.float32), labels))
+    return frames
+
+
+def counts_of(frames: Frames) -> LogitCounts:
+    counts = LogitCounts()
+    for logits, labels in frames:
+        counts.add(logits, labels)
+    return counts
+
+
+def test_the_shift_of_pos_weight_is_found() -> None:
+    counts = counts_of(frames_of(100, 0, shift=-math.log(10), size=4000))  # trained logits are about log 10 too high
+    fitted = counts.fit()
+    assert fitted.scale == pytest.approx(1.0, abs=0.03)
+    assert fitted.shift == pytest.approx(-math.log(10), abs=0.05)
+    before, after = counts.reliability(1, 0), counts.reliability(fitted.scale, fitted.shift)
+    assert after.ece < 0.05 * before.ece
+
+
+def test_scale_and_shift_are_those_of_logistic_regression() -> None:
+    frames = frames_of(20, 1, scale=2.5, shift=1.2)
+    fitted = counts_of(frames).fit()
+    logits, labels = (np.concatenate(parts) for parts in zip(*frames, strict=True))
+    reference = LogisticRegression(C=1e12, tol=1e-10).fit(logits[labels != 255, None], labels[labels != 255])
+    assert fitted.scale == pytest.approx(reference.coef_[0, 0], rel=2e-3)
+    assert fitted.shift == pytest.approx(reference.intercept_[0], abs=2e-3)
+
+
+def test_reliability_is_that_of_the_evaluation() -> None:
+    frames = frames_of(10, 2)
+    literal = Calibration()
+    for logits, labels in frames:
+        literal.update(1 / (1 + np.exp(-0.5 * logits + 1)), labels)
+    ours, theirs = counts_of(frames).reliability(0.5, -1.0), literal.compute()
+    assert ours.ece == pytest.approx(theirs.ece, abs=2e-3)
+    assert sum(ours.num_pixels) == sum(theirs.num_pixels)
+    assert ours.bin_edges == theirs.bin_edges
+
+
+def literal_threshold(frames: Frames, target: str) -> float:
+    """The largest multiple of the bin width that conformal risk control allows, looked for one by one."""
+    alpha = 1 - Fraction(target)
+    anomalous = [logits[labels == 1] for logits, labels in frames if (labels == 1).any()]
+    best = -math.inf
+    for step in range(-800, 800):
+        candidate = step * BIN_WIDTH
+        losses = [Fraction(int((values <= candidate).sum()), values.size) for values in anomalous]
+        if (sum(losses) + 1) / (len(losses) + 1) <= alpha:
+            best = candidate
+    return best
+
+
+@pytest.mark.parametrize("target", ["0.95", "0.9", "0.8", "0.5"])
+def test_the_threshold_is_that_of_a_literal_search(target: str) -> None:
+    frames = frames_of(40, 3, size=120)
+    assert counts_of(frames).choose_logit_threshold(float(target)) == literal_threshold(frames, target)
+
+
+def test_the_share_missed_stays_below_the_promise_on_average() -> None:
+    """Monte Carlo over calibration sets: the mean miss of a fresh frame is at most 1 - target, and not far below."""
+    missed = []
+    for trial in range(150):
+        frames = frames_of(31, 100 + trial, size=150)
+        threshold = counts_of(frames[:30]).choose_logit_threshold(0.8)
+        fresh = frames[30][0][frames[30][1] == 1]
+        missed.append(float((fresh <= threshold).mean()) if fresh.size else 0.0)
+    error = np.std(missed) / np.sqrt(len(missed))
+    assert np.mean(missed) <= 0.2 + 2 * error
+    assert np.mean(missed) >= 0.2 - 1 / 31 - 0.02 - 2 * error
+
+
+@pytest.mark.parametrize(("target", "needed"), [(0.95, 19), (0.9, 9), (0.99, 99), (0.5, 1), (0.3, 1), (0.97, 33)])
+def test_how_many_frames_a_target_needs(target: float, needed: int) -> None:
+    assert frames_needed(target) == needed
+    alpha = 1 - Fraction(str(target))
+    assert Fraction(1, needed + 1) <= alpha
+    assert needed == 1 or Fraction(1, needed) > alpha
+
+
+def test_too_few_frames_are_an_error_that_says_how_many() -> None:
+    frames = frames_of(18, 4)
+    clear = [(logits, np.zeros_like(labels)) for logits, labels in frames_of(30, 5)]  # these do not count
+    with pytest.raises(DatasetError, match=r"0\.95 needs at least 19 frames with anomalies, got 18"):
+        counts_of(frames + clear).choose_logit_threshold(0.95)
+    assert counts_of(frames_of(19, 4)).choose_logit_threshold(0.95) > -math.inf
+
+
+def test_frames_without_anomalies_move_the_fit_but_not_the_threshold() -> None:
+    frames, clear = frames_of(30, 6), [(logits, np.zeros_like(labels)) for logits, labels in frames_of(30, 7)]
+    alone, both = counts_of(frames), counts_of(frames + clear)
+    assert alone.choose_logit_threshold(0.9) == both.choose_logit_threshold(0.9)
+    assert both.fit().shift < alone.fit().shift
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 1.5, float("nan")])
+def test_the_target_is_a_share(target: float) -> None:
+    with pytest.raises(ConfigError, match="target_tpr must lie between 0 and 1"):
+        frames_needed(target)
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    ones = np.ones(10, np.uint8)
+    with pytest.raises(DatasetError, match="normal and anomalous pixels, got only one kind"):
+        counts_of([(np.zeros(10, np.float32), ones)]).fit()
+    upside_down = [(-logits, labels) for logits, labels in frames_of(20, 8)]
+    with pytest.raises(DatasetError, match="train the head first"):
+        counts_of(upside_down).fit()
+    with pytest.raises(DatasetError, match="finite"):
+        LogitCounts().add(np.full(10, np.nan, np.float32), ones)
+
+
+def test_extreme_logits_are_counted() -> None:
+    counts = LogitCounts()
+    labels = np.array([0, 0, 1, 1], np.uint8)
+    counts.add(np.array([-1e6, -70.0, 70.0, 1e6], np.float32), labels)
+    assert counts.mean_miss_share(64.0) == 0.0
+    assert counts.reliability(1.0, 0.0).num_pixels[0] == 2
+
+
+def test_the_masks_threshold_finds_what_the_logits_threshold_finds() -> None:
+    frames = frames_of(40, 9, shift=-2.0)
+    counts = counts_of(frames)
+    fitted, edge = counts.fit(), counts.choose_logit_threshold(0.9)
+    stored = LogitCalibration(fitted.scale, fitted.shift, threshold_of(edge, fitted))
+    above = np.nextafter(np.float32(edge), np.float32(np.inf))
+    logits = torch.tensor([float(above), edge - BIN_WIDTH])
+    assert (stored.probability(logits) > stored.threshold).tolist() == [True, False]
+    rates = MaskRates()
+    for values, labels in frames:
+        rates.add(stored.probability(torch.from_numpy(values)).numpy() > stored.threshold, labels)
+    assert rates.result()["mean_tpr"] == pytest.approx(1 - counts.mean_miss_share(edge), abs=1e-3)
+
+
+def test_rates_by_hand() -> None:
+    rates = MaskRates()
+    rates.add(np.array([True, False, True, True]), np.array([1, 1, 0, 255], np.uint8))
+    rates.add(np.array([True, True, False]), np.array([1, 0, 0], np.uint8))
+    assert rates.result() == {"mean_tpr": 0.75, "pixel_tpr": pytest.approx(2 / 3), "pixel_fpr": pytest.approx(2 / 3)}
+    with pytest.raises(DatasetError, match="only one kind"):
+        MaskRates().result()
+
+
+# -- in the engine and in the file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model() -> EoMTExt:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        "vit_small_patch14_reg4_dinov2", (64, 64), num_queries=4, num_classes=3, num_blocks=1,
+        backbone_overrides={"embed_dim": 24, "depth": 2, "num_heads": 2},
+    )  # fmt: skip
+    return EoMTExt(config, HeadConfig(8, feature_proj_dim=4)).eval()
+
+
+@pytest.fixture
+def image() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+
+
+def test_the_engine_applies_what_the_checkpoint_holds(model: EoMTExt, image: NDArray[np.uint8], tmp_path: Path) -> None:
+    plain = AnomalyEngine(model, EngineConfig(device="cpu"))
+    assert plain.calibration is None
+    assert plain.threshold == 0.5
+    logits = plain.logits(image)
+    np.testing.assert_allclose(plain.infer(image).probability, 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+    stored = {"scale": 1.5, "shift": -2.0, "threshold": 0.125, "target_tpr": 0.95}
+    model.info = {"calibration": stored}
+    try:
+        save_model(model, tmp_path / "model.safetensors")
+    finally:
+        model.info = {}
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded.info["calibration"] == stored
+    engine = AnomalyEngine(loaded, EngineConfig(device="cpu"))
+    frame = engine.infer(image)
+    np.testing.assert_allclose(frame.probability, 1 / (1 + np.exp(-(1.5 * logits - 2.0))), atol=1e-6)
+    np.testing.assert_array_equal(engine.logits(image), logits)
+    assert engine.threshold == 0.125
+    np.testing.assert_array_equal(frame.mask, frame.probability > 0.125)
+    assert AnomalyEngine(loaded, EngineConfig(device="cpu", threshold=0.0)).threshold == 0.0
+    assert AnomalyEngine(loaded, EngineConfig(device="cpu", score="msp")).threshold == 0.5
+    baseline = AnomalyEngine(model, EngineConfig(device="cpu", score="msp")).infer(image).probability
+    np.testing.assert_array_equal(engine.score_maps(image, ["msp"])["msp"], baseline)
+
+
+@pytest.mark.parametrize(
+    ("stored", "rule"),
+    [
+        ({"scale": 1.0}, "must hold scale, shift and threshold"),
+        ({"scale": -1.0, "shift": 0.0, "threshold": 0.5}, "scale must be positive, got -1.0"),
+        ({"scale": 1.0, "shift": float("nan"), "threshold": 0.5}, "shift must be a finite number, got nan"),
+        ({"scale": 1.0, "shift": 0.0, "threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
+        ({"scale": "1", "shift": 0.0, "threshold": 0.5}, "scale must be a finite number, got '1'"),
+    ],
+)
+def test_a_broken_calibration_is_refused(model: EoMTExt, stored: dict[str, object], rule: str) -> None:
+    model.info = {"calibration": stored}
+    try:
+        with pytest.raises(CheckpointError, match=rule):
+            AnomalyEngine(model, EngineConfig(device="cpu"))
+    finally:
+        model.info = {}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, model: EoMTExt) -> Path:
+    """A folder of images whose labels follow the random model's own logits, so that there is something to calibrate."""
+    engine, rng = AnomalyEngine(model, EngineConfig(device="cpu")), np.random.default_rng(1)
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    blocks = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    pictures = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    logits = np.stack([engine.logits(picture) for picture in pictures])
+    wanted = 2.0 * (logits - logits.mean()) / logits.std() - 2.0
+    labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-wanted))).astype(np.uint8)
+    for index, (picture, label_map) in enumerate(zip(pictures, labels, strict=True)):
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), label_map)
+    return tmp_path / "data"
+
+
+def test_the_command_stores_what_it_found(
+    model: EoMTExt, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target, plot = tmp_path / "model.safetensors", tmp_path / "calibrated.safetensors", tmp_path / "plot.png"
+    model.info = {"name": "tiny"}
+    try:
+        save_model(model, source)
+    finally:
+        model.info = {}
+    calibrate(str(source), str(labelled), 0.9, str(labelled), target, plot, "cpu")
+    info = load_model(target).info
+    stored = info["calibration"]
+    assert info["name"] == "tiny"
+    assert stored["num_frames"] == 12
+    assert stored["target_tpr"] == 0.9
+    assert stored["ece_after"] < 0.5 * stored["ece_before"]
+    assert stored["check"]["mean_tpr"] >= 0.9
+    assert stored["check"]["ece_after"] == pytest.approx(stored["ece_after"])
+    said = capsys.readouterr().out
+    assert f"{stored['ece_before']:.5f} before, {stored['ece_after']:.5f} after" in said
+    assert cv2.imread(str(plot)).shape[2] == 3
+    assert AnomalyEngine(load_model(target), EngineConfig(device="cpu")).threshold == stored["threshold"]
+
+    calibrate(str(target), str(labelled), 0.9, None, target, None, "cpu")  # an old calibration leaves no trace
+    again = load_model(target).info["calibration"]
+    assert again == {key: value for key, value in stored.items() if key != "check"}
+
+
+def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    save_model(model, source)
+    before = source.read_bytes()
+    with pytest.raises(DatasetError, match="needs at least 99 frames with anomalies, got 12"):
+        calibrate(str(source), str(labelled), 0.99, None, None, None, "cpu")
+    with pytest.raises(ConfigError, match="give --output"):
+        calibrate("demo", str(labelled), 0.9, None, None, None, "cpu")
+    assert source.read_bytes() == before
+
+
+def test_held_out_scenes_come_from_their_seeds() -> None:
+    frames = HeldOutFrames.of("scenes:7:3:animal,tyre")
+    assert list(frames.seeds) == [7, 8, 9]
+    assert frames.scene_config is not None
+    assert frames.scene_config.obstacle_families == ("animal", "tyre")
+    everything = HeldOutFrames.of("scenes:1:1").scene_config
+    assert everything is not None
+    assert everything.obstacle_families == OBSTACLE_FAMILIES
+    image, labels = next(iter(frames))
+    assert image.shape == (540, 960, 3)
+    assert set(np.unique(labels)) <= {0, 1, 255}
+
+
+@pytest.mark.parametrize("source", ["scenes:1", "scenes:a:3", "scenes:1:0", "scenes:-1:3", "scenes:1:2:3:4"])
+def test_held_out_scenes_that_cannot_be_understood(source: str) -> None:
+    with pytest.raises(ConfigError, match="scenes are given as scenes:SEED:COUNT"):
+        HeldOutFrames.of(source)

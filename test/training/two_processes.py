@@ -1,0 +1,84 @@
+"""Train one step on eight images, in one process and in two, and write the head's gradients to 1.pt and 2.pt.
+
+Then train two processes on nothing but void, and write to ``void`` whether the head is unchanged.
+
+    python two_processes.py NETWORK FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from eomt_ext_training.data.anomaly_data import AnomalyData
+from eomt_ext_training.data.sample import VOID, Sample
+from eomt_ext_training.head_module import HeadModule
+from eomt_ext_training.losses import count_valid
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch.utils.data import Dataset
+
+from eomt_ext_core import HeadConfig
+
+
+class Images(Dataset[Sample]):
+    """Eight images, each with another share of void, the last nothing else; or all of them."""
+
+    def __init__(self, void: bool = False) -> None:
+        self.void = void
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Sample:
+        generator = torch.Generator().manual_seed(index)
+        image = torch.randint(256, (3, 64, 96), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(2, (64, 96), generator=generator, dtype=torch.uint8)
+        labels[: 64 if self.void or index == 7 else index**2] = VOID
+        return Sample(image, labels, str(index))
+
+
+class Watch(Callback):
+    """Writes the gradient of the first step, and whether the head changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.num_valid = 0.0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.num_valid = float(count_valid(batch.labels))
+        self.before = [parameter.detach().clone() for parameter in pl_module.head.parameters()]
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if trainer.is_global_zero and self.num_valid:
+            gradients = [parameter.grad.clone() for parameter in pl_module.head.parameters()]
+            torch.save({"gradients": gradients, "num_valid": self.num_valid}, self.folder / f"{trainer.world_size}.pt")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.is_global_zero and not self.num_valid:
+            same = all(p.equal(old) for p, old in zip(pl_module.head.parameters(), self.before, strict=True))
+            (self.folder / "void").write_text("unchanged" if same and batch_idx == 1 else "changed")
+
+
+def train(network: str, folder: Path, processes: int, data: AnomalyData) -> None:
+    seed_everything(0)
+    module = HeadModule(network, None, HeadConfig(hidden_dim=16, dropout=0.0))
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp_fork" if processes > 1 else "auto",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Watch(folder)],
+    )
+    trainer.fit(module, data)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    network, folder = sys.argv[1], Path(sys.argv[2])
+    for processes in (1, 2):
+        train(network, folder, processes, AnomalyData([Images()], [Images()], batch_size=8 // processes))
+    train(network, folder, 2, AnomalyData([Images(void=True)], [Images()], batch_size=2))

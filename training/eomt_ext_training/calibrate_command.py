@@ -1,0 +1,136 @@
+"""``eomt-ext calibrate``: make a checkpoint's probabilities mean what they say, and choose its threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.evaluation import CalibrationResult
+    from eomt_ext_core.scoring.calibration import LogitCalibration
+    from eomt_ext_training.calibration import LogitCounts
+    from eomt_ext_training.held_out import HeldOutFrames
+
+_DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COUNT[:FAMILY,…]"
+
+
+def calibrate(
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint with an anomaly head: file, hf://owner/name, or demo")],
+    data: Annotated[str, typer.Option(help=_DATA_HELP)],
+    target_tpr: Annotated[float, typer.Option(help="share of a frame's anomalous pixels to find")] = 0.95,
+    check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG of the reliability, before and after")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
+
+    The threshold finds, in expectation, at least the target share of a frame's anomalous pixels on frames like these
+    (conformal risk control).
+    """
+    from rich.console import Console
+
+    from eomt_ext_core.config import EngineConfig
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.errors import ConfigError
+    from eomt_ext_core.model.checkpoint import load_model, save_model
+    from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
+    from eomt_ext_training.calibration import frames_needed, threshold_of
+    from eomt_ext_training.held_out import HeldOutFrames
+
+    console = Console()
+    target = output or Path(checkpoint)
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
+    frames_needed(target_tpr)  # before the long part: the target may be out of range
+    model = load_model(checkpoint)
+    frames, fresh = HeldOutFrames.of(data), HeldOutFrames.of(check) if check else None
+    plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
+    model.info = plain
+    engine = AnomalyEngine(model, EngineConfig(device=device))
+
+    counts = _count(engine, frames)
+    scaling = counts.fit()
+    logit = counts.choose_logit_threshold(target_tpr)
+    stored: dict[str, Any] = {
+        "scale": scaling.scale,
+        "shift": scaling.shift,
+        "threshold": threshold_of(logit, scaling),
+        "target_tpr": target_tpr,
+        "num_frames": counts.num_frames,
+        "data": data if frames.images is None else frames.images.folder.name,
+    }
+    before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
+    stored |= {"ece_before": before.ece, "ece_after": after.ece}
+    model.info = plain | {INFO_KEY: stored}
+    if fresh is not None:
+        found = _check(engine, LogitCalibration(scaling.scale, scaling.shift, stored["threshold"]), fresh)
+        stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
+    save_model(model, target)
+
+    console.print(_reliability_table(before, after))
+    console.print(
+        f"probability = sigmoid({scaling.scale:.4f} · logit {scaling.shift:+.4f}); expected calibration error "
+        f"{before.ece:.5f} before, {after.ece:.5f} after",
+        f"threshold {stored['threshold']:.6f}: target TPR {target_tpr:g}, on {counts.num_frames} frames with anomalies "
+        f"{1 - counts.mean_miss_share(logit):.4f} on average" if logit > float("-inf") else "threshold 0",
+        sep="\n", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if fresh is not None:
+        text = ", ".join(f"{name} {value:.5f}" for name, value in stored["check"].items() if isinstance(value, float))
+        console.print(f"on {check}: {text}", highlight=False, soft_wrap=True)
+    if plot is not None:
+        from eomt_ext_training.reliability_plot import write_reliability
+
+        write_reliability(before, after, plot)
+    console.print(f"saved {target}", highlight=False)
+
+
+def _count(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
+    from rich.progress import track
+
+    from eomt_ext_training.calibration import LogitCounts
+
+    counts = LogitCounts()
+    for image, labels in track(frames, "calibrating", total=len(frames)):
+        counts.add(engine.logits(image), labels)
+    return counts
+
+
+def _check(engine: AnomalyEngine, calibration: LogitCalibration, frames: HeldOutFrames) -> dict[str, float]:
+    """What the calibration does on frames that it was not fitted on; one pass of the network for each."""
+    import torch
+    from rich.progress import track
+
+    from eomt_ext_training.calibration import LogitCounts, MaskRates
+
+    counts, rates = LogitCounts(), MaskRates()
+    for image, labels in track(frames, "checking", total=len(frames)):
+        logits = engine.logits(image)
+        counts.add(logits, labels)
+        rates.add(calibration.probability(torch.from_numpy(logits)).numpy() > calibration.threshold, labels)
+    before, after = counts.reliability(1.0, 0.0), counts.reliability(calibration.scale, calibration.shift)
+    return {"ece_before": before.ece, "ece_after": after.ece, **rates.result()}
+
+
+def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> Any:
+    from rich.table import Table
+
+    table = Table(title="reliability: said probability and share of anomalous pixels")
+    for column in ("bin", "pixels before", "said", "true", "pixels after", "said", "true"):
+        table.add_column(column, justify="right")
+    for row, (low, high) in enumerate(zip(before.bin_edges, before.bin_edges[1:], strict=False)):
+        if not before.num_pixels[row] and not after.num_pixels[row]:
+            continue
+        cells = [f"{low:.2f}–{high:.2f}"]
+        for result in (before, after):
+            if result.num_pixels[row]:
+                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_share[row]:.3f}")
+                cells += [f"{result.num_pixels[row]:,}", *shares]
+            else:
+                cells += ["0", "", ""]
+        table.add_row(*cells)
+    return table

@@ -1,0 +1,85 @@
+"""The command ``eomt-ext-train``: Lightning's command line for the anomaly head."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_training.data.anomaly_data import AnomalyData
+from eomt_ext_training.export import ExportBest
+from eomt_ext_training.head_module import HeadModule
+
+# What Lightning warns of and is meant to be so: the network stays in eval mode; both loggers write to one folder.
+_EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experiment logs directory .* is not empty")
+
+
+class HeadTrainingCLI(LightningCLI):
+    """One seed for everything, the best checkpoint by AuPRC, TensorBoard and CSV logs side by side."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that neither trainer, model nor data has."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/auprc",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.filename": "epoch{epoch:03d}-auprc{val/auprc:.4f}",
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.add_argument("--run_name", default="head", help="folder of the logs under trainer.default_root_dir")
+        for target in ("model.seed", "data.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_as_seed)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Write TensorBoard and CSV logs into one folder, unless other loggers are configured."""
+        trainer = self._get(self.config_init, "trainer")
+        if trainer.logger in (None, True):
+            board = TensorBoardLogger(trainer.default_root_dir or "runs", self._get(self.config_init, "run_name"))
+            kwargs["logger"] = [board, CSVLogger(board.save_dir, board.name, board.version)]
+        return super().instantiate_trainer(**kwargs)
+
+
+def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
+    """Run the command line; returns what it made.
+
+    Raises:
+        EomtExtError: where a setting, a checkpoint or the data break a rule.
+    """
+    for expected in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", expected)
+    return HeadTrainingCLI(
+        HeadModule,
+        AnomalyData,
+        args=None if args is None else list(args),
+        seed_everything_default=0,
+        trainer_defaults={"callbacks": [ExportBest()]},
+    )
+
+
+def main() -> int:
+    """Run the command; a broken rule ends it with one line that says which."""
+    try:
+        run()
+    except EomtExtError as error:
+        print(f"eomt-ext-train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _as_seed(value: Any) -> int:
+    """``seed_everything`` may be a flag."""
+    return 0 if isinstance(value, bool) else int(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

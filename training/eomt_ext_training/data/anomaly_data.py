@@ -1,0 +1,124 @@
+"""Training and validation data of the head, composed of data sets, with the frozen outputs kept on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from rich.progress import Progress
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
+
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.model.eomt import EoMT
+from eomt_ext_training.data.fingerprint import fingerprint_of
+from eomt_ext_training.data.sample import AnomalyDataset, Sample
+from eomt_ext_training.feature_cache import CacheSettings, FeatureCache
+
+_log = logging.getLogger(__name__)
+
+
+class AnomalyData(LightningDataModule):
+    """Data sets of :class:`~eomt_ext_training.data.sample.Sample`, one after the other.
+
+    Args:
+        train: data sets to learn from.
+        val: data sets to choose the best checkpoint by.
+        batch_size: crops in a step, on each device.
+        num_workers: processes that load data.
+        cache: where the frozen network's outputs are kept; none runs the network in each step.
+        seed: of the order of the samples.
+
+    Raises:
+        DatasetError: where one of the two is empty.
+    """
+
+    def __init__(
+        self,
+        train: list[Dataset],  # type: ignore[type-arg]
+        val: list[Dataset],  # type: ignore[type-arg]
+        batch_size: int = 4,
+        num_workers: int = 0,
+        cache: CacheSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, parts in (("train", train), ("val", val)):
+            if not sum(len(cast(AnomalyDataset, part)) for part in parts):
+                raise DatasetError(f"the {name} data must hold at least one sample, got none")
+        self._samples = {"train": JoinedSamples(train), "val": JoinedSamples(val)}
+        self._batch_size, self._num_workers, self._seed = batch_size, num_workers, seed
+        self._cache = cache
+        self._loaded: dict[str, Dataset[Any]] = dict(self._samples)
+
+    def setup(self, stage: str) -> None:
+        """Compute what is missing of the frozen outputs; each process its share."""
+        if self._cache is None:
+            return
+        trainer = self.trainer
+        assert trainer is not None, "Lightning attaches the trainer"
+        network = cast(EoMT, cast(Any, trainer.lightning_module).model.network)
+        home = network.q.weight.device
+        network.to(trainer.strategy.root_device)
+        for name in ("train", "val"):
+            cache = FeatureCache(network, self._samples[name], self._cache)
+            missing = cache.missing()
+            trainer.strategy.barrier(f"{name} cache looked through")
+            share = missing[trainer.global_rank :: trainer.world_size]
+            _log.info("%s: %d of %d frozen outputs in %s", name, len(cache) - len(missing), len(cache), cache.folder)
+            with Progress(disable=not trainer.is_global_zero or not share) as progress:
+                task = progress.add_task(f"frozen outputs, {name}", total=len(share))
+                for written in cache.compute(network, share, self._num_workers):
+                    progress.advance(task, written)
+            trainer.strategy.barrier(f"{name} cache complete")
+            self._loaded[name] = cache
+        network.to(home)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in an order that follows from seed and epoch, the same number for each process."""
+        rank, world = self._place()
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            self._loaded["train"], world, rank, shuffle=True, seed=self._seed
+        )
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of each process's share; no sample twice."""
+        return self._loader("val", ShareSampler(self._loaded["val"], *self._place()))
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _loader(self, name: str, sampler: DistributedSampler[Any]) -> DataLoader[Any]:
+        return DataLoader(
+            self._loaded[name],
+            batch_size=self._batch_size,
+            sampler=sampler,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class JoinedSamples(ConcatDataset[Sample]):
+    """Data sets one after the other, as one."""
+
+    def fingerprint(self) -> str:
+        """Digest of those of the data sets."""
+        return fingerprint_of([cast(AnomalyDataset, part).fingerprint() for part in self.datasets])
+
+
+class ShareSampler(DistributedSampler[Any]):
+    """Every ``world_size``-th sample, from ``rank`` on: unlike its base it repeats none to make shares equal."""
+
+    def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:
+        super().__init__(dataset, world_size, rank, shuffle=False)
+        self._indices = range(rank, len(cast(AnomalyDataset, dataset)), world_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)

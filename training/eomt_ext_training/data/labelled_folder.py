@@ -1,0 +1,142 @@
+"""Folders of images with anomaly labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
+from eomt_ext_core.evaluation import datasets as layouts
+from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS
+from eomt_ext_training.data import views
+from eomt_ext_training.data.fingerprint import fingerprint_of
+from eomt_ext_training.data.image_files import list_images, report_skipped, split_readable
+from eomt_ext_training.data.sample import VOID, Sample
+from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
+
+
+class LabelledImages:
+    """Whole images with anomaly labels: ``images/*`` with ``labels/{stem}.png``, or a benchmark's own layout.
+
+    Args:
+        folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.evaluation.datasets`` recognises.
+        label_values: what the values in ``labels`` mean: 0 known, 1 anomaly, 255 void, where they are others, such as
+            ``{0: 0, 2: 1}``. The layouts of benchmarks know theirs.
+
+    Attributes:
+        skipped: a line for each image that is broken, has no labels, or has labels with other values.
+
+    Raises:
+        ConfigError: where ``label_values`` maps to anything else.
+        DatasetError: where nothing readable is left.
+    """
+
+    def __init__(self, folder: str | Path, label_values: Mapping[int, int] | None = None) -> None:
+        self.folder = Path(folder)
+        self.label_values = dict(PLAIN_LABELS if label_values is None else label_values)
+        if not self.label_values or set(self.label_values.values()) - {0, 1, VOID}:
+            raise ConfigError(f"label_values must map to 0, 1 or 255, got {self.label_values}")
+        found, unlabelled = self._find(label_values is not None)
+        readable = split_readable(found, _problem_of, str(self.folder))
+        self._images = readable.kept
+        self.skipped = (*unlabelled, *readable.skipped)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def files(self) -> list[Path]:
+        """Images and label maps."""
+        return [path for _, item in self._images for path in (item.image_path, item.label_path) if path is not None]
+
+    def key(self, index: int) -> str:
+        """Names an image within the folder."""
+        return self._images[index][1].frame_id
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image (H, W, 3) RGB and labels (H, W): 0 known, 1 anomaly, 255 void."""
+        dataset, item = self._images[index]
+        image, labels = dataset.read(item)
+        assert labels is not None, "images without labels are left out"
+        return image, labels
+
+    def _find(self, values_given: bool) -> tuple[list[tuple[layouts.Dataset, layouts.Sample]], list[str]]:
+        if not (self.folder / "labels").is_dir() or not (self.folder / "images").is_dir():
+            if values_given:
+                raise ConfigError(f"label_values need the folders images and labels in {self.folder}")
+            found = [(dataset, item) for dataset in layouts.open_datasets(self.folder) for item in dataset.samples]
+            unlabelled = [f"{item.image_path}: has no labels" for _, item in found if item.label_path is None]
+            total, found = len(found), [(dataset, item) for dataset, item in found if item.label_path is not None]
+        else:
+            images = list_images(self.folder / "images")
+            items = [
+                layouts.Sample(image.stem, image, self.folder / "labels" / f"{image.stem}.png") for image in images
+            ]
+            labelled = tuple(item for item in items if item.label_path is not None and item.label_path.is_file())
+            unlabelled = [f"{item.image_path}: has no labels" for item in items if item not in labelled]
+            if not labelled:
+                raise DatasetError(f"{self.folder} must hold at least one image with labels, got {len(images)} without")
+            dataset = layouts.Dataset(
+                self.folder.name, "images + labels", self.folder, labelled, label_maps=(self.label_values,)
+            )
+            total, found = len(items), [(dataset, item) for item in labelled]
+        report_skipped(unlabelled, total, str(self.folder))
+        return found, unlabelled
+
+
+def _problem_of(found: tuple[layouts.Dataset, layouts.Sample]) -> str | None:
+    dataset, item = found
+    try:
+        dataset.read(item)
+    except EomtExtError as error:
+        text = str(error)
+        return text if str(item.image_path) in text else f"{item.image_path}: {text}"
+    return None
+
+
+class LabelledFolder(Dataset[Sample]):
+    """Crops of :class:`LabelledImages`: an :class:`~eomt_ext_training.data.sample.AnomalyDataset`.
+
+    Args:
+        folder: see :class:`LabelledImages`.
+        crop_hw: the model's crop.
+        views_per_image: crops of each image; without augmentation they are spaced evenly along its longer side.
+        augmentation: how crops vary; none for validation.
+        label_values: see :class:`LabelledImages`.
+        seed: of the crops.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        crop_hw: tuple[int, int],
+        views_per_image: int = 1,
+        augmentation: Augmentation | None = None,
+        label_values: dict[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.images = LabelledImages(folder, label_values)
+        self.views = Views(crop_hw, views_per_image, augmentation, seed)
+
+    def __len__(self) -> int:
+        return len(self.images) * self.views.per_image
+
+    def __getitem__(self, index: int) -> Sample:
+        row, number, rng = self.views.locate(index, len(self.images))
+        image, labels = self.images.read(row)
+        view = self.views.choose(labels.shape, number, rng)
+        crop = self.views.finish(cut_image(image, view), rng)
+        return Sample(
+            torch.from_numpy(crop).permute(2, 0, 1).contiguous(),
+            torch.from_numpy(cut_labels(labels, view)),
+            f"{self.images.key(row)}#{number}",
+        )
+
+    def fingerprint(self) -> str:
+        """See :class:`~eomt_ext_training.data.sample.AnomalyDataset`."""
+        return fingerprint_of((self.views, self.images.label_values), self.images.files, [views])

@@ -1,0 +1,65 @@
+"""What a data set hands to training: an image of the model's crop size and what is known of each pixel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
+
+__all__ = ["ANOMALOUS", "NORMAL", "VOID", "AnomalyDataset", "Sample", "SemanticDataset", "SemanticSample"]
+
+
+class Sample(NamedTuple):
+    """An image with anomaly labels.
+
+    Attributes:
+        image: (3, h, w) uint8 RGB, of the model's crop size.
+        labels: (h, w) uint8: 0 known, 1 anomaly, 255 void.
+        key: names the sample within its data set, for messages.
+    """
+
+    image: Tensor
+    labels: Tensor
+    key: str
+
+
+class SemanticSample(NamedTuple):
+    """An image with the known class of each pixel.
+
+    Attributes:
+        image: (3, h, w) uint8 RGB, of the model's crop size.
+        semantic: (h, w) uint8 class ids, 255 void.
+    """
+
+    image: Tensor
+    semantic: Tensor
+
+
+class AnomalyDataset(Protocol):
+    """A map-style data set of :class:`Sample`.
+
+    Item ``index`` is the same at each call: what is random in it follows from a seed and the index alone, so that the
+    outputs of a frozen network can be kept for it.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever any item may have changed.
+
+        It covers the settings, and of every file its path, size and modification time, or its content; of a generator,
+        its source code (see :func:`~eomt_ext_training.data.fingerprint.fingerprint_of`).
+        """
+        ...
+
+
+class SemanticDataset(Protocol):
+    """A map-style data set of :class:`SemanticSample`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> SemanticSample: ...

@@ -1,0 +1,54 @@
+"""What a training run leaves behind for use: the whole model, and the head alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+from safetensors.torch import save_file
+
+from eomt_ext_core.files import whole_file
+from eomt_ext_core.model.checkpoint import save_model
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_training.head_module import HeadModule, head_state
+
+
+class ExportBest(Callback):
+    """Write ``model.safetensors`` and ``head.safetensors`` of the best checkpoint into the folder of the run."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write both files, once."""
+        keeper = trainer.checkpoint_callback
+        if not (trainer.is_global_zero and isinstance(keeper, ModelCheckpoint) and keeper.best_model_path):
+            return
+        assert isinstance(pl_module, HeadModule), "it is the module that this callback belongs to"
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        score = None if keeper.best_model_score is None else round(float(keeper.best_model_score), 4)
+        model = EoMTExt(pl_module.model.config, pl_module.head.config)
+        model.network.load_state_dict(pl_module.model.network.state_dict())
+        assert model.anomaly_head is not None, "it was given one"
+        model.anomaly_head.load_state_dict(head_state(keeper.best_model_path))
+        model.info = pl_module.model.info | {
+            "training": {
+                "best_checkpoint": Path(keeper.best_model_path).name,
+                str(keeper.monitor): score,
+                "steps": trainer.global_step,
+                "lr": pl_module.lr,
+                "pos_weight": pl_module.pos_weight,
+                "pixels_per_crop": pl_module.pixels_per_crop,
+                "seed": pl_module.seed,
+            }
+        }
+        save_model(model.eval(), folder / "model.safetensors")
+        save_head(model, folder / "head.safetensors")
+        rank_zero_info(f"wrote model.safetensors and head.safetensors to {folder} ({keeper.monitor} {score})")
+
+
+def save_head(model: EoMTExt, path: str | Path) -> None:
+    """Write the head alone, under the names of the reference's checkpoints, ``anomaly_head.*``."""
+    assert model.anomaly_head is not None, "there is a head to save"
+    state = {f"anomaly_head.{key}": value.contiguous().cpu() for key, value in model.anomaly_head.state_dict().items()}
+    with whole_file(path) as temporary:
+        save_file(state, temporary)

@@ -1,0 +1,209 @@
+"""The anomaly head's loss and its gradients from frozen outputs, without ever building the (H, W, 4 + C) tensor.
+
+The first layer is linear, bilinear resizing is linear: they commute, and the features are projected once for each patch
+instead of once for each pixel (see :mod:`eomt_ext_core.scoring.factored`). What is left of a pixel is worked on in
+bands of rows, or only for the pixels that were drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eomt_ext_core.model.eomt import Prediction
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.scoring.bilinear import BilinearRows
+from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS, SEMANTIC_FLOOR
+from eomt_ext_training.losses import pixel_losses
+from eomt_ext_training.pixel_sampling import PixelSample
+
+# Activations of a band: few enough to stay near a CPU's cache, enough to keep a GPU busy.
+CPU_BAND_FLOATS = 1 << 21
+GPU_BAND_FLOATS = 1 << 27
+
+
+class _PixelLayers(NamedTuple):
+    """The head behind the projection of the features, as tensors that take gradients."""
+
+    statistics_weight: Tensor  # (hidden, 3): max_prob with msp folded in, entropy, energy
+    second_weight: Tensor
+    second_bias: Tensor
+    last_weight: Tensor
+    last_bias: Tensor
+
+
+def loss_on_all_pixels(
+    head: PixelAnomalyHead, prediction: Prediction, labels: Tensor, pos_weight: float, num_valid: float
+) -> Tensor:
+    """Sum of the loss over all valid pixels, divided by ``num_valid``.
+
+    Gradients are computed band by band on the way forward, so that memory does not grow with the crop's size.
+
+    Args:
+        head: in training mode with dropout, in eval mode without.
+        prediction: of the frozen network, B crops, any floating type.
+        labels: (B, H, W) uint8.
+        pos_weight: weight of anomalous pixels.
+        num_valid: what the sum is divided by.
+
+    Returns:
+        a scalar.
+    """
+    visual, layers = _factor(head, prediction.features)
+    bands = _Bands(prediction, labels, pos_weight, head.config.dropout if head.training else 0.0)
+    total: Tensor = _BandwiseSum.apply(bands, visual, *layers)
+    return total / num_valid
+
+
+def loss_on_pixels(
+    head: PixelAnomalyHead, prediction: Prediction, labels_hw: tuple[int, int], pixels: PixelSample,
+    pos_weight: float, num_valid: float,
+) -> Tensor:  # fmt: skip
+    """The same on drawn pixels: the weighted sum of their losses, divided by ``num_valid``.
+
+    Args:
+        head: in training mode with dropout, in eval mode without.
+        prediction: of the frozen network, B crops, any floating type.
+        labels_hw: size of the crops in pixels.
+        pixels: drawn by :func:`~eomt_ext_training.pixel_sampling.draw_pixels`.
+        pos_weight: weight of anomalous pixels.
+        num_valid: number of valid pixels of the crops; the result is then an unbiased estimate of their mean loss.
+
+    Returns:
+        a scalar.
+    """
+    logits = logits_at(head, prediction, labels_hw, pixels.position)
+    return (pixel_losses(logits, pixels.labels, pos_weight) * pixels.weight).sum() / num_valid
+
+
+def logits_at(head: PixelAnomalyHead, prediction: Prediction, image_hw: tuple[int, int], position: Tensor) -> Tensor:
+    """Anomaly logits of chosen pixels: (B, P) from positions (B, P), row·W + column."""
+    visual, layers = _factor(head, prediction.features)
+    dropout = head.config.dropout if head.training else 0.0
+    masks = bilinear_at(prediction.mask_logits.float().permute(0, 2, 3, 1), image_hw, position).sigmoid()
+    semantic = masks @ _class_probs(prediction.class_logits)
+    return _pixel_logits(semantic, bilinear_at(visual, image_hw, position), layers, dropout)
+
+
+def bilinear_at(maps: Tensor, image_hw: tuple[int, int], position: Tensor) -> Tensor:
+    """Values that ``interpolate(mode="bilinear", align_corners=False)`` would give at some pixels.
+
+    Args:
+        maps: (B, h, w, C).
+        image_hw: (H, W) of the resized maps.
+        position: (B, P) int64, row·W + column in (H, W).
+
+    Returns:
+        (B, P, C).
+    """
+    batch, height, width, channels = maps.shape
+    above, below, row_weight = _neighbours(position // image_hw[1], height, image_hw[0])
+    left, right, column_weight = _neighbours(position % image_hw[1], width, image_hw[1])
+    offset = torch.arange(batch, device=position.device)[:, None] * (height * width)
+    corners = torch.stack([offset + y * width + x for y in (above, below) for x in (left, right)], dim=-1)
+    weights = torch.stack([a * b for a in (1 - row_weight, row_weight) for b in (1 - column_weight, column_weight)], -1)
+    table = maps.reshape(-1, channels)
+    bags = F.embedding_bag(
+        corners.flatten(0, 1), table, mode="sum", per_sample_weights=weights.flatten(0, 1).to(table.dtype)
+    )
+    return bags.view(batch, -1, channels)
+
+
+def _neighbours(position: Tensor, source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (or columns) of the source on either side of a target pixel's centre, and the weight of the second."""
+    centre = ((position.float() + 0.5) * (source / target) - 0.5).clamp_(min=0.0)
+    first = centre.long().clamp_(max=source - 1)
+    return first, (first + 1).clamp_(max=source - 1), (centre - first).clamp_(0.0, 1.0)
+
+
+def _factor(head: PixelAnomalyHead, features: Tensor) -> tuple[Tensor, _PixelLayers]:
+    """The visual share of the first layer at patch resolution, (B, h, w, hidden), and the layers after it."""
+    first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
+    by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
+    features = features.to(first.weight.dtype)
+    if head.feature_proj is not None:
+        features = head.feature_proj(features)
+    # msp is 1 − max_prob: its column joins that of max_prob and the bias
+    visual = F.linear(features.permute(0, 2, 3, 1), first.weight[:, NUM_STATISTICS:], first.bias + by_msp)
+    statistics_weight = torch.stack((by_max_prob - by_msp, by_entropy, by_energy), dim=1)
+    # float32 also under autocast: the weights of interpolation do not bear rounding
+    return visual.float(), _PixelLayers(statistics_weight, second.weight, second.bias, last.weight, last.bias)
+
+
+def _class_probs(class_logits: Tensor) -> Tensor:
+    return class_logits.float().softmax(dim=-1)[..., :-1]
+
+
+def _pixel_logits(semantic: Tensor, visual: Tensor, layers: _PixelLayers, dropout: float) -> Tensor:
+    """The rest of the head: (…, C) and (…, hidden) to (…)."""
+    with torch.autocast(semantic.device.type, enabled=False):  # an entropy in half precision is too far off
+        floored = semantic.float().clamp(min=SEMANTIC_FLOOR)
+        entropy = -(floored * floored.log()).sum(dim=-1)
+        statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)
+    hidden = F.linear(statistics, layers.statistics_weight) + visual
+    hidden = _drop(F.relu(hidden), dropout)
+    hidden = _drop(F.relu(F.linear(hidden, layers.second_weight, layers.second_bias)), dropout)
+    return F.linear(hidden, layers.last_weight, layers.last_bias)[..., 0].float()
+
+
+def _drop(hidden: Tensor, rate: float) -> Tensor:
+    """Dropout. On a CPU torch draws one double for each element, a third of a step; 16 random bits do as well."""
+    if rate == 0.0 or hidden.is_cuda:
+        return F.dropout(hidden, rate)
+    dropped = round(rate * 2**16)
+    bits = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: hidden.numel()].view(hidden.shape) >= dropped - 2**15
+    return hidden * kept.to(hidden.dtype).mul_(2**16 / (2**16 - dropped))
+
+
+class _Bands:
+    """The loss of each crop, a band of rows at a time."""
+
+    def __init__(self, prediction: Prediction, labels: Tensor, pos_weight: float, dropout: float) -> None:
+        self._prediction, self._labels = prediction, labels
+        self._pos_weight, self._dropout = pos_weight, dropout
+
+    def __call__(self, image: int, visual: Tensor, layers: _PixelLayers) -> Iterator[Tensor]:
+        """Sums of the loss over the bands of one crop, whose visual share is (h, w, hidden)."""
+        labels = self._labels[image]
+        size_hw = (labels.shape[0], labels.shape[1])
+        masks = self._prediction.mask_logits[image].float().permute(1, 2, 0).contiguous()
+        classes = _class_probs(self._prediction.class_logits[image])
+        mask_rows, visual_rows = BilinearRows(masks[None], size_hw), BilinearRows(visual[None], size_hw)
+        band_floats = GPU_BAND_FLOATS if labels.is_cuda else CPU_BAND_FLOATS
+        rows = max(1, band_floats // (size_hw[1] * (masks.shape[-1] + 2 * visual.shape[-1])))
+        for start in range(0, size_hw[0], rows):
+            stop = min(start + rows, size_hw[0])
+            with torch.no_grad():
+                semantic = mask_rows(start, stop)[0].sigmoid_() @ classes
+            logits = _pixel_logits(semantic, visual_rows(start, stop)[0], layers, self._dropout)
+            yield pixel_losses(logits, labels[start:stop], self._pos_weight).sum()
+
+
+class _BandwiseSum(torch.autograd.Function):
+    """Add up the losses of bands; gradients are computed at once, so that one band's activations exist at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, bands: _Bands, visual: Tensor, *layers: Tensor) -> Tensor:
+        track = any(ctx.needs_input_grad)
+        leaves = _PixelLayers(*(layer.detach().requires_grad_(track) for layer in layers))
+        maps = [image.detach().requires_grad_(track) for image in visual.unbind(0)]
+        total = torch.zeros((), device=visual.device)
+        with torch.set_grad_enabled(track):
+            for image, visual_map in enumerate(maps):
+                for loss in bands(image, visual_map, leaves):
+                    total += loss.detach()
+                    if track:
+                        loss.backward()  # type: ignore[no-untyped-call]
+        if track:
+            gradients = [leaf.grad for leaf in (*maps, *leaves) if leaf.grad is not None]  # every leaf is used
+            ctx.save_for_backward(torch.stack(gradients[: len(maps)]), *gradients[len(maps) :])
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(gradient * saved for saved in ctx.saved_tensors)

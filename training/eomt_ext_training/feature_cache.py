@@ -1,0 +1,175 @@
+"""The outputs of a frozen network for a data set, computed once and kept on disk.
+
+A folder for each pair of model and data, named by a digest of both; a file for each sample, which appears whole or not
+at all. So an interrupted computation goes on where it stopped, and outputs of another model or other data are never
+taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.files import whole_file
+from eomt_ext_core.model import eomt, upscale, vit
+from eomt_ext_core.model.eomt import EoMT, Prediction
+from eomt_ext_training.data.fingerprint import fingerprint_of
+from eomt_ext_training.data.sample import AnomalyDataset, Sample
+
+_FORMAT = 1
+_BYTES_PER_GB = 1e9
+
+
+class FrozenSample(NamedTuple):
+    """What the head learns from: the frozen network's outputs for a crop, and its labels.
+
+    Attributes:
+        mask_logits: (Q, h, w) bfloat16.
+        class_logits: (Q, C + 1) bfloat16.
+        features: (C, h', w') bfloat16.
+        labels: (H, W) uint8.
+    """
+
+    mask_logits: Tensor
+    class_logits: Tensor
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where frozen outputs are kept.
+
+    ``folder`` holds all caches; ``limit_gb`` bounds what they take together, in 10⁹ bytes; ``bf16`` runs the network
+    in bfloat16 (what is stored is bfloat16 in any case).
+    """
+
+    folder: Path = Path("runs/features")
+    limit_gb: float = 50.0
+    batch_size: int = 4
+    bf16: bool = True
+
+
+class FeatureCache(Dataset[FrozenSample]):
+    """The frozen outputs of a network for each sample of a data set.
+
+    Args:
+        network: frozen, on the device where it is to run.
+        samples: the data set.
+        settings: where the outputs are kept, and how they are computed.
+
+    Attributes:
+        folder: that of this network and this data.
+    """
+
+    def __init__(self, network: EoMT, samples: AnomalyDataset, settings: CacheSettings) -> None:
+        self._samples = samples
+        self._settings = settings
+        self._key = cache_key(network, samples, settings.bf16)
+        self.folder = settings.folder / self._key
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> FrozenSample:
+        path = self._path(index)
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("key") != self._key:
+                    raise DatasetError(f"{path} belongs to another model or other data: remove it and start again")
+                return FrozenSample._make(file.get_tensor(name) for name in FrozenSample._fields)
+        except (SafetensorError, OSError) as error:
+            raise DatasetError(f"{path} cannot be read: remove it, and it is computed again: {error}") from error
+
+    def missing(self) -> list[int]:
+        """Indices of the samples whose outputs are not there yet."""
+        return [index for index in range(len(self)) if not self._path(index).is_file()]
+
+    @torch.no_grad()
+    def compute(self, network: EoMT, indices: Iterable[int], num_workers: int = 0) -> Iterable[int]:
+        """Compute the outputs of some samples; yields how many were written, batch by batch.
+
+        Raises:
+            DatasetError: where all caches together would outgrow the limit, or a sample is not of the crop's size.
+        """
+        indices = list(indices)
+        device = network.q.weight.device
+        subset = Subset(cast("Dataset[Sample]", self._samples), indices)
+        loader = DataLoader(subset, batch_size=self._settings.batch_size, num_workers=num_workers)
+        done = 0
+        for images, labels, keys in loader:
+            if tuple(images.shape[2:]) != network.config.crop_hw:
+                raise DatasetError(
+                    f"samples must be of the model's crop size {network.config.crop_hw}, "
+                    f"got {tuple(images.shape[2:])} from {keys[0]}"
+                )
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._settings.bf16):
+                prediction = network(images.to(device).float() / 255)
+            outputs = Prediction(*(part.to("cpu", torch.bfloat16) for part in prediction))
+            for row in range(len(images)):
+                sample = FrozenSample._make(part[row] for part in (*outputs, labels))
+                if done == 0:
+                    self._hold_to_limit(sample)
+                self._write(indices[done], sample)
+                done += 1
+            yield len(images)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:07d}.safetensors"
+
+    def _write(self, index: int, sample: FrozenSample) -> None:
+        with whole_file(self._path(index)) as temporary:
+            # clones: rows of a batch share its memory, which safetensors refuses
+            parts = {name: part.clone(memory_format=torch.contiguous_format) for name, part in sample._asdict().items()}
+            save_file(parts, temporary, metadata={"key": self._key})
+
+    def _hold_to_limit(self, sample: FrozenSample) -> None:
+        per_sample = sum(part.numel() * part.element_size() for part in sample)
+        own = per_sample * len(self)
+        root = self._settings.folder
+        others = sum(p.stat().st_size for p in root.glob("*/*.safetensors") if p.parent != self.folder)
+        limit, free = self._settings.limit_gb * _BYTES_PER_GB, _free_bytes(root) + per_sample * self._num_stored()
+        needed = f"the frozen outputs of {len(self)} samples take {own / _BYTES_PER_GB:.3g} GB"
+        if own + others > limit:
+            raise DatasetError(
+                f"{needed} and other caches in {root} {others / _BYTES_PER_GB:.3g} GB, which must stay within "
+                f"limit_gb = {self._settings.limit_gb:g}: raise it, remove folders of {root}, take fewer samples, or "
+                "train without cache"
+            )
+        if own > free:
+            raise DatasetError(f"{needed}, the disk of {root} has {free / _BYTES_PER_GB:.3g} GB free")
+
+    def _num_stored(self) -> int:
+        return len(self) - len(self.missing())
+
+
+def cache_key(network: EoMT, samples: AnomalyDataset, bf16: bool) -> str:
+    """Digest of all that frozen outputs follow from: weights, architecture, network code, arithmetic and data."""
+    parts = {"format": _FORMAT, "network": network_digest(network), "data": samples.fingerprint(), "bf16": bf16}
+    return fingerprint_of(json.dumps(parts, sort_keys=True), generators=[eomt, upscale, vit])
+
+
+def network_digest(network: EoMT) -> str:
+    """Digest of a network's architecture and weights."""
+    digest = hashlib.sha256(json.dumps(asdict(network.config), sort_keys=True, default=str).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _free_bytes(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).free

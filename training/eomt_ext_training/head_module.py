@@ -1,0 +1,184 @@
+"""The anomaly head on a frozen EoMT, as Lightning trains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from eomt_ext_core.config import HeadConfig
+from eomt_ext_core.errors import CheckpointError, DatasetError
+from eomt_ext_core.evaluation.pixel_metrics import PixelMetrics
+from eomt_ext_core.model.checkpoint import load_model
+from eomt_ext_core.model.eomt import Prediction
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.scoring.factored import FactoredHead
+from eomt_ext_training.data.sample import Sample
+from eomt_ext_training.factored_loss import loss_on_all_pixels, loss_on_pixels
+from eomt_ext_training.feature_cache import FrozenSample, network_digest
+from eomt_ext_training.losses import anomaly_loss, count_valid
+from eomt_ext_training.pixel_sampling import draw_pixels
+
+_DIGEST = "frozen_network_digest"
+_HEAD_PREFIX = "model.anomaly_head."
+# What a checkpoint says of the head that it came with, and no longer holds for a new one.
+_INFO_OF_HEAD = ("calibration", "threshold", "results", "training")
+
+
+class HeadModule(LightningModule):
+    """Train a new anomaly head; the EoMT under it takes no gradient and is never saved by the trainer.
+
+    What is random in a step follows from seed, step and process, so that a resumed run goes on as if it had not been
+    interrupted.
+
+    Args:
+        checkpoint: the EoMT: whatever ``eomt_ext_core.load_model`` takes.
+        crop_hw: crop to train at; the checkpoint's own where none is given.
+        head: shape of the head.
+        lr: learning rate of AdamW.
+        weight_decay: of AdamW.
+        pos_weight: weight of anomalous pixels in the loss.
+        pixels_per_crop: pixels drawn anew from each crop in each step; none takes all.
+        sampling: ``uniform``, or ``balanced`` between anomalous and normal pixels; the loss is unbiased in both.
+        seed: of dropout and of the draws.
+
+    Raises:
+        CheckpointError: where the checkpoint cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        crop_hw: tuple[int, int] | None = None,
+        head: HeadConfig = HeadConfig(),  # noqa: B008 (frozen)
+        lr: float = 1e-4,
+        weight_decay: float = 0.01,
+        pos_weight: float = 10.0,
+        pixels_per_crop: int | None = None,
+        sampling: Literal["uniform", "balanced"] = "uniform",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.strict_loading = False  # checkpoints of the trainer hold the head alone
+        self.model = with_new_head(load_model(checkpoint, None if crop_hw is None else {"crop_hw": crop_hw}), head)
+        self.lr, self.weight_decay, self.pos_weight = lr, weight_decay, pos_weight
+        self.pixels_per_crop, self.balanced, self.seed = pixels_per_crop, sampling == "balanced", seed
+        self._metrics = PixelMetrics()
+
+    @property
+    def head(self) -> PixelAnomalyHead:
+        """The head that is trained."""
+        assert self.model.anomaly_head is not None, "it was given one"
+        return self.model.anomaly_head
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on the head's parameters alone."""
+        return torch.optim.AdamW(self.head.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def training_step(self, batch: Sample | FrozenSample, batch_idx: int) -> Tensor:
+        """Mean loss over the valid pixels of all processes; 0 where there is none."""
+        prediction, labels = self._frozen(batch)
+        # Lightning averages the gradients of processes: each divides by the mean number of valid pixels.
+        num_valid = float(self.trainer.strategy.reduce(count_valid(labels), reduce_op="mean"))
+        step_seed = hash((self.seed, self.global_step, self.global_rank)) % 2**63
+        torch.manual_seed(step_seed)
+        if self.pixels_per_crop is None:
+            loss = loss_on_all_pixels(self.head, prediction, labels, self.pos_weight, num_valid or 1.0)
+        else:
+            generator = torch.Generator(labels.device).manual_seed(step_seed)
+            pixels = draw_pixels(labels, self.pixels_per_crop, balanced=self.balanced, generator=generator)
+            size_hw = (labels.shape[1], labels.shape[2])
+            loss = loss_on_pixels(self.head, prediction, size_hw, pixels, self.pos_weight, num_valid or 1.0)
+        if num_valid:
+            self.log("train/loss", loss, True, on_step=True, on_epoch=True, sync_dist=True, batch_size=len(labels))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make nothing of a step without a valid pixel, which would still decay weights and follow old momentum.
+
+        Returning no loss would do so too, but Lightning refuses that with several processes.
+        """
+        if not any(parameter.grad is not None and parameter.grad.any() for parameter in self.head.parameters()):
+            optimizer.zero_grad(set_to_none=True)
+
+    def validation_step(self, batch: Sample | FrozenSample, batch_idx: int) -> None:
+        """Score every pixel and count it."""
+        prediction, labels = self._frozen(batch)
+        size_hw = (labels.shape[1], labels.shape[2])
+        logits = FactoredHead(self.head)(prediction.mask_logits, prediction.class_logits, size_hw, prediction.features)
+        self._metrics.update(logits[..., 0].float().cpu().numpy(), labels.cpu().numpy())
+        loss = anomaly_loss(logits[..., 0].float(), labels, self.pos_weight)
+        self.log("val/loss", loss, sync_dist=True, batch_size=len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log AuPRC, FPR95 and AUROC over all processes."""
+        for other in self._metrics_of_others():
+            self._metrics.merge(other)
+        result, self._metrics = self._metrics.compute(), PixelMetrics()
+        if self.trainer.sanity_checking:
+            return
+        if not result.num_anomalous:
+            raise DatasetError(
+                f"the validation data must show anomalies for AuPRC, got none in {result.num_valid} valid pixels"
+            )
+        for name in ("auprc", "fpr95", "auroc"):
+            self.log(f"val/{name}", float(getattr(result, name)), prog_bar=name == "auprc", rank_zero_only=False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The head's weights, all that the trainer saves."""
+        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if _HEAD_PREFIX in key}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note which frozen network the head belongs to."""
+        checkpoint[_DIGEST] = network_digest(self.model.network)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a head of another network, or one of another shape.
+
+        Raises:
+            CheckpointError: where it is one.
+        """
+        if checkpoint.get(_DIGEST) != network_digest(self.model.network):
+            raise CheckpointError("the checkpoint's head was trained on another frozen network: resume with that one")
+        found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+        wanted = {_HEAD_PREFIX + key: tuple(value.shape) for key, value in self.head.state_dict().items()}
+        if found != wanted:
+            raise CheckpointError(f"the checkpoint must hold a head of the configured shape, got {found}")
+
+    def _frozen(self, batch: Sample | FrozenSample) -> tuple[Prediction, Tensor]:
+        """Outputs of the frozen network, from the cache or computed now, and labels."""
+        if isinstance(batch, FrozenSample):
+            return Prediction(batch.mask_logits, batch.class_logits, batch.features), batch.labels
+        crop_hw = self.model.config.crop_hw
+        if tuple(batch.image.shape[2:]) != crop_hw:
+            raise DatasetError(
+                f"samples must be of the model's crop size {crop_hw}, got {tuple(batch.image.shape[2:])}"
+            )
+        with torch.no_grad():
+            return self.model(batch.image.float() / 255), batch.labels
+
+    def _metrics_of_others(self) -> list[PixelMetrics]:
+        if self.trainer.world_size == 1:
+            return []
+        gathered: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(gathered, self._metrics)
+        return [metrics for rank, metrics in enumerate(gathered) if rank != self.global_rank]
+
+
+def with_new_head(model: EoMTExt, head: HeadConfig) -> EoMTExt:
+    """Put a new head on a frozen network; what the model's info says of an old one is dropped."""
+    renewed = EoMTExt(model.config, head)
+    renewed.network.load_state_dict(model.network.state_dict())
+    renewed.info = {key: value for key, value in model.info.items() if key not in _INFO_OF_HEAD}
+    return renewed
+
+
+def head_state(checkpoint: str | Path) -> dict[str, Tensor]:
+    """The head's weights from a checkpoint of the trainer, under the names they have in the head."""
+    state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return {key.removeprefix(_HEAD_PREFIX): value for key, value in state.items()}

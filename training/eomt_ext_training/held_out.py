@@ -1,0 +1,63 @@
+"""Labelled frames that training has not seen: from a folder, or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SceneConfig, render_scene
+from eomt_ext_training.data.labelled_folder import LabelledImages
+
+SCENES_SCHEME = "scenes:"
+
+
+@dataclass(frozen=True)
+class HeldOutFrames:
+    """Frames from a source given as text.
+
+    ``scenes:SEED:COUNT`` draws procedural scenes from that seed on, 960×540, with obstacles of all families;
+    ``scenes:SEED:COUNT:FAMILY,FAMILY`` with obstacles of some. Anything else is a folder, see
+    :class:`~eomt_ext_training.data.labelled_folder.LabelledImages`.
+    """
+
+    source: str
+    scene_config: SceneConfig | None
+    seeds: range
+    images: LabelledImages | None
+
+    @classmethod
+    def of(cls, source: str) -> HeldOutFrames:
+        """Understand the text; folders are checked at once.
+
+        Raises:
+            ConfigError: where the numbers or families of scenes cannot be understood.
+            DatasetError: where a folder holds nothing readable.
+        """
+        if not source.startswith(SCENES_SCHEME):
+            return cls(str(Path(source)), None, range(0), LabelledImages(source))
+        parts = source.removeprefix(SCENES_SCHEME).split(":")
+        if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts[:2]) or int(parts[1]) < 1:
+            raise ConfigError(f"scenes are given as scenes:SEED:COUNT or scenes:SEED:COUNT:FAMILY,…, got {source!r}")
+        seed, count = int(parts[0]), int(parts[1])
+        families = tuple(parts[2].split(",")) if len(parts) == 3 else OBSTACLE_FAMILIES
+        config = SceneConfig(size_hw=(540, 960), obstacle_probability=0.9, obstacle_families=families)
+        return cls(source, config, range(seed, seed + count), None)
+
+    def __len__(self) -> int:
+        return len(self.seeds) if self.images is None else len(self.images)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Images (H, W, 3) RGB and labels (H, W): 0 known, 1 anomaly, 255 void."""
+        if self.images is not None:
+            for index in range(len(self.images)):
+                yield self.images.read(index)
+        else:
+            assert self.scene_config is not None, "frames are of a folder, or drawn"
+            for seed in self.seeds:
+                scene = render_scene(seed, self.scene_config)
+                yield scene.image_rgb, scene.labels

@@ -1,0 +1,98 @@
+"""Measure every score of a model on labelled crops, and its false alarms on crops without anomalies."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch.utils.data import Dataset
+
+from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.evaluation import NORMAL, PixelMetrics, PixelResult
+from eomt_ext_core.model.checkpoint import load_model
+from eomt_ext_training.data.sample import AnomalyDataset
+
+
+def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) -> dict[str, PixelResult]:
+    """Pixel metrics of several scores on a data set, from one pass of the network."""
+    metrics = {score: PixelMetrics() for score in scores}
+    for index in track(range(len(data)), "measuring"):
+        sample = data[index]
+        maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), scores)
+        for score, values in maps.items():
+            metrics[score].update(values, sample.labels.numpy())
+    return {score: counted.compute() for score, counted in metrics.items()}
+
+
+def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[str, float]) -> dict[str, float]:
+    """Share of the known pixels of a data set whose score is above a threshold."""
+    above, total = dict.fromkeys(thresholds, 0), 0
+    for index in track(range(len(data)), "false alarms"):
+        sample = data[index]
+        known = sample.labels.numpy() == NORMAL
+        total += int(known.sum())
+        maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), list(thresholds))
+        for score, values in maps.items():
+            above[score] += int((values[known] > np.float64(thresholds[score])).sum())
+    return {score: count / total if total else math.nan for score, count in above.items()}
+
+
+def report(
+    checkpoint: str,
+    pasted: Dataset,  # type: ignore[type-arg]
+    clear: Dataset | None = None,  # type: ignore[type-arg]
+    scores: Sequence[str] = SCORES,
+    output: Path | None = None,
+) -> None:
+    """Print a table, and write it as Markdown where ``output`` is given.
+
+    Args:
+        checkpoint: whatever ``eomt_ext_core.load_model`` takes.
+        pasted: data with anomalies.
+        clear: data without, for false alarms at the threshold that finds 95 % of the anomalous pixels of the other.
+        scores: which ones.
+        output: Markdown file.
+    """
+    engine = AnomalyEngine(load_model(checkpoint), EngineConfig(score=scores[0]))
+    results = measure(engine, cast(AnomalyDataset, pasted), scores)
+    columns = ["score", "AuPRC", "FPR95", "AUROC"]
+    rows = [[score, *(f"{value:.3f}" for value in (r.auprc, r.fpr95, r.auroc))] for score, r in results.items()]
+    if clear is not None:
+        thresholds = {score: result.fpr95_threshold for score, result in results.items()}
+        alarms = false_alarms(engine, cast(AnomalyDataset, clear), thresholds)
+        columns.append("FPR without anomalies")
+        rows = [[*row, f"{alarms[row[0]]:.3f}"] for row in rows]
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    first = next(iter(results.values()))
+    console = Console()
+    console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_share:.2f} % of them anomalous")
+    if output is not None:
+        lines = [columns, ["---"] * len(columns), *rows]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+
+
+def main() -> int:
+    """Run the command; a broken rule ends it with one line that says which."""
+    try:
+        auto_cli(report, as_positional=False)
+    except EomtExtError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The command ``eomt-ext-train-network``: an EoMT from scratch on known classes, for a head to be trained on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+from jsonargparse import auto_cli
+from torch.utils.data import Dataset
+
+from eomt_ext_core.config import ModelConfig
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.model.checkpoint import save_model
+from eomt_ext_training.data.sample import SemanticDataset
+from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
+
+
+def train(
+    model: ModelConfig,
+    data: Dataset,  # type: ignore[type-arg]
+    stages: list[NetworkTraining],
+    output: Path = Path("runs/network.safetensors"),
+    class_names: tuple[str, ...] = (),
+) -> None:
+    """Train an EoMT from scratch.
+
+    Args:
+        model: its architecture, with as many queries as classes.
+        data: a data set of images and their known classes.
+        stages: of training, one after the other.
+        output: file to write, .safetensors.
+        class_names: noted in the file.
+    """
+    trained = train_from_scratch(model, cast(SemanticDataset, data), stages, output)
+    trained.info = {"class_names": list(class_names)}
+    save_model(trained, output)
+
+
+def main() -> int:
+    """Run the command; a broken rule ends it with one line that says which."""
+    try:
+        auto_cli(train)
+    except EomtExtError as error:
+        print(f"eomt-ext-train-network: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

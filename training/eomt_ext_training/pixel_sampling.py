@@ -1,0 +1,64 @@
+"""Pixels drawn from labelled crops, weighted so that the sum over them estimates the mean over all without bias."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eomt_ext_training.data.sample import ANOMALOUS, VOID
+
+
+class PixelSample(NamedTuple):
+    """Pixels of B crops.
+
+    Attributes:
+        position: (B, P) int64, row·W + column.
+        labels: (B, P) uint8.
+        weight: (B, P) float32: how many pixels of its crop each one stands for; 0 where the crop has no valid pixel.
+            The expectation of Σ weight·f(pixel) over the draw is the sum of f over the crop's valid pixels.
+    """
+
+    position: Tensor
+    labels: Tensor
+    weight: Tensor
+
+
+def draw_pixels(labels: Tensor, count: int, *, balanced: bool, generator: torch.Generator) -> PixelSample:
+    """Draw valid pixels of each crop, with replacement.
+
+    Args:
+        labels: (B, H, W) uint8: 0 normal, 1 anomalous, 255 void.
+        count: P, pixels for each crop; at least 2 where ``balanced``.
+        balanced: draw half of a crop's pixels from its anomalous ones, where it has both kinds; else uniformly.
+        generator: on the device of the labels.
+
+    Raises:
+        ValueError: where there are too few pixels to draw.
+    """
+    if count < 1 + balanced:
+        raise ValueError(f"at least {1 + balanced} pixels must be drawn from each crop, got {count}")
+    rows = [_draw(crop, count, balanced, generator) for crop in labels.flatten(1)]
+    return PixelSample(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _draw(labels: Tensor, count: int, balanced: bool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels of one crop, (H·W,)."""
+    if balanced:
+        anomalous = (labels == ANOMALOUS).nonzero()[:, 0]
+        normal = ((labels != ANOMALOUS) & (labels != VOID)).nonzero()[:, 0]
+        strata = [stratum for stratum in (anomalous, normal) if len(stratum)]
+    else:
+        valid = (labels != VOID).nonzero()[:, 0]
+        strata = [valid] if len(valid) else []
+    if not strata:
+        position = torch.zeros(count, dtype=torch.int64, device=labels.device)
+        return position, labels[position], torch.zeros(count, device=labels.device)
+    shares = [count] if len(strata) == 1 else [count // 2, count - count // 2]
+    drawn, weights = [], []
+    for stratum, share in zip(strata, shares, strict=True):
+        drawn.append(stratum[torch.randint(len(stratum), (share,), generator=generator, device=labels.device)])
+        weights.append(torch.full((share,), len(stratum) / share, device=labels.device))
+    position = torch.cat(drawn)
+    return position, labels[position], torch.cat(weights)
