@@ -93,6 +93,8 @@ def test_resumed_run_equals_an_uninterrupted_one(train, sampled, tmp_path: Path)
     assert all(key.startswith("model.anomaly_head.") for key in torch.load(last, weights_only=True)["state_dict"])
     resumed = train("--trainer.max_epochs", "2", "--run_name", "second", "--ckpt_path", str(last), *sampled)
     assert resumed.trainer.global_step == straight.trainer.global_step == 20
+    best, best_of_straight = (run.trainer.checkpoint_callback.best_model_score for run in (resumed, straight))
+    assert best.item() == best_of_straight.item()
     for name, value in straight.model.head.state_dict().items():
         assert value.equal(resumed.model.head.state_dict()[name]), name
 

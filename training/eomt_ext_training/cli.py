@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_training.data.anomaly_data import AnomalyData
-from eomt_ext_training.export import ExportBest
+from eomt_ext_training.export import BestCheckpoint, ExportBest
 from eomt_ext_training.head_module import HeadModule
 
 # What Lightning warns of and is meant to be so: the network stays in eval mode; both loggers write to one folder.
@@ -26,7 +25,7 @@ class HeadTrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that neither trainer, model nor data has."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/auprc",

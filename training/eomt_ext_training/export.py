@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,6 +14,17 @@ from eomt_ext_core.files import whole_file
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.head_module import HeadModule, head_state
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that still knows the best epoch when a resumed run writes to another folder.
+
+    The checkpoints of the earlier run stay where they are.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was the best so far."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
 
 class ExportBest(Callback):
