@@ -28,7 +28,8 @@ class BilinearRows:
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Compute rows ``start`` to ``stop`` of the result: (B, stop − start, W, C)."""
-        above, below = self._source[:, self._above[start:stop]], self._source[:, self._below[start:stop]]
+        # index_select and not indexing, whose gradient adds up in whatever order threads come by
+        above, below = (self._source.index_select(1, rows[start:stop]) for rows in (self._above, self._below))
         band = torch.lerp(above, below, self._below_weight[start:stop]).permute(0, 3, 1, 2)
         wide = F.interpolate(band, (stop - start, self._width), mode="bilinear", align_corners=False)
         return wide.permute(0, 2, 3, 1)

@@ -7,7 +7,7 @@ from eomt_ext_training.pixel_sampling import PixelSample, draw_pixels
 from torch import Tensor
 from torch.nn import functional as F
 
-from eomt_ext_core import HeadConfig
+from eomt_ext_core import HeadConfig, Prediction
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.uncertainty import semantic_map, statistics
 
@@ -97,6 +97,20 @@ def test_mixed_precision_stays_near(head, frozen_batch) -> None:
         assert loss.item() == pytest.approx(exact.item(), rel=0.01)
         for ours, theirs in zip(gradients(head, loss), exact_gradients, strict=True):
             assert (ours - theirs).norm() < 0.05 * theirs.norm() + 1e-3
+
+
+def test_gradients_are_the_same_each_time_with_several_threads(head) -> None:
+    """Large enough for torch to share the work of a band among threads."""
+    torch.manual_seed(0)
+    prediction = Prediction(torch.randn(1, 6, 32, 128), torch.randn(1, 6, 6), torch.randn(1, 12, 8, 128))
+    labels = torch.randint(2, (1, 64, 512), dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = [gradients(head, loss_on_all_pixels(head, prediction, labels, 10.0, 1.0)) for _ in range(8)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(one.equal(first) for run in runs for one, first in zip(run, runs[0], strict=True))
 
 
 def test_no_graph_without_gradients(head, frozen_batch) -> None:
