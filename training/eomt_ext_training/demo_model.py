@@ -9,25 +9,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
-from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
+from eomt_ext_core.config import SCORES, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.evaluation import PixelMetrics
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
 from eomt_ext_training.data.anomaly_data import AnomalyData
-from eomt_ext_training.data.rendered import SceneSet, load_scenes
+from eomt_ext_training.data.rendered import load_scenes
 from eomt_ext_training.data.scenes import ProceduralScenes, SemanticScenes
 from eomt_ext_training.export import ExportBest
 from eomt_ext_training.feature_cache import CacheSettings
 from eomt_ext_training.head_module import HeadModule
+from eomt_ext_training.measure import measure
 from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
 
 MODEL = ModelConfig(
@@ -61,7 +60,6 @@ def main() -> None:
 
     known = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     clear = SceneConfig(size_hw=MODEL.crop_hw, obstacle_probability=0.0)
-    unseen = SceneConfig(size_hw=(540, 960), obstacle_probability=0.9, obstacle_families=HELD_OUT_FAMILIES)
 
     folder = args.output.parent
     network = args.network
@@ -74,8 +72,13 @@ def main() -> None:
         train_from_scratch(MODEL, SemanticScenes(scenes), (coarse, fine), network)
     model = train_head(network, known, args)
 
-    test_scenes = load_scenes(range(TEST_SEEDS, TEST_SEEDS + args.test_scenes), unseen, args.cache)
-    results = measure(model, test_scenes)
+    unseen = ProceduralScenes(
+        (540, 960), args.test_scenes, TEST_SEEDS, obstacle_families=HELD_OUT_FAMILIES, rendered=args.cache
+    )
+    results = {
+        score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_share")}
+        for score, result in measure(AnomalyEngine(model), unseen, SCORES).items()
+    }
     model.info = model.info | {
         "name": "eomt-ext-demo",
         "purpose": "demonstration and tests on procedural scenes; not for use on a vehicle",
@@ -116,19 +119,6 @@ def train_head(network: Path, families: tuple[str, ...], args: argparse.Namespac
     )
     trainer.fit(module, data)
     return load_model(Path(str(trainer.log_dir)) / "model.safetensors")
-
-
-def measure(model: EoMTExt, scenes: SceneSet) -> dict[str, dict[str, float]]:
-    """AuPRC, FPR95 and AUROC of every score on labelled scenes."""
-    results = {}
-    for score in SCORES:
-        engine, metrics = AnomalyEngine(model, EngineConfig(score=score)), PixelMetrics()
-        for image, labels in zip(scenes.images_rgb, scenes.labels, strict=True):
-            metrics.update(engine.infer(image).probability, np.asarray(labels))
-        result = metrics.compute()
-        results[score] = {name: round(float(getattr(result, name)), 4) for name in ("auprc", "fpr95", "auroc")}
-        results[score]["anomaly_share"] = round(result.anomaly_share, 6)
-    return results
 
 
 def _table(results: dict[str, dict[str, float]]) -> Table:
