@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eomt_ext_core.model.eomt import Prediction
+from eomt_ext_training.data.sample import OUTLIER
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def network_loss(prediction: Prediction, semantic: Tensor, weights: NetworkLossW
 
     Args:
         prediction: of a network with as many queries as classes.
-        semantic: (B, H, W) integer class ids; 255 is void and contributes nothing.
+        semantic: (B, H, W) integer class ids; outliers and 255, void, contribute nothing.
         weights: of the terms.
 
     Returns:
@@ -42,7 +43,7 @@ def network_loss(prediction: Prediction, semantic: Tensor, weights: NetworkLossW
     if num_queries != num_classes:
         raise ValueError(f"fixed matching needs as many queries as classes, got {num_queries} and {num_classes}")
     size_hw = (prediction.mask_logits.shape[2], prediction.mask_logits.shape[3])
-    valid = (semantic != 255)[:, None]
+    valid = (semantic < OUTLIER)[:, None]
     ids = torch.arange(num_classes, dtype=semantic.dtype, device=semantic.device)
     coverage = F.adaptive_avg_pool2d((semantic[:, None] == ids[:, None, None]).float(), size_hw)
     weight = F.adaptive_avg_pool2d(valid.float(), size_hw)

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
@@ -25,6 +25,7 @@ from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.data.augmentation import vary_light
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
 from eomt_ext_training.network_loss import NetworkLossWeights, network_loss
+from eomt_ext_training.outlier_probe import OutlierProbe
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class NetworkTraining:
     weight_decay: float = option(0.05, "of matrices", minimum=0.0)
     warmup_steps: int = option(200, "steps of linear warm-up", minimum=0)
     bf16: bool = True
+    outlier_weight: float = option(0.0, "of the outlier probe's loss, next to that of the classes", minimum=0.0)
     num_workers: int = option(0, "processes that load images", minimum=0)
     seed: int = 0
     loss: NetworkLossWeights = field(default_factory=NetworkLossWeights)
@@ -104,7 +106,11 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
     torch.manual_seed(config.seed)
     device = network.q.weight.device
     network.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(_parameter_groups(network, config.weight_decay), lr=config.lr)
+    trained = nn.ModuleList([network])
+    probe = OutlierProbe(network.encoder.embed_dim).to(device) if config.outlier_weight else None
+    if probe is not None:
+        trained.append(probe)
+    optimizer = torch.optim.AdamW(_parameter_groups(trained, config.weight_decay), lr=config.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, config))
     losses: list[float] = []
     began = time.monotonic()
@@ -119,10 +125,13 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
                 )
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 prediction = network(images.to(device))
-            loss = network_loss(prediction, semantic.to(device), config.loss)
+            semantic = semantic.to(device)
+            loss = network_loss(prediction, semantic, config.loss)
+            if probe is not None:
+                loss = loss + config.outlier_weight * probe(prediction.features, semantic)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             losses.append(float(loss.detach()))
@@ -143,9 +152,9 @@ def _batches(data: SemanticDataset, config: NetworkTraining) -> DataLoader[Seman
     return DataLoader(images, config.batch_size, sampler=sampler, num_workers=config.num_workers)
 
 
-def _parameter_groups(network: EoMT, weight_decay: float) -> list[dict[str, object]]:
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+def _parameter_groups(trained: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    decayed = [parameter for parameter in trained.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in trained.parameters() if parameter.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
 
-__all__ = ["ANOMALOUS", "NORMAL", "VOID", "AnomalyDataset", "Sample", "SemanticDataset", "SemanticSample"]
+__all__ = ["ANOMALOUS", "NORMAL", "OUTLIER", "VOID", "AnomalyDataset", "Sample", "SemanticDataset", "SemanticSample"]
+
+OUTLIER = 254  # in a map of class ids: a thing that is of none of the classes
 
 
 class Sample(NamedTuple):
@@ -30,7 +32,7 @@ class SemanticSample(NamedTuple):
 
     Attributes:
         image: (3, h, w) uint8 RGB, of the model's crop size.
-        semantic: (h, w) uint8 class ids, 255 void.
+        semantic: (h, w) uint8 class ids, ``OUTLIER`` a thing of none of the classes, 255 void.
     """
 
     image: Tensor

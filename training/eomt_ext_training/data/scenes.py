@@ -14,7 +14,7 @@ from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SceneConfig, render_scene
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.rendered import SceneSet, load_scenes
-from eomt_ext_training.data.sample import Sample, SemanticSample
+from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER, Sample, SemanticSample
 
 
 class ProceduralScenes(Dataset[Sample]):
@@ -76,7 +76,7 @@ class ProceduralScenes(Dataset[Sample]):
 
 
 class SemanticScenes(Dataset[SemanticSample]):
-    """The known classes of drawn scenes."""
+    """The known classes of drawn scenes; obstacles are outliers."""
 
     def __init__(self, scenes: SceneSet) -> None:
         self._scenes = scenes
@@ -86,7 +86,8 @@ class SemanticScenes(Dataset[SemanticSample]):
 
     def __getitem__(self, index: int) -> SemanticSample:
         image = torch.from_numpy(np.array(self._scenes.images_rgb[index])).permute(2, 0, 1)
-        return SemanticSample(image, torch.from_numpy(np.array(self._scenes.semantic[index])))
+        semantic = np.where(self._scenes.labels[index] == ANOMALOUS, np.uint8(OUTLIER), self._scenes.semantic[index])
+        return SemanticSample(image, torch.from_numpy(semantic))
 
 
 def _one_window(
