@@ -19,12 +19,12 @@ class BilinearRows:
         self._source = source
         height, self._width = target_hw
         rows = source.shape[1]
-        centre = (torch.arange(height, dtype=torch.float32) + 0.5) * (rows / height) - 0.5
+        centre = (torch.arange(height, dtype=torch.float32, device=source.device) + 0.5) * (rows / height) - 0.5
         centre.clamp_(min=0.0)
         above = centre.floor().long().clamp_(max=rows - 1)
-        self._above = above.to(source.device)
-        self._below = (above + 1).clamp_(max=rows - 1).to(source.device)
-        self._below_weight = (centre - above).clamp_(0.0, 1.0).to(source.device, source.dtype)[:, None, None]
+        self._above = above
+        self._below = (above + 1).clamp_(max=rows - 1)
+        self._below_weight = (centre - above).clamp_(0.0, 1.0).to(source.dtype)[:, None, None]
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Compute rows ``start`` to ``stop`` of the result: (B, stop − start, W, C)."""

@@ -1,92 +1,117 @@
 """The anomaly head in an exact, fast form: the same logits without the (H, W, 4 + C) tensor.
 
-The first layer is linear and bilinear resizing is linear, so they commute: ``W·concat(s, up(V)) + b`` equals
-``W_s·s + up(W_v·V + b)`` because the interpolation weights of a pixel add up to 1. The features are thus projected
-once per patch instead of once per pixel. ``msp`` is ``1 − max_prob``: its column folds into that of ``max_prob`` and
-the bias.
+The features are projected once per patch instead of once per pixel (see :mod:`~.factored_weights`), and the crop is
+worked on in bands of rows that stay in a processor's cache.
 """
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
-from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS, SEMANTIC_FLOOR
+from eomt_ext_core.scoring.factored_weights import FactoredWeights
+from eomt_ext_core.scoring.pixel_maps import PixelMaps
+from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR
 
 # Activations in flight at a time: a band of rows that stays in a CPU's cache; on a GPU, most often the whole crop.
-CPU_BAND_FLOATS = 1 << 21
+CPU_BAND_FLOATS = 1 << 20
 GPU_BAND_FLOATS = 1 << 28
 
 
 class FactoredHead:
-    """Anomaly logits from predictions, equal to semantic map, statistics and ``head`` one after the other.
+    """Anomaly logits from predictions, equal to semantic map, statistics and the head one after the other.
+
+    With float32 features all is float32. With 16-bit features the second layer's product, the largest of all, has
+    operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU with AVX-512 BF16 or AMX), and
+    all else remains float32: an entropy summed in half precision is off by more than the head forgives.
 
     Holds copies of the head's weights: make a new one when the head has changed. Inference only (dropout is off).
 
     Args:
         head: the trained head.
+        reason: why this implementation was chosen.
     """
 
-    def __init__(self, head: PixelAnomalyHead) -> None:
-        first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
-        weight = first.weight.detach()
-        by_max_prob, by_entropy, by_energy, by_msp = weight[:, :NUM_STATISTICS].unbind(dim=1)
-        self.statistics_weight = torch.stack((by_max_prob - by_msp, by_entropy, by_energy), dim=1).t().contiguous()
-        self.visual_weight = weight[:, NUM_STATISTICS:].clone()
-        self.visual_bias = (first.bias.detach() + by_msp).contiguous()
-        self.second_weight, self.second_bias = second.weight.detach().clone(), second.bias.detach().clone()
-        self.last_weight, self.last_bias = last.weight.detach().clone(), last.bias.detach().clone()
-        self._projection = copy.deepcopy(head.feature_proj)
+    name = "torch"
 
-    @torch.no_grad()
+    def __init__(self, head: PixelAnomalyHead, reason: str = "asked for") -> None:
+        self.reason = reason
+        self._weights = FactoredWeights.of(head)
+
     def __call__(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
     ) -> Tensor:
         """Score every pixel of every crop.
 
         Args:
-            mask_logits: (B, Q, h, w).
-            class_logits: (B, Q, C + 1).
+            mask_logits: (B, Q, h, w), of any floating type.
+            class_logits: (B, Q, C + 1), of any floating type.
             img_size: (H, W) of the result.
-            features: (B, feature_dim, h', w') at patch resolution.
+            features: (B, feature_dim, h', w') at patch resolution; float32, bfloat16 or float16.
 
         Returns:
-            (B, H, W, 1) anomaly logits.
+            (B, H, W, 1) float32 anomaly logits.
         """
-        # The statistics are always float32: an entropy summed in half precision is off by more than the head forgives.
-        masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
-        classes = class_logits.float().softmax(dim=-1)[..., :-1]
-        hidden = self._project(features.to(self.visual_weight.dtype))
-
-        height, width = img_size
-        band_floats = GPU_BAND_FLOATS if masks.is_cuda else CPU_BAND_FLOATS
-        rows = max(1, band_floats // (width * (masks.shape[3] + hidden.shape[3])))
-        logits = masks.new_empty((masks.shape[0], height, width, 1))
-        for image in range(masks.shape[0]):
-            mask_rows = BilinearRows(masks[image : image + 1], img_size)
-            hidden_rows = BilinearRows(hidden[image : image + 1], img_size)
-            for start in range(0, height, rows):
-                stop = min(start + rows, height)
-                semantic = mask_rows(start, stop).sigmoid_() @ classes[image]
-                logits[image, start:stop] = self._mlp(semantic, hidden_rows(start, stop))[0]
+        logits = mask_logits.new_empty((mask_logits.shape[0], *img_size, 1), dtype=torch.float32)
+        self._score(mask_logits, class_logits, features, logits, None)
         return logits
 
-    def _project(self, features: Tensor) -> Tensor:
-        """The visual share of the first layer at patch resolution: (B, C, h, w) to (B, h, w, hidden)."""
-        if self._projection is not None:
-            features = self._projection(features)
-        return F.linear(features.permute(0, 2, 3, 1), self.visual_weight, self.visual_bias)
+    def maps(self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor) -> PixelMaps:
+        """Score the same and give what else is known of each pixel on the way."""
+        maps = PixelMaps.empty(mask_logits.shape[0], img_size, mask_logits.device)
+        self._score(mask_logits, class_logits, features, maps.logits, maps)
+        return maps
 
-    def _mlp(self, semantic: Tensor, visual: Tensor) -> Tensor:
-        """The rest of the head on a band: (1, rows, W, C) and (1, rows, W, hidden) to (1, rows, W, 1)."""
-        floored = semantic.clamp(min=SEMANTIC_FLOOR)
-        entropy = -(floored * floored.log()).sum(dim=-1)
-        statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1).to(visual.dtype)
-        hidden = visual.flatten(0, 2).addmm_(statistics.flatten(0, 2), self.statistics_weight).relu_()
-        hidden = F.linear(hidden, self.second_weight, self.second_bias).relu_()
-        return F.linear(hidden, self.last_weight, self.last_bias).view(*semantic.shape[:-1], 1)
+    @torch.no_grad()
+    def _score(
+        self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor, maps: PixelMaps | None
+    ) -> None:
+        masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
+        probs_by_class = class_logits.float().softmax(dim=-1)[..., :-1].mT.contiguous()
+        hidden = self._weights.project(features.float())
+        dtype = features.dtype if _multiplies(features) else torch.float32
+        second = self._weights.second.to(dtype)
+
+        size_hw = height, width = logits.shape[1], logits.shape[2]
+        band_floats = GPU_BAND_FLOATS if masks.is_cuda else CPU_BAND_FLOATS
+        rows = max(1, band_floats // (width * (masks.shape[3] + hidden.shape[3])))
+        for image in range(masks.shape[0]):
+            mask_rows = BilinearRows(masks[image : image + 1], size_hw)
+            hidden_rows = BilinearRows(hidden[image : image + 1], size_hw)
+            for start in range(0, height, rows):
+                band = image, slice(start, min(start + rows, height))
+                extent = band[1].start, band[1].stop
+                # Pixels run fastest: reductions over the few classes are then sums of long vectors.
+                semantic = probs_by_class[image] @ mask_rows(*extent).sigmoid_().flatten(0, 2).t()
+                if maps is not None:
+                    maps.class_id[band] = semantic.argmax(dim=0).view(-1, width)
+                statistics = _statistics(semantic)
+                if maps is not None:
+                    maps.max_prob[band], maps.entropy[band] = statistics[:2].view(2, -1, width)
+                visual = hidden_rows(*extent).flatten(0, 2)
+                logits[band] = self._mlp(statistics, visual, second).view(-1, width, 1)
+
+    def _mlp(self, statistics: Tensor, visual: Tensor, second: Tensor) -> Tensor:
+        """The rest of the head on N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""
+        weights = self._weights
+        hidden = visual.addmm_(statistics.t(), weights.statistics).relu_().to(second.dtype)
+        hidden = F.linear(hidden, second, weights.second_bias.to(second.dtype)).relu_()
+        return F.linear(hidden.float(), weights.last, weights.last_bias)
+
+
+def _statistics(semantic: Tensor) -> Tensor:
+    """Reduce the semantic map of N pixels, (C, N), which is overwritten, to max_prob, entropy and energy: (3, N)."""
+    max_prob, energy = semantic.amax(dim=0), semantic.sum(dim=0)
+    floored = semantic.clamp_(min=SEMANTIC_FLOOR)
+    return torch.stack((max_prob, -(floored.log().mul_(floored)).sum(dim=0), energy))
+
+
+def _multiplies(features: Tensor) -> bool:
+    """Whether the hardware multiplies matrices of this type faster than those of float32."""
+    if features.is_cuda:
+        return True
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # younger than the oldest PyTorch we run on
+    return features.dtype == torch.bfloat16 and supported is not None and bool(supported())

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +88,23 @@ def test_later_changes_of_the_head_do_not_reach_the_copy(feature_proj_dim: int |
         for parameter in head.parameters():
             parameter.add_(1.0)
     assert torch.equal(fast(*inputs), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_are_near(dtype: torch.dtype, scoring_case: Callable[..., Any]) -> None:
+    case = scoring_case((64, 96), (16, 24), (4, 6), queries=20, hidden=256, dtype=dtype)
+    logits = FactoredHead(case.head)(*case.inputs)
+    assert logits.dtype == torch.float32
+    assert (logits - case.logits).abs().max() <= 0.02 * case.logits.abs().max()
+
+
+def test_the_other_maps_are_those_of_the_semantic_map(scoring_case: Callable[..., Any]) -> None:
+    case = scoring_case((50, 71), (16, 24), (4, 6), batch=2, queries=20, classes=19)
+    maps = FactoredHead(case.head).maps(*case.inputs)
+    assert (maps.logits - case.logits).abs().max() <= 1e-5
+    torch.testing.assert_close(maps.max_prob, case.statistics[..., 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(maps.entropy, case.statistics[..., 1], atol=1e-5, rtol=1e-5)
+    assert maps.class_id.tolist() == case.semantic.argmax(dim=1).tolist()
 
 
 def test_inputs_are_left_as_they_are(randomise: Randomise) -> None:

@@ -1,0 +1,74 @@
+"""An anomaly head's weights, rearranged so that the features are projected once per patch and not once per pixel.
+
+The first layer is linear and bilinear resizing is linear, so they commute: ``W·concat(s, up(V)) + b`` equals
+``W_s·s + up(W_v·V + b)`` because the interpolation weights of a pixel add up to 1. ``msp`` is ``1 − max_prob``: its
+column folds into that of ``max_prob`` and the bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
+
+
+@dataclass(frozen=True)
+class FactoredWeights:
+    """Copies of a head's weights, V channels of visual features at the MLP's door.
+
+    Attributes:
+        visual, visual_bias: (hidden, V) and (hidden,), the first layer's share at patch resolution.
+        statistics: (3, hidden), the first layer's share of max_prob, entropy and energy.
+        second, second_bias: (hidden // 2, hidden) and (hidden // 2,).
+        last, last_bias: (1, hidden // 2) and (1,).
+        projection, projection_bias: (V, feature_dim) and (V,), where the head projects the features before all else.
+    """
+
+    visual: Tensor
+    visual_bias: Tensor
+    statistics: Tensor
+    second: Tensor
+    second_bias: Tensor
+    last: Tensor
+    last_bias: Tensor
+    projection: Tensor | None
+    projection_bias: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, head: PixelAnomalyHead) -> FactoredWeights:
+        """Read a head as it is now; what becomes of it later does not reach the copy."""
+        first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
+        by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
+        convolution = None if head.feature_proj is None else cast(nn.Conv2d, head.feature_proj[0])
+        shift = None if convolution is None else convolution.bias
+        return cls(
+            visual=first.weight[:, NUM_STATISTICS:].clone(),
+            visual_bias=first.bias + by_msp,
+            statistics=torch.stack((by_max_prob - by_msp, by_entropy, by_energy)),
+            second=second.weight.clone(),
+            second_bias=second.bias.clone(),
+            last=last.weight.clone(),
+            last_bias=last.bias.clone(),
+            projection=None if convolution is None else convolution.weight.flatten(1).clone(),
+            projection_bias=None if shift is None else shift.clone(),
+        )
+
+    def to(self, dtype: torch.dtype) -> FactoredWeights:
+        """The same in another type."""
+        parts = ((item.name, getattr(self, item.name)) for item in fields(self))
+        changed: dict[str, Any] = {name: part.to(dtype) for name, part in parts if part is not None}
+        return replace(self, **changed)
+
+    def project(self, features: Tensor) -> Tensor:
+        """The visual share of the first layer at patch resolution: (B, feature_dim, h, w) to (B, h, w, hidden)."""
+        features = features.permute(0, 2, 3, 1)
+        if self.projection is not None:
+            features = F.linear(features, self.projection, self.projection_bias).relu_()
+        return F.linear(features, self.visual, self.visual_bias)

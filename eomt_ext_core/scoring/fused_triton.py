@@ -1,0 +1,147 @@
+"""The anomaly head through the fused Triton kernel: what is done once per patch or query here, the rest in there.
+
+Importing this module needs Triton; :func:`~eomt_ext_core.scoring.head_scorer.make_head_scorer` asks first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.nn import functional as F
+
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.scoring.factored_weights import FactoredWeights
+from eomt_ext_core.scoring.fused_kernel import FLOAT_TILE, HALF_TILES, score_pixels
+from eomt_ext_core.scoring.pixel_maps import PixelMaps
+
+HIDDEN_BLOCK = 64
+SECOND_BLOCK = 128
+CLASS_BLOCK = 128
+SMALLEST_BLOCK = 16  # of a product on tensor cores
+
+_TUNED = triton.autotune(
+    HALF_TILES,
+    key=["QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN", "WITH_MAPS"],
+)(score_pixels)
+
+
+class FusedHead:
+    """Anomaly logits from predictions by one kernel, equal to those of :class:`~.factored.FactoredHead`.
+
+    The arithmetic follows the type of ``features``. With float32 every product is one of float32, never TF32. With
+    bfloat16 or float16 the operands of the MLP's products have that type, probabilities and mask logits are float16
+    (the latter held to ±65504), and sums, statistics and logits float32. A NaN makes NaN what it reaches, as in the
+    PyTorch form, and here other pixels of the same tile with it; so does an infinity.
+
+    The first call with new sizes compiles the kernel, for 16-bit features in several tilings of which it keeps the
+    fastest: this takes seconds and must come before a CUDA graph is captured. Later calls compile nothing, wait for
+    nothing and allocate the result, the projected features and the class probabilities.
+
+    Args:
+        head: the trained head, whose weights are copied on the device where they are.
+        reason: why this implementation was chosen.
+        tile: a tiling to use without trying others.
+    """
+
+    name = "triton"
+
+    def __init__(self, head: PixelAnomalyHead, reason: str = "asked for", tile: triton.Config | None = None) -> None:
+        self.reason = reason
+        self._tile = tile
+        weights = _padded(FactoredWeights.of(head))
+        self._weights = {dtype: weights.to(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+        self._second_by_unit = {dtype: part.second.t().contiguous() for dtype, part in self._weights.items()}
+
+    def __call__(
+        self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
+    ) -> Tensor:
+        """Score every pixel of every crop.
+
+        Args:
+            mask_logits: (B, Q, h, w), of any floating type.
+            class_logits: (B, Q, C + 1), of any floating type.
+            img_size: (H, W) of the result.
+            features: (B, feature_dim, h', w') at patch resolution; float32, bfloat16 or float16.
+
+        Returns:
+            (B, H, W, 1) float32 anomaly logits.
+        """
+        logits = mask_logits.new_empty((mask_logits.shape[0], *img_size, 1), dtype=torch.float32)
+        self._launch(mask_logits, class_logits, features, logits, None)
+        return logits
+
+    def maps(self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor) -> PixelMaps:
+        """Score the same and give what else is known of each pixel on the way."""
+        maps = PixelMaps.empty(mask_logits.shape[0], img_size, mask_logits.device)
+        self._launch(mask_logits, class_logits, features, maps.logits, maps)
+        return maps
+
+    @torch.no_grad()
+    def _launch(
+        self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor, maps: PixelMaps | None
+    ) -> None:
+        weights, exact = self._weights[features.dtype], self._weights[torch.float32]
+        class_probs = class_logits.float().softmax(dim=-1)
+        visual = weights.project(features)
+        batch, height, width = logits.shape[:3]
+        classes, second = class_probs.shape[2] - 1, weights.second.shape[0]
+
+        def grid(tile: dict[str, Any]) -> tuple[int, int]:
+            return -(-height // tile["TILE_H"]) * -(-width // tile["TILE_W"]), batch
+
+        tile = FLOAT_TILE if self._tile is None and features.dtype == torch.float32 else self._tile
+        kernel = _TUNED if tile is None else score_pixels
+        with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
+            kernel[grid](
+                mask_logits.contiguous(),
+                class_probs.contiguous(),
+                visual.contiguous(),
+                exact.statistics,
+                self._second_by_unit[features.dtype],
+                exact.second_bias,
+                exact.last,
+                exact.last_bias,
+                logits,
+                *((None, None, None) if maps is None else maps[1:]),
+                QUERIES=class_probs.shape[1],
+                CLASSES=classes,
+                MASK_H=mask_logits.shape[2],
+                MASK_W=mask_logits.shape[3],
+                PATCH_H=visual.shape[1],
+                PATCH_W=visual.shape[2],
+                HEIGHT=height,
+                WIDTH=width,
+                HIDDEN=visual.shape[3],
+                SECOND=second,
+                WITH_MAPS=maps is not None,
+                BLOCK_C=min(_whole_blocks(classes, CLASS_BLOCK), CLASS_BLOCK),
+                BLOCK_SECOND=min(second, SECOND_BLOCK),
+                enable_fp_fusion=True,
+                **({} if tile is None else tile.all_kwargs()),
+            )
+
+
+def _padded(weights: FactoredWeights) -> FactoredWeights:
+    """Fill up to whole blocks with units of weight 0, which say nothing to anyone."""
+    units = _whole_blocks(weights.visual.shape[0], HIDDEN_BLOCK) - weights.visual.shape[0]
+    second_units = _whole_blocks(weights.second.shape[0], SECOND_BLOCK) - weights.second.shape[0]
+    return dataclasses.replace(
+        weights,
+        visual=F.pad(weights.visual, (0, 0, 0, units)),
+        visual_bias=F.pad(weights.visual_bias, (0, units)),
+        statistics=F.pad(weights.statistics, (0, units)),
+        second=F.pad(weights.second, (0, units, 0, second_units)),
+        second_bias=F.pad(weights.second_bias, (0, second_units)),
+        last=F.pad(weights.last, (0, second_units)),
+    )
+
+
+def _whole_blocks(size: int, block: int) -> int:
+    """The least multiple of ``block`` that holds ``size``; below a block, the least power of two from 16 on."""
+    if size > block:
+        return -(-size // block) * block
+    return max(SMALLEST_BLOCK, 1 << (size - 1).bit_length())
