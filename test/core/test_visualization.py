@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eomt_ext_core.errors import ImageError
-from eomt_ext_core.visualization import CONTOUR_RGB, heatmap, overlay
+from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.visualization import BOX_RGB, COLOUR_MAPS, CONTOUR_RGB, heatmap, overlay
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -25,6 +25,33 @@ def test_heatmap_is_turbo_in_rgb_over_a_fixed_range() -> None:
     low, high = heatmap(np.array([[0.05, 0.95]], np.float32))[0].astype(int)
     assert low[2] > low[0], "what is known is blue"
     assert high[0] > high[2], "what is not is red"
+
+
+@pytest.mark.parametrize("colour_map", COLOUR_MAPS)
+def test_colour_maps_are_those_of_opencv_and_hold_no_box(colour_map: str) -> None:
+    levels = np.arange(256, dtype=np.uint8)[None]
+    colours = heatmap(levels.astype(np.float32) / 255, colour_map)
+    expected_bgr = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{colour_map.upper()}"))
+    np.testing.assert_array_equal(colours, expected_bgr[..., ::-1])
+    assert np.abs(colours.astype(int) - BOX_RGB).max(axis=-1).min() > 40
+    black = np.zeros((1, 256, 3), np.uint8)
+    shown = overlay(black, levels.astype(np.float32) / 255, opacity=1.0, colour_map=colour_map)
+    np.testing.assert_array_equal(shown[0, 255], colours[0, 255])
+
+
+def test_a_foreign_colour_map_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"colour_map must be one of turbo, .*, got 'rainbow'"):
+        heatmap(np.zeros((2, 2), np.float32), "rainbow")
+
+
+@pytest.mark.parametrize(("height", "line_px"), [(40, 1), (720, 2)])
+def test_a_box_is_framed_and_what_is_in_it_stays(height: int, line_px: int) -> None:
+    image, probability = np.zeros((height, 60, 3), np.uint8), np.zeros((height, 60), np.float32)
+    framed = (overlay(image, probability, boxes_xywh=[(20, 10, 8, 5)]) == BOX_RGB).all(axis=2)
+    expected = np.zeros_like(framed)
+    expected[10 - line_px : 15 + line_px, 20 - line_px : 28 + line_px] = True
+    expected[10:15, 20:28] = False
+    np.testing.assert_array_equal(framed, expected)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,34 @@
+"""The names of the known classes as a ``vision_msgs/LabelInfo``, for nodes that read ``~/output/semantic``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+
+
+@functools.cache
+def label_info_type() -> type | None:
+    """``vision_msgs/LabelInfo``, or none where it is not installed (it came with vision_msgs 4.1)."""
+    try:
+        from vision_msgs.msg import LabelInfo
+    except ImportError:
+        return None
+    return LabelInfo  # type: ignore[no-any-return]
+
+
+def to_label_info(class_names: Sequence[str], threshold: float, header: Header) -> Any:
+    """A ``vision_msgs/LabelInfo``, to be published latched (reliable, transient local, keep last 1).
+
+    Args:
+        class_names: in the order of the ids in the semantic image, of which there are no more than 256.
+        threshold: the probability above which a pixel belongs to the mask, in [0, 1].
+        header: set as it is.
+    """
+    from vision_msgs.msg import LabelInfo, VisionClass
+
+    classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(class_names)]
+    return LabelInfo(header=header, class_map=classes, threshold=float(threshold))
