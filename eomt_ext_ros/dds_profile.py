@@ -11,6 +11,15 @@ _FAST_DDS_3_PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"  # it complains of the ol
 _USERS_CHOICE = (_FAST_DDS_2_PROFILES, _FAST_DDS_3_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS")
 
 
+def transports_chosen(environment: Mapping[str, str]) -> bool:
+    """Whether the user names a Fast DDS profile or transports.
+
+    >>> transports_chosen({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}), transports_chosen({})
+    (True, False)
+    """
+    return any(environment.get(name) for name in _USERS_CHOICE)
+
+
 def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[str, str]:
     """The variables to add so that Fast DDS carries large images between processes; none where the user chose.
 
@@ -28,8 +37,11 @@ def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[s
     {}
     """
     middleware = environment.get("RMW_IMPLEMENTATION", "")
-    chosen = any(environment.get(name) for name in _USERS_CHOICE)
-    if chosen or (middleware and "fastrtps" not in middleware) or environment.get("ROS_LOCALHOST_ONLY") == "1":
+    if (
+        transports_chosen(environment)
+        or (middleware and "fastrtps" not in middleware)
+        or environment.get("ROS_LOCALHOST_ONLY") == "1"
+    ):
         return {}
     older = environment.get("ROS_DISTRO") in _FAST_DDS_2_DISTRIBUTIONS
     return {_FAST_DDS_2_PROFILES if older else _FAST_DDS_3_PROFILES: str(profile)}

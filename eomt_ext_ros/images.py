@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from reprlib import repr as _short  # what a message says may be megabytes long
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -120,14 +121,14 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     try:
         height, width = declared_size_hw(data.tobytes())
     except ImageError as error:
-        raise ImageError(f"{error} (format {msg.format!r})", error.reason) from None
+        raise ImageError(f"{error} (format {_short(msg.format)})", error.reason) from None
     _check_dimensions(height, width)
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise ImageError(f"OpenCV cannot decode this {msg.format!r} image: {error}", "decode") from None
+        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image: {error}", "decode") from None
     if pixels is None or pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
-        raise ImageError(f"OpenCV cannot decode this {msg.format!r} image of {data.size} bytes", "decode")
+        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image of {data.size} bytes", "decode")
     bgr = np.asarray(pixels, dtype=np.uint8)
     return bgr if "compressed rgb" in msg.format else _convert(bgr, cv2.COLOR_BGR2RGB, msg.format)
 
@@ -222,7 +223,7 @@ def _convert(pixels: NDArray[np.uint8], code: int, encoding: str) -> NDArray[np.
     try:
         return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
     except cv2.error as error:
-        raise ImageError(f"OpenCV cannot convert this {encoding!r} image: {error}", "decode") from None
+        raise ImageError(f"OpenCV cannot convert this {_short(encoding)} image: {error}", "decode") from None
 
 
 @functools.cache
@@ -240,9 +241,9 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
     bridge, complaint = _load_cv_bridge()
     if bridge is None:
         raise ImageError(
-            f"encoding {msg.encoding!r} is not decoded here ({', '.join(DECODED_ENCODINGS)} are) and cv_bridge, which "
-            f"may know it, cannot be imported ({complaint}): install a cv_bridge built for this NumPy, or let the "
-            "camera driver or an image_proc node publish rgb8",
+            f"encoding {_short(msg.encoding)} is not decoded here ({', '.join(DECODED_ENCODINGS)} are) and cv_bridge, "
+            f"which may know it, cannot be imported ({complaint}): install a cv_bridge built for this NumPy, or let "
+            "the camera driver or an image_proc node publish rgb8",
             "encoding",
         )
     _check_layout(msg, data, msg.height, msg.step, msg.width)
@@ -250,14 +251,14 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
         pixels = np.asarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"))
     except Exception as error:  # a CvBridgeError, or what NumPy and OpenCV raise inside
         raise ImageError(
-            f"cv_bridge cannot convert {msg.encoding!r} to rgb8 ({error}): let the camera driver or an image_proc node "
-            "publish rgb8",
+            f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({error}): let the camera driver or an "
+            "image_proc node publish rgb8",
             "encoding",
         ) from error
     if pixels.shape != (msg.height, msg.width, 3) or pixels.dtype != np.uint8:
         raise ImageError(
-            f"cv_bridge must return ({msg.height}, {msg.width}, 3) uint8 for {msg.encoding!r}, got {pixels.shape} "
-            f"{pixels.dtype}",
+            f"cv_bridge must return ({msg.height}, {msg.width}, 3) uint8 for {_short(msg.encoding)}, got "
+            f"{pixels.shape} {pixels.dtype}",
             "decode",
         )
     return pixels

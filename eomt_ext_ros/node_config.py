@@ -2,20 +2,117 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields, replace
 
-from eomt_ext_core.config import EngineConfig, check_options, option
+from eomt_ext_core.config import EngineConfig, ObstacleConfig, check_options, option
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.visualization import COLOUR_MAPS
+
+OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
+RESERVED_CAMERA_NAMES = ("input", "output")
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig:
+    """When the diagnostics warn."""
+
+    silent_after_s: float = option(
+        5.0,
+        "seconds without an image, or without an answer to any, after which a camera is faulty",
+        minimum=0.1,
+        live=True,
+    )
+    late_after_s: float = option(
+        0.5, "seconds from an image's stamp to its answer above which the answer is late", minimum=0.0, live=True
+    )
+    late_frames: int = option(5, "late answers in a row that are a fault", minimum=1, live=True)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Settings of the node; those of the engine are parameters of the same node."""
+    """Settings of the node; those of the engine are parameters of the same node.
 
-    checkpoint: str = option("demo", "file, folder or hf://owner/name of the model; demo is the built-in demonstration")
-    head: str = option("", "separate file with the anomaly head, or empty")
+    Raises:
+        ConfigError: where an option, an output or a camera's name breaks its rule.
+    """
+
+    checkpoint: str = option(
+        "demo",
+        "file, folder or hf://owner/name of the model, demo is the built-in demonstration; ~/reload takes up another",
+        live=True,
+    )
+    head: str = option("", "separate file with the anomaly head, or empty; ~/reload takes up another", live=True)
     autostart: bool = option(True, "configure and activate at start")
-    overlay_opacity: float = option(0.75, "opacity of the heatmap where the probability is 1", minimum=0.0, maximum=1.0)
+    require_cuda: bool = option(False, "refuse to run on a CPU")
+    cameras: tuple[str, ...] = option(
+        (),
+        "names of the cameras, whose topics are ~/<camera>/input/… and ~/<camera>/output/…; empty: one without a name",
+    )
+    image_transport: str = option(
+        "raw", "raw: ~/input/image; compressed: ~/input/image/compressed, JPEG or PNG", choices=("raw", "compressed")
+    )
+    max_batch_cameras: int = option(
+        0, "most cameras in one batch, taken in turn; 0: all that have an image waiting", minimum=0, live=True
+    )
+    max_rate_hz: float = option(
+        0.0, "most answers a second of each camera; 0: as many as can be done", minimum=0.0, live=True
+    )
+    outputs: tuple[str, ...] = option(
+        OUTPUTS, "outputs that are computed where somebody subscribes: " + ", ".join(OUTPUTS), live=True
+    )
+    publish_scale: float = option(
+        1.0, "size of the published images, as a share of the camera's", minimum=0.05, maximum=1.0, live=True
+    )
+    overlay_opacity: float = option(
+        0.75, "opacity of the heatmap where the probability is 1", minimum=0.0, maximum=1.0, live=True
+    )
+    colour_map: str = option("turbo", "colours of the heatmap and the overlay", choices=COLOUR_MAPS, live=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:
         check_options(self)
+        unknown = [name for name in self.outputs if name not in OUTPUTS]
+        if unknown:
+            raise ConfigError(f"outputs must be some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}")
+        for name in self.cameras:
+            if not re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) or name in RESERVED_CAMERA_NAMES:
+                raise ConfigError(
+                    "cameras must be names of letters, digits and single underscores that begin with a letter, other "
+                    f"than {' and '.join(RESERVED_CAMERA_NAMES)}, got {name!r}"
+                )
+        taken = sorted({item.name for item in fields(self)} & set(self.cameras))
+        if taken:
+            raise ConfigError(f"cameras must have other names than the node's parameters, got {', '.join(taken)}")
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ConfigError(f"cameras must be different names, got {', '.join(self.cameras)}")
+
+    @property
+    def least_period_s(self) -> float:
+        """Between two answers of a camera."""
+        return 1 / self.max_rate_hz if self.max_rate_hz else 0.0
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Settings of one of several cameras, each a parameter ``<camera>.<name>``.
+
+    Raises:
+        ConfigError: as ``ObstacleConfig`` where the polygon is none.
+    """
+
+    polygon: tuple[float, ...] = option(
+        (), "corners x0, y0, x1, y1, … of this camera's region polygon; empty: obstacles.polygon", live=True
+    )
+
+    def __post_init__(self) -> None:
+        ObstacleConfig(polygon=self.polygon)
+
+    def obstacles(self, shared: ObstacleConfig) -> ObstacleConfig:
+        """What counts as an obstacle in the images of this camera."""
+        return replace(shared, polygon=self.polygon) if self.polygon else shared

@@ -2,93 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameter_fields import Config, ParameterField, build, parameter_fields
 
 # ROS ranges have two ends; these stand in for "none".
 _UNBOUNDED_INT, _UNBOUNDED_FLOAT = 2**31 - 1, 1e9
 
+# Not ROS's own flag of that name, which would refuse changes before the node is configured too, and a whole parameter
+# file that is loaded anew with the same values.
+FIXED_NOTE = "read-only while the node is configured"
 
-# What may change while the node is configured; everything else takes effect when it is configured anew.
-LIVE_PARAMETERS = ("threshold", "overlay_opacity")
 
+def declare_parameters(node: Node, config: type = NodeConfig, prefix: str = "") -> None:
+    """Declare every field of a dataclass, with its description and range, as a parameter of the node.
 
-def declare_parameters(node: Node) -> None:
-    """Declare every field of :class:`NodeConfig`, with its description and range, as a parameter of the node.
+    Lists are declared without a type, as an empty one has none; the types of their elements are checked where they are
+    read.
 
-    Fields of the engine have their own names; those of its windows are ``windows.<name>``.
+    Args:
+        node: that gets them.
+        config: the dataclass.
+        prefix: of the names, such as ``front.``
     """
-    for name, item in _flat_fields(NodeConfig):
-        default = item.default
-        assert default is not MISSING, "every plain field has a default"
-        node.declare_parameter(name, default, _descriptor(item))
+    for item in parameter_fields(config, prefix):
+        node.declare_parameter(item.name, ros_value(item), _descriptor(item))
 
 
-def read_parameters(node: Node, changed: Mapping[str, Any] | None = None) -> NodeConfig:
-    """Build the configuration from the node's parameters.
+def read_parameters(
+    node: Node,
+    changed: Mapping[str, Any] | None = None,
+    config: type[Config] = NodeConfig,  # type: ignore[assignment]
+    prefix: str = "",
+) -> Config:
+    """Build a configuration from the node's parameters.
 
     Args:
         node: with declared parameters.
-        changed: values that take the place of the node's.
+        changed: values that take the place of the node's; see :func:`changed_values`.
+        config: the dataclass.
+        prefix: of the names.
 
     Raises:
-        ConfigError: where a value breaks a rule.
+        ConfigError: where a value breaks a rule, or a parameter is to be deleted.
     """
-    values = {name: node.get_parameter(name).value for name, _ in _flat_fields(NodeConfig)}
-    config: NodeConfig = _build(NodeConfig, values | dict(changed or {}), "")
-    return config
+    changed = changed or {}
+    deleted = [name for name, value in changed.items() if value is None]
+    if deleted:
+        raise ConfigError(f"{', '.join(deleted)} cannot be deleted: set a value")
+    values = {item.name: node.get_parameter(item.name).value for item in parameter_fields(config, prefix)}
+    return build(config, values | dict(changed), prefix)
 
 
-def changed_values(parameters: list[Parameter]) -> dict[str, Any]:
-    """Those of a list of parameters that are ours, by name."""
-    ours = {name for name, _ in _flat_fields(NodeConfig)}
+def changed_values(parameters: Sequence[Parameter], config: type = NodeConfig, prefix: str = "") -> dict[str, Any]:
+    """Those of a list of parameters that are fields of the dataclass, by name."""
+    ours = {item.name for item in parameter_fields(config, prefix)}
     return {parameter.name: parameter.value for parameter in parameters if parameter.name in ours}
 
 
-def _flat_fields(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    for item in fields(config):
-        nested = _nested(item)
-        if nested is None:
-            yield prefix + item.name, item
-        else:
-            yield from _flat_fields(nested, prefix + _prefix_of(item))
+def ros_value(item: ParameterField) -> Any:
+    """The default as a parameter's value: an empty list of strings is one empty string, as a file would write it."""
+    if not item.is_list:
+        return item.default
+    return list(item.default) or ([""] if item.kind is str else [])
 
 
-def _build(config: type, values: Mapping[str, Any], prefix: str) -> Any:
-    arguments = {}
-    for item in fields(config):
-        nested = _nested(item)
-        if nested is None:
-            arguments[item.name] = values[prefix + item.name]
-        else:
-            arguments[item.name] = _build(nested, values, prefix + _prefix_of(item))
-    return config(**arguments)
-
-
-def _nested(item: Field[Any]) -> type | None:
-    factory = item.default_factory
-    return factory if factory is not MISSING and isinstance(factory, type) and is_dataclass(factory) else None
-
-
-def _prefix_of(item: Field[Any]) -> str:
-    return "" if item.name == "engine" else f"{item.name}."
-
-
-def _descriptor(item: Field[Any]) -> ParameterDescriptor:
-    meta = item.metadata
-    choices, low, high = meta["choices"], meta["minimum"], meta["maximum"]
-    descriptor = ParameterDescriptor(description=meta["doc"])
-    if choices:
-        descriptor.additional_constraints = "one of " + ", ".join(choices)
-    if low is not None or high is not None:
-        if isinstance(item.default, int):
+def _descriptor(item: ParameterField) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=item.doc if item.live else f"{item.doc} ({FIXED_NOTE})")
+    descriptor.dynamic_typing = item.is_list
+    if item.choices:
+        descriptor.additional_constraints = "one of " + ", ".join(item.choices)
+    elif item.is_list:
+        descriptor.additional_constraints = f"a list of {item.kind.__name__}"
+    if item.minimum is not None or item.maximum is not None:
+        low, high = item.minimum, item.maximum
+        if item.kind is int:
             first, last = (-_UNBOUNDED_INT if low is None else low), (_UNBOUNDED_INT if high is None else high)
             descriptor.integer_range = [IntegerRange(from_value=int(first), to_value=int(last))]
         else:

@@ -13,7 +13,7 @@ from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 NODE = "eomt_ext"
-OUTPUTS = ("probability", "mask", "overlay", "heatmap", "camera_info")
+OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
 AS_IN_FILE = "; empty: as in params_file, else the node's default"
 
 # name, default, description. Defaults of parameters are kept in one place, which is not here.
@@ -23,10 +23,13 @@ ARGUMENTS = (
     ("use_sim_time", "", "true or false" + AS_IN_FILE),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("autostart", "", "true or false: configure and activate at start" + AS_IN_FILE),
-    ("image_topic", "", "camera images (sensor_msgs/Image); empty: ~/input/image"),
-    ("camera_info_topic", "", "calibration of the camera; empty: camera_info beside image_topic"),
+    ("cameras", "", "names of several cameras, separated by commas" + AS_IN_FILE),
+    ("image_topic", "", "camera images; of several cameras with {camera} for the name; empty: ~/input/image"),
+    ("camera_info_topic", "", "calibration of the camera, as image_topic; empty: camera_info beside image_topic"),
+    ("image_transport", "", "raw, or compressed for image_topic/compressed" + AS_IN_FILE),
     ("checkpoint", "", "file, folder or hf://owner/name of the model" + AS_IN_FILE),
     ("device", "", "auto, cpu, cuda or cuda:N" + AS_IN_FILE),
+    ("require_cuda", "", "true or false: refuse to run on a CPU" + AS_IN_FILE),
     ("rviz", "false", "true or false: start rviz2 with the package's displays"),
 )
 
@@ -42,8 +45,13 @@ def start(context: LaunchContext) -> list[Node]:
     """The processes, decided when the arguments have their values."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     additional_env = profile_environment(os.environ, CONFIG / "fastdds.xml")
-    parameters = {name: ParameterValue(given[name], value_type=str) for name in ("checkpoint", "device") if given[name]}
-    parameters.update({name: is_true(name, given) for name in ("use_sim_time", "autostart") if given[name]})
+    cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
+    words = ("checkpoint", "device", "image_transport")
+    parameters = {name: ParameterValue(given[name], value_type=str) for name in words if given[name]}
+    switches = ("use_sim_time", "autostart", "require_cuda")
+    parameters.update({name: is_true(name, given) for name in switches if given[name]})
+    if cameras:
+        parameters["cameras"] = cameras
     nodes = [
         Node(
             package="eomt_ext_ros",
@@ -51,7 +59,7 @@ def start(context: LaunchContext) -> list[Node]:
             name=NODE,
             namespace=given["namespace"],
             parameters=[given["params_file"], *([parameters] if parameters else [])],
-            remappings=list(input_remappings(given["image_topic"], given["camera_info_topic"]).items()),
+            remappings=list(input_remappings(given, cameras).items()),
             arguments=["--ros-args", "--log-level", given["log_level"]],
             additional_env=additional_env,
             output="screen",
@@ -59,26 +67,38 @@ def start(context: LaunchContext) -> list[Node]:
     ]
     if is_true("rviz", given):
         prefix = "/" + given["namespace"].strip("/") if given["namespace"].strip("/") else ""
-        topics = [f"/{NODE}/output/{name}" for name in OUTPUTS]
+        camera = f"/{cameras[0]}" if cameras else ""  # the displays show one
+        topics = {f"/{NODE}/output/{name}": f"{prefix}/{NODE}{camera}/output/{name}" for name in OUTPUTS}
         nodes.append(
             Node(
                 package="rviz2",
                 executable="rviz2",
                 arguments=["-d", str(CONFIG / "anomaly.rviz")],
-                remappings=[(topic, prefix + topic) for topic in topics] if prefix else [],
+                remappings=list(topics.items()) if prefix or camera else [],
                 additional_env=additional_env,
             )
         )
     return nodes
 
 
-def input_remappings(image_topic: str, camera_info_topic: str) -> dict[str, str]:
+def input_remappings(given: dict[str, str], cameras: list[str]) -> dict[str, str]:
     """Where the node's inputs come from; a camera's calibration is by custom beside its images."""
+    image_topic, camera_info_topic = given["image_topic"], given["camera_info_topic"]
     if image_topic and not camera_info_topic:
         folder, slash, _ = image_topic.rpartition("/")
         camera_info_topic = f"{folder}{slash}camera_info"
-    topics = {"~/input/image": image_topic, "~/input/camera_info": camera_info_topic}
-    return {name: topic for name, topic in topics.items() if topic}
+    suffix = "/compressed" if given["image_transport"] == "compressed" else ""
+    topics = {f"image{suffix}": image_topic and image_topic + suffix, "camera_info": camera_info_topic}
+    if len(cameras) > 1 and any(topic and "{camera}" not in topic for topic in topics.values()):
+        raise ValueError(
+            f"topics of several cameras must hold {{camera}} for the name, got {', '.join(topics.values())}"
+        )
+    return {
+        f"~/{camera}/input/{name}" if camera else f"~/input/{name}": topic.replace("{camera}", camera)
+        for camera in cameras or [""]
+        for name, topic in topics.items()
+        if topic
+    }
 
 
 def is_true(name: str, given: dict[str, str]) -> bool:

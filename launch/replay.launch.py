@@ -33,7 +33,16 @@ ARGUMENTS = (
     ("start", "0.0", "seconds into the bag to start at"),
 )
 # Those that the node's own launch file takes are handed on to it where they are given.
-HANDED_ON = ("namespace", "params_file", "log_level", "camera_info_topic", "checkpoint", "device", "rviz")
+HANDED_ON = (
+    "namespace",
+    "params_file",
+    "log_level",
+    "camera_info_topic",
+    "checkpoint",
+    "device",
+    "require_cuda",
+    "rviz",
+)
 
 
 def generate_launch_description() -> LaunchDescription:

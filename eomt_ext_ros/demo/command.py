@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
+from eomt_ext_ros.dds_profile import transports_chosen
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.node_config import NodeConfig
 
@@ -169,8 +170,8 @@ def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
 def _environment() -> dict[str, str]:
     """Where the user chose nothing: large images through shared memory, and a domain of our own."""
     environment = dict(os.environ)
-    if not {"FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"} & environment.keys():
-        environment.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    if not transports_chosen(environment):
+        environment["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
     environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     return environment
 

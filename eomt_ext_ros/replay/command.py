@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS
@@ -47,6 +47,10 @@ def replay(
     threshold: Annotated[
         float, typer.Option(help="a pixel above it belongs to the mask; below 0: the checkpoint's, or 0.5")
     ] = EngineConfig.threshold,
+    threshold_low: Annotated[
+        float, typer.Option(help="an obstacle extends over connected pixels above this; below 0: the threshold")
+    ] = ObstacleConfig.threshold_low,
+    min_area_px: Annotated[int, typer.Option(help="fewest pixels of an obstacle")] = ObstacleConfig.min_area_px,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
     windows: Annotated[str, typer.Option(help="how images are cut: eomt or grid")] = WindowConfig.mode,
@@ -78,7 +82,12 @@ def replay(
         device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config
     )
     config = ReplayConfig(
-        node=NodeConfig(checkpoint=_absolute(checkpoint), head=_absolute(head), engine=engine),
+        node=NodeConfig(
+            checkpoint=_absolute(checkpoint),
+            head=_absolute(head),
+            engine=engine,
+            obstacles=ObstacleConfig(threshold_low=threshold_low, min_area_px=min_area_px),
+        ),
         image_topics=tuple(image_topic),
         scores=names,
         label_topics=tuple(label_topic or ()),

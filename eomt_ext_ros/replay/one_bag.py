@@ -11,23 +11,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.labels import check_frame
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import whole_file
-from eomt_ext_core.model.checkpoint import load_model
+from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_core.video import VideoWriter
-from eomt_ext_core.visualization import heatmap, overlay
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.outputs import Rendering
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
 from eomt_ext_ros.replay.topics import camera_names, frame_name, output_topic
@@ -139,18 +138,13 @@ class _Replay:
 
         camera, stamp = self.cameras[frame.topic], stamp_ns(data)
         probability = scores[self.config.scores[0]]
-        mask = probability > self.engine.threshold
-        blended = overlay(pixels, probability, mask, self.config.node.overlay_opacity)
-        images: dict[str, Callable[[], tuple[NDArray[Any], str]]] = {
-            "probability": lambda: (probability, "32FC1"),
-            "mask": lambda: (mask.view(np.uint8) * np.uint8(255), "mono8"),
-            "overlay": lambda: (blended, "rgb8"),
-            "heatmap": lambda: (heatmap(probability), "rgb8"),
-        }
+        found = find_obstacles(probability, self.config.node.obstacles, threshold=self.engine.threshold)
+        rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
+        images = {output: rendering.image(output) for output in {*self.config.outputs, "overlay"}}
         for output in self.config.outputs:
-            message = serialize_image(*images[output](), msg.header)
+            message = serialize_image(*images[output], msg.header)
             self.annotated.write(output_topic(camera, output), frame.time_ns, message)
-        self._film(frame.topic, blended)
+        self._film(frame.topic, images["overlay"][0])
 
         name = frame_name(self.job.name, camera, stamp)
         self.names[name] += 1
@@ -184,7 +178,7 @@ class _Replay:
 @functools.lru_cache(maxsize=1)
 def _engine(node: NodeConfig, score: str) -> AnomalyEngine:
     """The engine, loaded once in a process for all of its bags."""
-    return AnomalyEngine(load_model(node.checkpoint, head=node.head or None), replace(node.engine, score=score))
+    return AnomalyEngine.load(node.checkpoint, replace(node.engine, score=score), node.head or None)
 
 
 def _rate_hz(frames: list[BagMessage]) -> dict[str, float]:

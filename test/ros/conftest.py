@@ -1,8 +1,13 @@
 """A node under test and a client beside it, over real DDS, in one executor that the test itself turns."""
 
+import functools
+import importlib.util
 import os
+import sys
+import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -41,7 +46,66 @@ def tiny_model(tmp_path_factory):
     return path
 
 
+class Recorded:
+    """An action of a launch description that remembers what it was made with."""
+
+    def __init__(self, *args, **kwargs):
+        self.args = args
+        self.__dict__.update(kwargs)
+
+
+class LaunchConfiguration(Recorded):
+    def perform(self, context):
+        return context[self.args[0]]
+
+
+LAUNCH = {
+    "launch": ("LaunchContext", "LaunchDescription"),
+    "launch.actions": (
+        "DeclareLaunchArgument",
+        "EmitEvent",
+        "ExecuteProcess",
+        "IncludeLaunchDescription",
+        "OpaqueFunction",
+        "RegisterEventHandler",
+        "TimerAction",
+    ),
+    "launch.event_handlers": ("OnProcessExit",),
+    "launch.events": ("Shutdown",),
+    "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
+    "launch.substitutions": (),
+    "launch_ros": (),
+    "launch_ros.actions": ("Node",),
+    "launch_ros.parameter_descriptions": (),
+}
+
+
 @pytest.fixture
+def load_launch_file():
+    """Load one of the package's launch files by its name."""
+
+    def load(name):
+        path = Path(__file__).resolve().parents[2] / "launch" / f"{name}.launch.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def launch_stand_ins(monkeypatch):
+    """A minimal stand-in for launch and launch_ros, which come with a ROS 2 distribution only."""
+    for name, classes in LAUNCH.items():
+        module = ModuleType(name)
+        module.__dict__.update({kind: type(kind, (Recorded,), {}) for kind in classes})
+        monkeypatch.setitem(sys.modules, name, module)
+    sys.modules["launch.substitutions"].LaunchConfiguration = LaunchConfiguration
+    sys.modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
+
+
+@pytest.fixture(scope="module")
 def context():
     rclpy = pytest.importorskip("rclpy")
     context = rclpy.context.Context()
@@ -55,8 +119,9 @@ def make_rig(context, tiny_model):
     """Build rigs; each ends with the test."""
     rigs = []
 
-    def make(**parameters):
-        rigs.append(Rig(context, {"checkpoint": str(tiny_model), "device": "cpu"} | parameters))
+    def make(engine_factory=None, **parameters):
+        kwargs = {"engine_factory": engine_factory} if engine_factory else {}
+        rigs.append(Rig(context, {"checkpoint": str(tiny_model), "device": "cpu"} | parameters, **kwargs))
         return rigs[-1]
 
     yield make
@@ -70,6 +135,53 @@ def rig(make_rig):
     return make_rig()
 
 
+class StandInEngine:
+    """Says of every pixel that it is as anomalous as it is red. Can be held back, and fails as it is told."""
+
+    crop_hw = (32, 64)
+
+    def __init__(self, config):
+        self.config = config.engine
+        self.class_names = ("road", "car")
+        self.batches, self.failures, self.freed = [], [], 0
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    @property
+    def threshold(self):
+        return max(self.config.threshold, 0.5) if self.config.threshold < 0 else self.config.threshold
+
+    def infer_batch(self, images_rgb, *, semantic=False):
+        from eomt_ext_core import AnomalyFrame
+
+        self.batches.append(len(images_rgb))
+        assert self.may_go_on.wait(TIMEOUT_S)
+        if self.failures and (failure := self.failures.pop(0)) is not None:
+            raise failure
+        frames = []
+        for image in images_rgb:
+            probability = image[..., 0].astype(np.float32) / 255
+            classes = image[..., 1] // 128 if semantic else None
+            frames.append(AnomalyFrame(probability, probability > self.threshold, classes))
+        return frames
+
+    def free_memory(self):
+        self.freed += 1
+
+    def describe(self):
+        return {"device": "cpu", "device_name": "stand-in"}
+
+
+@pytest.fixture
+def stand_in(make_rig):
+    """Build rigs whose engine is a stand-in."""
+    return functools.partial(make_rig, engine_factory=StandInEngine)
+
+
+def topic_prefix(camera):
+    return f"/eomt_ext/{camera}/" if camera else "/eomt_ext/"
+
+
 class Listener:
     """What came in on a topic."""
 
@@ -78,96 +190,28 @@ class Listener:
         self.subscription = client.create_subscription(kind, topic, self.messages.append, depth)
 
 
-class Rig:
-    """The node, unconfigured, and a client that publishes to it, listens to it and calls its services."""
+class Caller:
+    """Calls the services of the node ``<prefix>``, in this process or another one."""
 
-    def __init__(self, context, parameters):
+    def __init__(self, context, prefix="/eomt_ext/", timeout_s=TIMEOUT_S):
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.node import Node
-        from rclpy.parameter import Parameter
-        from rclpy.qos import qos_profile_sensor_data
-        from sensor_msgs.msg import CameraInfo, Image
 
-        from eomt_ext_ros.node import AnomalyNode
-
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
-        self.node = AnomalyNode(context=context, parameter_overrides=overrides)
+        self.prefix, self.timeout_s = prefix, timeout_s
         self.client = Node("client", context=context)
         self.executor = SingleThreadedExecutor(context=context)
-        self.executor.add_node(self.node)
         self.executor.add_node(self.client)
-        self.images = self.client.create_publisher(Image, "/eomt_ext/input/image", qos_profile_sensor_data)
-        self.camera_infos = self.client.create_publisher(CameraInfo, "/eomt_ext/input/camera_info", 1)
-        self.heard = {}
         self.services = {}
 
     def spin_until(self, condition, what):
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + self.timeout_s
         while not condition():
-            assert time.monotonic() < deadline, f"waited {TIMEOUT_S} s for {what}"
+            assert time.monotonic() < deadline, f"waited {self.timeout_s} s for {what}"
             self.executor.spin_once(timeout_sec=0.02)
 
-    def start(self, *outputs):
-        """Configure, activate, subscribe to these outputs, and wait until everybody has found everybody."""
-        from rclpy.lifecycle import TransitionCallbackReturn
-
-        assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        for name in outputs:
-            self.listen(name)
-        self._find_inputs()
-
-    def settle(self):
-        """Deactivate and activate: no image sent before is worked on afterwards."""
-        from rclpy.lifecycle import TransitionCallbackReturn
-
-        assert self.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-        self.spin_until(lambda: not self.images.get_subscription_count(), "the old subscription to be gone")
-        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self._find_inputs()
-
-    def _find_inputs(self):
-        both = (self.images, self.camera_infos)
-        self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in both), "discovery")
-
-    def listen(self, name):
-        from sensor_msgs.msg import CameraInfo, Image
-
-        kind = CameraInfo if name == "camera_info" else Image
-        self.heard[name] = Listener(self.client, kind, f"/eomt_ext/output/{name}")
-        self.spin_until(lambda: self.node._outputs[name].get_subscription_count(), f"discovery of {name}")
-
-    def messages(self, name):
-        return self.heard[name].messages
-
-    def send(self, msg):
-        """Publish an image and wait until the node has it; without that, best effort may drop any of a burst."""
-        before = self.node.counts["received"]
-        self.images.publish(msg)
-        self.spin_until(lambda: self.node.counts["received"] > before, "the node to receive an image")
-
-    def send_camera_info(self, msg):
-        self.node._camera_info = None
-        self.camera_infos.publish(msg)
-        self.spin_until(lambda: self.node._camera_info is not None, "the node to receive a camera_info")
-
-    def answer(self, msg, name="probability"):
-        """Send an image and return the output that answers it, once the node has published all that belongs to it."""
-        before, published = len(self.messages(name)), self.node.counts["published"]
-        self.send(msg)
-        self.spin_until(lambda: len(self.messages(name)) > before, f"an answer on {name}")
-        self.spin_until_counted("published", published + 1)
-        return self.messages(name)[-1]
-
-    def spin_until_counted(self, what, count=1):
-        self.spin_until(
-            lambda: self.node.counts[what] >= count, f"{count} {what}, counted are {dict(self.node.counts)}"
-        )
-
     def call(self, kind, service, request):
-        """Call a service of the node as another process would."""
         if service not in self.services:
-            self.services[service] = self.client.create_client(kind, f"/eomt_ext/{service}")
+            self.services[service] = self.client.create_client(kind, self.prefix + service)
         self.spin_until(self.services[service].service_is_ready, service)
         future = self.services[service].call_async(request)
         self.spin_until(future.done, f"the answer of {service}")
@@ -185,10 +229,166 @@ class Rig:
 
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
+    def set(self, **parameters):
+        """Set parameters; the reasons where some were refused, else nothing."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request()
+        for name, value in parameters.items():
+            request.parameters.append(Parameter(name.replace("__", "."), value=value).to_parameter_msg())
+        results = self.call(SetParameters, "set_parameters", request).results
+        return "; ".join(result.reason for result in results if not result.successful)
+
     def close(self):
         self.executor.shutdown()
-        self.node.destroy_node()
         self.client.destroy_node()
+
+
+@pytest.fixture
+def make_caller(context):
+    """Build callers; each ends with the test."""
+    callers = []
+
+    def make(*args, **kwargs):
+        callers.append(Caller(context, *args, **kwargs))
+        return callers[-1]
+
+    yield make
+    for caller in callers:
+        caller.close()
+
+
+class Rig(Caller):
+    """The node, unconfigured, and a client that publishes to it, listens to it and calls its services."""
+
+    def __init__(self, context, parameters, **kwargs):
+        from rclpy.parameter import Parameter
+
+        from eomt_ext_ros.node import AnomalyNode
+
+        super().__init__(context)
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        try:
+            self.node = AnomalyNode(context=context, parameter_overrides=overrides, **kwargs)
+        except BaseException:
+            super().close()
+            raise
+        self.executor.add_node(self.node)
+        self.publishers = {}
+        for camera in self.node.config.cameras or ("",):
+            self.connect(camera)
+        self.heard = {}
+
+    def connect(self, camera=""):
+        """Be this camera: publish its images and calibration."""
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+        compressed = self.node.config.image_transport == "compressed"
+        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        prefix = topic_prefix(camera) + "input/"
+        self.publishers[camera] = (
+            self.client.create_publisher(kind, prefix + topic, qos_profile_sensor_data),
+            self.client.create_publisher(CameraInfo, prefix + "camera_info", 1),
+        )
+
+    def disconnect(self, camera=""):
+        """Let this camera die."""
+        for publisher in self.publishers.pop(camera):
+            self.client.destroy_publisher(publisher)
+
+    def start(self, *outputs):
+        """Configure, activate, subscribe to these outputs, and wait until everybody has found everybody."""
+        from rclpy.lifecycle import TransitionCallbackReturn
+
+        assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        for camera in self.node.cameras:
+            for name in outputs:
+                self.listen(name, camera)
+        self._find_inputs()
+
+    def settle(self):
+        """Deactivate and activate: no image sent before is worked on afterwards."""
+        from rclpy.lifecycle import TransitionCallbackReturn
+
+        assert self.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        images = self.publishers[""][0]
+        self.spin_until(lambda: not images.get_subscription_count(), "the old subscription to be gone")
+        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        self._find_inputs()
+
+    def _find_inputs(self):
+        every = [publisher for pair in self.publishers.values() for publisher in pair]
+        self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in every), "discovery")
+
+    def listen(self, name, camera=""):
+        from eomt_ext_ros.camera import OUTPUTS
+
+        key = f"{camera}/{name}" if camera else name
+        self.heard[key] = Listener(self.client, OUTPUTS[name], f"{topic_prefix(camera)}output/{name}")
+        publisher = self.node.cameras[camera].publishers[name]
+        self.spin_until(publisher.get_subscription_count, f"discovery of {key}")
+
+    def messages(self, key):
+        """What came in on an output, ``<name>`` or ``<camera>/<name>``."""
+        return self.heard[key].messages
+
+    def send(self, msg, camera=""):
+        """Publish an image and wait until the node has it; without that, best effort may drop any of a burst."""
+        before = self.node.counts["received"]
+        self.publishers[camera][0].publish(msg)
+        self.spin_until(lambda: self.node.counts["received"] > before, "the node to receive an image")
+
+    def send_camera_info(self, msg, camera=""):
+        self.node.cameras[camera].info = None
+        self.publishers[camera][1].publish(msg)
+        self.spin_until(lambda: self.node.cameras[camera].info is not None, "the node to receive a camera_info")
+
+    def answer(self, msg, name="probability", camera=""):
+        """Send an image and return the output that answers it, once the node has published all that belongs to it."""
+        key = f"{camera}/{name}" if camera else name
+        before, published = len(self.messages(key)), self.node.counts["published"]
+        self.send(msg, camera)
+        self.spin_until(lambda: len(self.messages(key)) > before, f"an answer on {key}")
+        self.spin_until_counted("published", published + 1)
+        return self.messages(key)[-1]
+
+    def spin_until_counted(self, what, count=1):
+        self.spin_until(
+            lambda: self.node.counts[what] >= count, f"{count} {what}, counted are {dict(self.node.counts)}"
+        )
+
+    @property
+    def engine(self):
+        """The engine of a configured node."""
+        return self.node.inference.engine
+
+    def stamped(self, msg):
+        """The message with the stamp of now."""
+        msg.header.stamp = self.node.get_clock().now().to_msg()
+        return msg
+
+    def diagnostics(self):
+        """The statuses of now, by what follows the node's name."""
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        from eomt_ext_ros.camera import stamp_ns
+
+        if "diagnostics" not in self.heard:
+            self.heard["diagnostics"] = Listener(self.client, DiagnosticArray, "/diagnostics")
+            self.spin_until(lambda: self.client.count_publishers("/diagnostics"), "the node to advertise diagnostics")
+        heard = self.messages("diagnostics")
+        asked = self.stamped(DiagnosticArray()).header.stamp
+        self.node.diagnostics.publish()
+        self.spin_until(lambda: any(stamp_ns(msg.header.stamp) >= stamp_ns(asked) for msg in heard[-1:]), "diagnostics")
+        return {status.name.partition(": ")[2]: status for status in heard[-1].status}
+
+    def close(self):
+        self.executor.remove_node(self.node)
+        self.node.destroy_node()
+        super().close()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The launch file, run against a minimal stand-in for launch and launch_ros, and the real ones where they are."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
 from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.node_config import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"
@@ -20,46 +19,11 @@ DDS_VARIABLES = (
 )
 
 
-class Recorded:
-    """An action that remembers what it was made with."""
-
-    def __init__(self, *args, **kwargs):
-        self.args = args
-        self.__dict__.update(kwargs)
-
-
-class LaunchConfiguration(Recorded):
-    def perform(self, context):
-        return context[self.args[0]]
-
-
-def load_launch_file():
-    spec = importlib.util.spec_from_file_location("anomaly_launch", ROOT / "launch" / "anomaly.launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def launch_file(monkeypatch):
-    stand_ins = {
-        "launch": {"LaunchContext": dict, "LaunchDescription": Recorded},
-        "launch.actions": {
-            "DeclareLaunchArgument": type("DeclareLaunchArgument", (Recorded,), {}),
-            "OpaqueFunction": Recorded,
-        },
-        "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
-        "launch_ros": {},
-        "launch_ros.actions": {"Node": Recorded},
-        "launch_ros.parameter_descriptions": {"ParameterValue": lambda value, value_type: value_type(value)},
-    }
-    for name, content in stand_ins.items():
-        module = ModuleType(name)
-        module.__dict__.update(content)
-        monkeypatch.setitem(sys.modules, name, module)
+def launch_file(monkeypatch, launch_stand_ins, load_launch_file):
     for name in DDS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    return load_launch_file()
+    return load_launch_file("anomaly")
 
 
 @pytest.fixture
@@ -98,7 +62,7 @@ def test_what_is_given_overrides_the_parameter_file(launched):
     assert node.arguments == ["--ros-args", "--log-level", "info"]
 
 
-@pytest.mark.parametrize("argument", ["autostart", "use_sim_time", "rviz"])
+@pytest.mark.parametrize("argument", ["autostart", "use_sim_time", "require_cuda", "rviz"])
 def test_what_is_neither_true_nor_false_is_refused(launched, argument):
     with pytest.raises(ValueError, match=f"{argument} must be true or false, got 'maybe'"):
         launched(**{argument: "maybe"})
@@ -127,17 +91,32 @@ def test_rviz_shows_the_topics_of_the_nodes_namespace(launched):
     assert launched(rviz="true")[1].remappings == []
 
 
+def test_several_cameras_have_topics_and_parameters_of_their_own(launched):
+    node, rviz = launched(
+        cameras="front, rear", image_topic="/{camera}/image_raw", image_transport="compressed", rviz="true"
+    )
+    assert node.parameters[1] == {"image_transport": "compressed", "cameras": ["front", "rear"]}
+    assert node.remappings == [
+        ("~/front/input/image/compressed", "/front/image_raw/compressed"),
+        ("~/front/input/camera_info", "/front/camera_info"),
+        ("~/rear/input/image/compressed", "/rear/image_raw/compressed"),
+        ("~/rear/input/camera_info", "/rear/camera_info"),
+    ]
+    assert ("/eomt_ext/output/overlay", "/eomt_ext/front/output/overlay") in rviz.remappings
+    with pytest.raises(ValueError, match=r"must hold \{camera\} for the name"):
+        launched(cameras="front,rear", image_topic="/image_raw")
+
+
 def test_topics_that_the_launch_file_names_are_those_of_the_node(launch_file):
-    node = pytest.importorskip("rclpy") and importlib.import_module("eomt_ext_ros.node")
-    assert tuple(node.OUTPUTS) == launch_file.OUTPUTS
+    assert launch_file.OUTPUTS == OUTPUTS
 
 
-def test_the_real_launch_takes_the_description():
+def test_the_real_launch_takes_the_description(load_launch_file):
     launch = pytest.importorskip("launch")
     pytest.importorskip("launch_ros")
     if not hasattr(launch, "LaunchDescription"):
         pytest.skip("this 'launch' is another package")
-    description = load_launch_file().generate_launch_description()
+    description = load_launch_file("anomaly").generate_launch_description()
     assert description.entities
 
 

@@ -24,7 +24,6 @@ def test_five_cycles_through_the_services_leave_nothing_behind(rig, image_msg):
         assert rig.state == "unconfigured"
         assert rig.change_state("configure")
         assert rig.state == "inactive"
-        assert worker_threads() == []
         assert rig.change_state("activate")
         assert rig.state == "active"
         assert len(worker_threads()) == 1
@@ -33,12 +32,13 @@ def test_five_cycles_through_the_services_leave_nothing_behind(rig, image_msg):
             rig._find_inputs()
             assert rig.answer(image_msg(cycle)).header == image_msg(cycle).header
             rig.client.destroy_subscription(rig.heard["probability"].subscription)
+        camera = rig.node.cameras[""]
         assert rig.change_state("deactivate")
-        assert worker_threads() == []
-        assert rig.node._subscriptions_here == []
+        assert camera.subscriptions == []
         assert rig.change_state("cleanup")
-        assert rig.node._engine is None
-        assert rig.node._outputs == {}
+        assert worker_threads() == []
+        assert rig.node.inference is None
+        assert camera.publishers == rig.node.cameras == {}
         threads = threads or threading.active_count()
         assert threading.active_count() == threads
 
@@ -49,7 +49,7 @@ def test_an_inactive_node_answers_nothing(rig, image_msg):
     received = rig.node.counts["received"]
     assert rig.change_state("deactivate")
     for seed in range(2, 5):
-        rig.images.publish(image_msg(seed))
+        rig.publishers[""][0].publish(image_msg(seed))
         assert rig.state == "inactive"
     assert rig.node.counts["received"] == received
     assert len(rig.messages("probability")) == 1
@@ -67,12 +67,12 @@ def test_configuring_without_a_checkpoint_fails_says_why_and_can_be_put_right(ma
     assert rig.state == "inactive"
 
 
-def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(rig, monkeypatch, capfd):
+def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(make_rig, capfd):
     def broken(*_, **__):
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(node_module, "load_model", broken)
-    assert rig.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert make_rig(engine_factory=broken).node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert worker_threads() == []
     err = capfd.readouterr().err
     assert "no kernel image" in err
     assert "in broken" in err
@@ -97,17 +97,17 @@ def test_shutdown_from_each_state(rig, steps):
     assert rig.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
     assert rig.state == "finalized"
     assert worker_threads() == []
-    assert rig.node._outputs == {}
-    assert rig.node._engine is None
+    assert rig.node.cameras == {}
+    assert rig.node.inference is None
 
 
 def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg, monkeypatch, capfd):
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 0.05)
     rig.start("probability")
-    may_end = threading.Event()
-    monkeypatch.setattr(rig.node._engine, "infer", lambda image_rgb: may_end.wait(30))
+    begun, may_end = threading.Event(), threading.Event()
+    monkeypatch.setattr(rig.node.inference.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
     rig.send(image_msg(1))
-    rig.spin_until(lambda: rig.node._worker._item is None, "the thread to be busy")
+    rig.spin_until(begun.is_set, "the thread to be busy")
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert "the inference thread did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from eomt_ext_core.visualization import heatmap, overlay
-from eomt_ext_ros import node as node_module
+from eomt_ext_ros import outputs
 from eomt_ext_ros.images import DECODED_ENCODINGS, to_image_msg, to_rgb
 
 IMAGE_OUTPUTS = ("probability", "mask", "overlay", "heatmap")
@@ -38,13 +38,14 @@ class SlowEngine:
     def __init__(self, node):
         self.calls = 0
         self.may_go_on = threading.Event()
-        self._infer = node._engine.infer
-        node._engine.infer = self.infer
+        self._engine = node._pipeline.inference.engine
+        self._infer_batch = self._engine.infer_batch
+        self._engine.infer_batch = self.infer_batch
 
-    def infer(self, image_rgb):
+    def infer_batch(self, images_rgb, **kwargs):
         self.calls += 1
         assert self.may_go_on.wait(30)
-        return self._infer(image_rgb)
+        return self._infer_batch(images_rgb, **kwargs)
 
 
 def test_every_output_is_the_engines_own_and_carries_the_images_header(rig, engine, image_msg):
@@ -121,19 +122,6 @@ def test_malformed_images_are_counted_by_reason_reported_seldom_and_survived(rig
     assert "so far" in lines[0]
 
 
-def test_reports_of_a_kind_are_a_period_apart(rig, monkeypatch, capfd):
-    now = [100.0]
-    monkeypatch.setattr(node_module.time, "monotonic", lambda: now[0])
-    for _ in range(3):
-        for what in ("rejected/size", "failed"):
-            rig.node._count(what)
-            rig.node._report(what.split("/")[0], f"about {what}")
-        now[0] += node_module.REPORT_PERIOD_S / 2
-    err = capfd.readouterr().err
-    assert err.count("about rejected/size") == err.count("about failed") == 2
-    assert "(3 rejected so far)" in err
-
-
 def test_of_a_burst_the_newest_is_answered_and_stamps_increase(rig, image_msg):
     rig.start("probability")
     slow = SlowEngine(rig.node)
@@ -147,7 +135,7 @@ def test_of_a_burst_the_newest_is_answered_and_stamps_increase(rig, image_msg):
         rig.answer(image_msg(seed))
     stamps = [stamp_of(msg)[1] for msg in rig.messages("probability")]
     assert stamps == [1, 11, 12, 13, 14]
-    assert rig.node._worker.dropped == 9
+    assert rig.node.counts["dropped"] == 9
     assert rig.node.counts["received"] == 14
     rig.spin_until_counted("published", 5)
     assert rig.node.counts["published"] == 5
@@ -165,7 +153,9 @@ def test_nothing_is_computed_while_nobody_listens(rig, image_msg):
     rig.answer(image_msg(10), "mask")
     assert slow.calls == 1
     rig.client.destroy_subscription(rig.heard["mask"].subscription)
-    rig.spin_until(lambda: rig.node._outputs["mask"].get_subscription_count() == 0, "the listener to be gone")
+    rig.spin_until(
+        lambda: rig.node.cameras[""].publishers["mask"].get_subscription_count() == 0, "the listener to be gone"
+    )
     rig.send(image_msg(11))
     rig.settle()
     rig.listen("probability")
@@ -179,7 +169,9 @@ def test_only_what_somebody_listens_to_is_rendered(rig, image_msg, monkeypatch):
     rendered = []
     for name, render in (("overlay", overlay), ("heatmap", heatmap)):
         monkeypatch.setattr(
-            node_module, name, lambda *args, name=name, render=render: rendered.append(name) or render(*args)
+            outputs,
+            name,
+            lambda *args, name=name, render=render, **options: rendered.append(name) or render(*args, **options),
         )
     rig.start("probability")
     rig.answer(image_msg(1))
@@ -198,7 +190,7 @@ def test_camera_info_comes_with_the_images_header(rig, image_msg):
         assert answer.header == image_msg(seed).header
         assert list(answer.k) == list(range(9))
     assert len(rig.messages("camera_info")) == 2, "none for the image that came before it"
-    assert rig.node._camera_info.header.stamp.sec == 1, "what was received stays as it was"
+    assert rig.node.cameras[""].info.header.stamp.sec == 1, "what was received stays as it was"
 
 
 def test_camera_info_of_another_frame_is_not_passed_on(rig, image_msg, capfd):
@@ -222,12 +214,12 @@ def test_camera_info_alone_needs_no_inference(rig, image_msg):
 
 def test_results_that_are_not_finite_are_never_published(rig, image_msg, capfd):
     rig.start("probability", "mask")
-    bias = rig.node._engine._model.network.class_head.bias.data
+    bias = rig.node._pipeline.inference.engine._scorer._network.class_head.bias.data
     sound = bias.clone()
     bias.fill_(float("nan"))
     for seed in (1, 2):
         rig.send(image_msg(seed))
-        rig.spin_until_counted("failed", seed)
+        rig.spin_until_counted("failed/inference", seed)
     bias.copy_(sound)
     assert stamp_of(rig.answer(image_msg(3))) == (1000, 3)
     rig.spin_until(lambda: rig.messages("mask"), "the mask")
@@ -240,21 +232,21 @@ def test_results_that_are_not_finite_are_never_published(rig, image_msg, capfd):
 def test_an_unforeseen_error_is_logged_whole_and_the_thread_lives_on(rig, image_msg, monkeypatch, capfd):
     rig.start("probability")
 
-    def out_of_memory(image_rgb):
-        raise RuntimeError("CUDA out of memory")
+    def broken(*_, **__):
+        raise RuntimeError("no kernel image")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.node._engine, "infer", out_of_memory)
+        patch.setattr(rig.node._pipeline.inference.engine, "infer_batch", broken)
         rig.send(image_msg(1))
-        rig.spin_until_counted("failed")
+        rig.spin_until_counted("failed/inference")
     with monkeypatch.context() as patch:
-        patch.setattr(rig.node._outputs["probability"], "get_subscription_count", lambda: out_of_memory(None))
+        patch.setattr(rig.node.cameras[""].publishers["probability"], "get_subscription_count", broken)
         rig.send(image_msg(2))
-        rig.spin_until_counted("failed", 2)
+        rig.spin_until_counted("failed/inference", 2)
     assert stamp_of(rig.answer(image_msg(3))) == (1000, 3)
     err = capfd.readouterr().err
-    assert err.count("CUDA out of memory") >= 1
-    assert "in out_of_memory" in err, "the traceback"
+    assert err.count("no kernel image") >= 1
+    assert "in broken" in err, "the traceback"
 
 
 def test_topics_speak_the_agreed_qos(rig):
@@ -265,7 +257,7 @@ def test_topics_speak_the_agreed_qos(rig):
     for name in (*IMAGE_OUTPUTS, "camera_info"):
         found = rig.client.get_publishers_info_by_topic(f"/eomt_ext/output/{name}")
         assert [info.qos_profile.reliability.name for info in found] == ["RELIABLE"]
-    own = [*rig.node._outputs.values(), *rig.node._subscriptions_here]
+    own = [*rig.node.cameras[""].publishers.values(), *rig.node.cameras[""].subscriptions]
     assert {(entity.qos_profile.history.name, entity.qos_profile.depth) for entity in own} == {("KEEP_LAST", 1)}
 
 

@@ -1,71 +1,18 @@
 """The replay launch file, run against a minimal stand-in for launch, and the real one where it is."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Recorded:
-    """An action that remembers what it was made with."""
-
-    def __init__(self, *args, **kwargs):
-        self.args = args
-        self.__dict__.update(kwargs)
-
-
-class LaunchConfiguration(Recorded):
-    def perform(self, context):
-        return context[self.args[0]]
-
-
-STAND_INS = {
-    "launch": ("LaunchContext", "LaunchDescription"),
-    "launch.actions": (
-        "DeclareLaunchArgument",
-        "EmitEvent",
-        "ExecuteProcess",
-        "IncludeLaunchDescription",
-        "OpaqueFunction",
-        "RegisterEventHandler",
-        "TimerAction",
-    ),
-    "launch.event_handlers": ("OnProcessExit",),
-    "launch.events": ("Shutdown",),
-    "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
-    "launch.substitutions": (),
-    "launch_ros": (),
-    "launch_ros.actions": ("Node",),
-    "launch_ros.parameter_descriptions": ("ParameterValue",),
-}
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "launch" / f"{name}.launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def stand_ins(monkeypatch):
-    for name, classes in STAND_INS.items():
-        module = ModuleType(name)
-        module.__dict__.update({kind: type(kind, (Recorded,), {}) for kind in classes})
-        monkeypatch.setitem(sys.modules, name, module)
-    sys.modules["launch.substitutions"].LaunchConfiguration = LaunchConfiguration
-
-
-@pytest.fixture
-def launched(stand_ins):
+def launched(launch_stand_ins, load_launch_file):
     """What ``ros2 launch … name:=value`` would start: node, recorder, player, and what follows the player."""
 
     def launch(**given):
-        *arguments, opaque = load("replay").generate_launch_description().args[0]
+        *arguments, opaque = load_launch_file("replay").generate_launch_description().args[0]
         defaults = {argument.args[0]: getattr(argument, "default_value", None) for argument in arguments}
         settings = defaults | {"bag": "/bags/drive", "image_topic": "/camera/image"} | given
         assert settings.keys() == defaults.keys()
@@ -121,8 +68,8 @@ def test_what_makes_no_sense_is_refused(launched, given, rule):
         launched(**given)
 
 
-def test_what_is_handed_on_and_recorded_is_known_to_the_node(stand_ins):
-    replay, anomaly = load("replay"), load("anomaly")
+def test_what_is_handed_on_and_recorded_is_known_to_the_node(launch_stand_ins, load_launch_file):
+    replay, anomaly = load_launch_file("replay"), load_launch_file("anomaly")
     known = {name for name, _, _ in anomaly.ARGUMENTS}
     assert {*replay.HANDED_ON, "use_sim_time", "image_topic"} <= known
     outputs = next(default for name, default, _ in replay.ARGUMENTS if name == "record").split(",")
@@ -130,8 +77,8 @@ def test_what_is_handed_on_and_recorded_is_known_to_the_node(stand_ins):
     assert anomaly.NODE == replay.NODE
 
 
-def test_the_real_launch_takes_the_description():
+def test_the_real_launch_takes_the_description(load_launch_file):
     launch = pytest.importorskip("launch")
     if not hasattr(launch, "LaunchDescription"):
         pytest.skip("this 'launch' is another package")
-    assert load("replay").generate_launch_description().entities
+    assert load_launch_file("replay").generate_launch_description().entities

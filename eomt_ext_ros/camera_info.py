@@ -1,0 +1,68 @@
+"""The calibration that belongs to a published image."""
+
+from __future__ import annotations
+
+import copy
+from reprlib import repr as _short  # what a message says may be megabytes long
+from typing import Any
+
+from eomt_ext_core.errors import ImageError
+
+
+def image_size_hw(info: Any) -> tuple[int, int]:
+    """Height and width of the images that a ``sensor_msgs/CameraInfo`` is of: its region of interest, binned.
+
+    Source: ``sensor_msgs/CameraInfo.msg``, where 0 stands for no region and for no binning.
+    """
+    height, width = info.roi.height or info.height, info.roi.width or info.width
+    return height // max(1, info.binning_y), width // max(1, info.binning_x)
+
+
+def published_camera_info(info: Any, header: Any, size_hw: tuple[int, int], published_hw: tuple[int, int]) -> Any:
+    """A ``CameraInfo`` with another header, for an image that was resized.
+
+    For an image in its own size it is as it was received. For a smaller one it describes just the published image:
+    region of interest and binning are worked into ``k`` and ``p`` and reset, and the centre of pixel (0, 0) stays where
+    it is seen, at ((0.5 + u)·scale − 0.5). image_proc's resize node leaves out those halves of a pixel. The
+    distortion, which is in units of the focal length, stays.
+
+    Args:
+        info: as received; left as it is.
+        header: of the image.
+        size_hw: of the image.
+        published_hw: of the image as it is published.
+
+    Raises:
+        ImageError: reason ``"camera_info"``, where it is of another frame or of images of another size.
+    """
+    if info.header.frame_id != header.frame_id:
+        raise ImageError(
+            f"camera_info must be of the image's frame {_short(header.frame_id)} to be published with it, "
+            f"got {_short(info.header.frame_id)}: remap camera_info",
+            "camera_info",
+        )
+    described = image_size_hw(info)
+    if described != (0, 0) and described != size_hw:  # drivers without a calibration send zeros
+        raise ImageError(
+            f"camera_info must be of the image's size {size_hw[1]}×{size_hw[0]} to be published with it, got "
+            f"{described[1]}×{described[0]}: calibrate at this resolution",
+            "camera_info",
+        )
+    result = copy.copy(info)
+    result.header = header
+    if published_hw == size_hw:
+        return result
+    result.height, result.width = published_hw
+    result.k, result.p = info.k.copy(), info.p.copy()
+    offset_scale = (
+        (info.roi.x_offset, published_hw[1] / size_hw[1] / max(1, info.binning_x)),
+        (info.roi.y_offset, published_hw[0] / size_hw[0] / max(1, info.binning_y)),
+    )
+    for matrix, columns in ((result.k, 3), (result.p, 4)):
+        for row, (offset, scale) in enumerate(offset_scale):
+            for column in range(columns):
+                shift = scale * (0.5 - offset) - 0.5 if column == 2 else 0.0  # of the principal point
+                matrix[row * columns + column] = matrix[row * columns + column] * scale + shift
+    result.roi = type(info.roi)(do_rectify=info.roi.do_rectify)
+    result.binning_x = result.binning_y = 0
+    return result

@@ -1,0 +1,62 @@
+"""The images that wait for their turn: of each camera the newest, and no camera passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class CameraQueue(Generic[Item]):
+    """Holds the newest item of each camera, and gives those whose turn it is. Not thread-safe.
+
+    Of more cameras than fit in a batch, those go first whose last turn is the longest ago: under overload every camera
+    has its turn equally often. A camera that sends nothing is not waited for.
+
+    Args:
+        max_batch: most cameras of a batch, 0 for all that wait.
+        period_s: least time between two turns of a camera.
+
+    >>> queue = CameraQueue(max_batch=1)
+    >>> queue.put("front", "old"), queue.put("front", "new"), queue.put("rear", "only")
+    (False, True, False)
+    >>> queue.take(now_s=0.0), queue.take(now_s=0.1), queue.take(now_s=0.2)
+    ({'front': 'new'}, {'rear': 'only'}, {})
+    """
+
+    def __init__(self, max_batch: int = 0, period_s: float = 0.0) -> None:
+        self.max_batch, self.period_s = max_batch, period_s
+        self._waiting: dict[str, Item] = {}
+        self._last_turn_s: dict[str, float] = {}
+        self._last_turn: Counter[str] = Counter()  # numbered, as turns on the clock may coincide
+        self._turns = 0
+
+    def put(self, camera: str, item: Item) -> bool:
+        """Let an item wait; true where it takes the place of an older one of its camera."""
+        replaced = camera in self._waiting
+        self._waiting[camera] = item
+        return replaced
+
+    def take(self, now_s: float) -> dict[str, Item]:
+        """The items whose turn it is, by camera; empty where there are none."""
+        due = [camera for camera in self._waiting if self._due_s(camera) <= now_s]
+        due.sort(key=self._last_turn.__getitem__)  # stable: of equals, whoever began to wait first
+        turn = due[: self.max_batch or None]
+        for camera in turn:
+            self._turns += 1
+            self._last_turn[camera], self._last_turn_s[camera] = self._turns, now_s
+        return {camera: self._waiting.pop(camera) for camera in turn}
+
+    def due_s(self) -> float | None:
+        """When the next item may be taken, on the clock that :meth:`take` is told; none where nothing waits."""
+        return min(map(self._due_s, self._waiting), default=None)
+
+    def clear(self) -> list[str]:
+        """Forget what waits; returns the cameras of which something did."""
+        cameras = list(self._waiting)
+        self._waiting.clear()
+        return cameras
+
+    def _due_s(self, camera: str) -> float:
+        return self._last_turn_s.get(camera, float("-inf")) + self.period_s

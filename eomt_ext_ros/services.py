@@ -1,0 +1,61 @@
+"""The services of the running node: ``~/set_enabled`` and ``~/reload``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from concurrent.futures import wait
+from typing import TYPE_CHECKING
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_srvs.srv import SetBool, Trigger
+
+from eomt_ext_ros.reports import explained
+from eomt_ext_ros.waiting import STEP_S
+
+if TYPE_CHECKING:
+    from eomt_ext_ros.node import AnomalyNode
+
+
+class Services:
+    """Offers the services of a node, in every state of its lifecycle.
+
+    ``~/set_enabled`` lets images go unanswered, or answers them again; configuring enables. ``~/reload`` loads the
+    checkpoint that the parameters name now, in the inference thread between two batches, and answers when that is done:
+    until then no image is answered, and the executor goes on. Where it fails, the model in use stays.
+    """
+
+    def __init__(self, node: AnomalyNode) -> None:
+        self._node = node
+        node.create_service(SetBool, "~/set_enabled", self._set_enabled)
+        # A group of its own: a callback that awaits keeps the others of its group waiting.
+        node.create_service(Trigger, "~/reload", self._reload, callback_group=MutuallyExclusiveCallbackGroup())
+
+    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._node.enable(request.data)
+        response.success = True
+        response.message = "images are answered" if request.data else "images are not answered"
+        return response
+
+    async def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        job = self._node.begin_reload()
+        if job is None:
+            response.message = "the node is not configured: configure it, which loads the checkpoint"
+            return response
+        while not job.done():
+            wait([job], STEP_S)
+            await _Turn()
+        if job.cancelled():
+            response.message = "the node was cleaned up meanwhile"
+        elif (error := job.exception()) is not None:
+            response.message = f"the model in use stays: {explained(error)}"
+            self._node.get_logger().error(f"reload failed, {response.message}")
+        else:
+            response.success, response.message = True, f"loaded {job.result()}"
+        return response
+
+
+class _Turn:
+    """Awaited, it gives the executor a turn at its other callbacks."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield

@@ -1,0 +1,35 @@
+"""Waiting for the inference thread in steps, as the process may be told to end meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
+
+from rclpy.executors import ExternalShutdownException
+
+Result = TypeVar("Result")
+
+STEP_S = 0.02
+
+
+def result_of(job: Future[Result], context: Any) -> Result:
+    """The result of a job; raises what it raised, or ``ExternalShutdownException`` where the ROS context ends first."""
+    while not job.done():
+        wait([job], STEP_S)
+        if not context.ok():
+            raise ExternalShutdownException
+    return job.result()
+
+
+def finish_within(timeout_s: float, finish: Callable[[float], bool], context: Any) -> None:
+    """Call ``finish`` with a timeout in seconds until it is true.
+
+    Raises:
+        RuntimeError: where that takes too long, or the ROS context ends first.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not finish(min(STEP_S, timeout_s)):
+        if time.monotonic() > deadline_s or not context.ok():
+            raise RuntimeError(f"the inference thread did not end within {timeout_s:.0f} s")

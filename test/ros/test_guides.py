@@ -1,0 +1,80 @@
+"""The guides speak of what there is: topics, services, parameters, files, and words of the diagnostics."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eomt_ext_ros import diagnostic_status
+from eomt_ext_ros.node_config import OUTPUTS, CameraConfig, NodeConfig
+from eomt_ext_ros.parameter_fields import parameter_fields
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDES = [ROOT / "docs" / name for name in ("integration.md", "troubleshooting.md", "architecture.md")]
+
+NAMES = {f"~/output/{name}" for name in (*OUTPUTS, "label_info")} | {
+    "~/input/image", "~/input/image/compressed", "~/input/camera_info", "~/set_enabled", "~/reload",
+}  # fmt: skip
+PARAMETERS = {item.name for item in parameter_fields(NodeConfig)}
+CAMERA_PARAMETERS = {item.name for item in parameter_fields(CameraConfig)}
+
+
+def flat(tree, prefix=""):
+    """Full names of what a YAML file of parameters sets."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_names_of_the_node_are_its_own(guide):
+    text = guide.read_text(encoding="utf-8")
+    named = set(re.findall(r"~/(?:<camera>/|front/|left/)?((?:input|output)/[a-z_/]+[a-z]|set_enabled|reload)", text))
+    assert named
+    assert {f"~/{name}" for name in named} - NAMES == set()
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_dotted_parameters_exist_and_files_are_there(guide):
+    text = guide.read_text(encoding="utf-8")
+    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics)\.[a-z_]+)`", text)) - {"diagnostic_status.py"}
+    assert dotted - PARAMETERS == set()
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (guide.parent / link).is_file(), link
+    for path in re.findall(r"`((?:eomt_ext_core|eomt_ext_ros|training|test|benchmarks|config|docs)/[\w./]*)`", text):
+        assert (ROOT / path).exists(), path
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        headings = {re.sub(r"[^a-z0-9 -]", "", line.lower()).strip() for line in text.splitlines() if line[:1] == "#"}
+        assert anchor in {heading.replace(" ", "-") for heading in headings}
+
+
+def test_example_parameters_build_a_configuration():
+    text = GUIDES[0].read_text(encoding="utf-8")
+    examples = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    ours = [example["/**"]["ros__parameters"] for example in examples if "/**" in example]
+    assert len(ours) == 2
+    for parameters in ours:
+        cameras = parameters.get("cameras", [])
+        NodeConfig(cameras=tuple(cameras))
+        allowed = PARAMETERS | {f"{camera}.{name}" for camera in cameras for name in CAMERA_PARAMETERS}
+        for name, _ in flat({key: value for key, value in parameters.items() if key != "qos_overrides"}):
+            assert name in allowed
+
+
+def test_quoted_diagnostics_are_what_the_node_says():
+    source = Path(diagnostic_status.__file__).read_text(encoding="utf-8")
+    guide = GUIDES[1].read_text(encoding="utf-8")
+    for words in (
+        "compatible, so nothing is sent, or the network loses it",
+        "nobody subscribes to an output",
+        "newest image rejected",
+        "the node is disabled by ~/set_enabled",
+        "image not answered",
+        "ahead of the node's clock",
+        "s old: set use_sim_time, or synchronise the clocks",
+    ):
+        assert words in guide
+        assert words in source

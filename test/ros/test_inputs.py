@@ -1,0 +1,108 @@
+"""What comes in and in which size it goes out: compressed images, calibrations, scale."""
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import Header
+
+from eomt_ext_ros.bags.messages import plane
+
+
+def compressed(extension, stamp=1):
+    pixels_bgr = np.zeros((48, 80, 3), np.uint8)
+    pixels_bgr[8:40, 16:64, 2] = 255  # a red box
+    data = cv2.imencode(extension, pixels_bgr)[1].tobytes()
+    msg = CompressedImage(header=Header(stamp=Time(sec=stamp), frame_id="front"), format=extension[1:])
+    msg.data.frombytes(data)
+    return msg
+
+
+def camera_info():
+    info = CameraInfo(header=Header(frame_id="front"), height=48, width=80)
+    info.k = np.array([90.0, 0, 39.5, 0, 90, 23.5, 0, 0, 1])
+    info.p = np.array([90.0, 0, 39.5, 0, 0, 90, 23.5, 0, 0, 0, 1, 0])
+    return info
+
+
+def test_jpeg_and_png_are_answered_and_a_truncated_one_is_counted(stand_in):
+    rig = stand_in(image_transport="compressed")
+    rig.start("probability")
+    for stamp, extension in enumerate((".jpg", ".png"), start=1):
+        answer = rig.answer(compressed(extension, stamp))
+        assert answer.header == compressed(extension, stamp).header
+        assert plane(answer)[24, 40] > 0.9
+        assert plane(answer)[2, 2] < 0.1
+    for extension, reason in ((".jpg", "decode"), (".png", "decode"), (".bmp", "encoding")):
+        msg = compressed(extension, 9)
+        msg.data = msg.data[: len(msg.data) // 2]
+        before = rig.node.counts[f"rejected/{reason}"]
+        rig.send(msg)
+        rig.spin_until_counted(f"rejected/{reason}", before + 1)
+    assert rig.answer(compressed(".png", 10)).header.stamp.sec == 10
+    assert len(rig.messages("probability")) == 3
+
+
+def test_a_smaller_size_goes_for_images_boxes_and_calibration_and_can_change_live(stand_in):
+    rig = stand_in(image_transport="compressed", publish_scale=0.5)
+    outputs = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
+    rig.start(*outputs)
+    rig.send_camera_info(camera_info())
+    for stamp, (scale, height, width) in enumerate([(0.5, 24, 40), (0.25, 12, 20), (1.0, 48, 80)], start=1):
+        assert rig.set(publish_scale=scale) == ""
+        info = rig.answer(compressed(".png", stamp), "camera_info")
+        rig.spin_until(lambda: {len(rig.messages(name)) for name in outputs} == {stamp}, "all outputs")  # noqa: B023
+        for name in outputs:
+            msg = rig.messages(name)[-1]
+            assert msg.header.stamp.sec == stamp
+            if name != "obstacles":
+                assert (msg.height, msg.width) == (height, width), name
+        np.testing.assert_allclose(info.k[[0, 2, 5]], (90 * scale, 40 * scale - 0.5, 24 * scale - 0.5))
+        cloud = rig.messages("obstacles")[-1]
+        u, v, box_width, box_height, score, area, *_ = np.frombuffer(cloud.data, np.float32)
+        np.testing.assert_allclose((u, v, box_width, box_height), np.array((40, 24, 48, 32)) * scale)
+        np.testing.assert_allclose((score, area), (1, 48 * 32 * scale**2))
+    assert "out of range" in rig.set(publish_scale=0.0)
+
+
+def test_a_calibration_of_another_size_is_withheld_and_said_so(rig, image_msg, capfd):
+    rig.start("probability", "camera_info")
+    info = camera_info()
+    info.header.frame_id, info.width = "camera_optical", 160
+    rig.send_camera_info(info)
+    rig.answer(image_msg(1))
+    info.width = 80
+    rig.send_camera_info(info)
+    rig.answer(image_msg(2), "camera_info")
+    assert len(rig.messages("camera_info")) == 1
+    assert "image's size 80×48 to be published with it, got 160×48" in capfd.readouterr().err
+
+
+def test_results_never_run_backwards_but_a_bag_may_start_over(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("probability")
+    msg = image_msg(500)
+    rig.answer(msg)
+    for seed in (500, 499):
+        rig.send(image_msg(seed))
+        rig.spin_until_counted("rejected/stale", 501 - seed)
+    rig.answer(image_msg(501))
+    msg.header.stamp.sec -= 10
+    rig.answer(msg)
+    assert [each.header.stamp.sec for each in rig.messages("probability")] == [1000, 1000, 990]
+
+
+def test_answers_come_no_faster_than_asked_for(stand_in, image_msg):
+    rig = stand_in(max_rate_hz=0.001)
+    rig.start("probability")
+    rig.answer(image_msg(1))
+    for seed in (2, 3):
+        rig.send(image_msg(seed))
+    assert rig.node.counts["published"] == 1
+    assert rig.set(max_rate_hz=0.0) == ""
+    rig.spin_until_counted("published", 2)
+    rig.spin_until(lambda: len(rig.messages("probability")) == 2, "the newest image's answer")
+    assert rig.messages("probability")[-1].header == image_msg(3).header

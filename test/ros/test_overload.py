@@ -1,0 +1,109 @@
+"""Input at four times what the node can do: it stays at the newest image, and fair. The long form is a benchmark."""
+
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from eomt_ext_ros.camera import stamp_ns
+from eomt_ext_ros.images import to_image_msg
+
+SERVICE_S = 0.12
+OVERLOAD = 4
+SECONDS = 4.0
+WIDTH, HEIGHT = 640, 480
+CAMERAS = ["front", "front_left", "front_right", "rear", "left", "right"]
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Street:
+    """Publishes images of each camera at a rate, and notes when what was stamped when is heard."""
+
+    def __init__(self, rig, cameras=("",)):
+        self.rig, self.cameras, self.sent = rig, cameras, Counter()
+        self.heard = {camera: [] for camera in cameras}  # stamps and ages in nanoseconds
+        self.transport_ns = []
+        for camera in cameras:
+            prefix = f"/eomt_ext/{camera}/" if camera else "/eomt_ext/"
+            self.listen(prefix + "output/mask", self.heard[camera])
+        self.listen(prefix + "input/image", self.transport_ns, qos_profile_sensor_data)
+
+    def listen(self, topic, noted, qos=100):
+        def note(msg):
+            stamp = stamp_ns(msg.header.stamp)
+            noted.append((stamp, time.time_ns() - stamp))
+
+        self.rig.client.create_subscription(Image, topic, note, qos)
+
+    def run(self, rate_hz, seconds):
+        """Publish, the cameras in turn, for so long."""
+        msg = to_image_msg(np.zeros((HEIGHT, WIDTH, 3), np.uint8), "rgb8", Header(frame_id="camera"))
+        began = time.monotonic()
+        for number, camera in enumerate(itertools.cycle(self.cameras)):
+            due = began + number / (rate_hz * len(self.cameras))
+            while (left := due - time.monotonic()) > 0:
+                self.rig.executor.spin_once(timeout_sec=left)
+            if time.monotonic() > began + seconds:
+                return
+            self.rig.publishers[camera][0].publish(self.rig.stamped(msg))
+            self.sent[camera] += 1
+
+
+@pytest.fixture
+def slow(stand_in):
+    """Build rigs whose inference takes a constant time."""
+
+    def make(**parameters):
+        rig = stand_in(publish_scale=0.1, **parameters)
+        rig.start("obstacles")
+        infer_batch, wait = rig.engine.infer_batch, threading.Event().wait
+
+        def slowly(*args, **kwargs):
+            wait(SERVICE_S)
+            return infer_batch(*args, **kwargs)
+
+        rig.engine.infer_batch = slowly
+        return rig
+
+    return make
+
+
+def test_under_overload_an_answer_takes_two_turns_at_most_and_nothing_piles_up(slow):
+    rig = slow()
+    street = Street(rig)
+    street.run(OVERLOAD / SERVICE_S, 1.0)
+    before = resident_bytes()
+    street.run(OVERLOAD / SERVICE_S, SECONDS)
+    assert resident_bytes() - before < 0.2 * SECONDS * OVERLOAD / SERVICE_S * 3 * WIDTH * HEIGHT
+    stamps, ages_ns = zip(*street.heard[""], strict=True)
+    assert list(stamps) == sorted(set(stamps))
+    assert rig.node.counts["dropped"] > rig.node.counts["published"]
+    service_s = rig.node.statistics[""].snapshot().processing_s.p99_s
+    transport_s = np.percentile([age_ns for _, age_ns in street.transport_ns], 99) / 1e9
+    assert np.percentile(ages_ns, 99) / 1e9 <= 2 * service_s + 2 * transport_s  # there and back
+
+
+def test_under_overload_every_camera_has_its_share_whatever_the_others_send(slow):
+    rig = slow(cameras=CAMERAS, max_batch_cameras=4)
+    street = Street(rig, CAMERAS)
+    street.run(OVERLOAD * 4 / SERVICE_S / len(CAMERAS), SECONDS)
+    answered = {camera: len(street.heard[camera]) for camera in CAMERAS}
+    assert max(answered.values()) <= 1.1 * min(answered.values()), answered
+    for camera in CAMERAS:
+        stamps = [stamp for stamp, _ in street.heard[camera]]
+        assert stamps == sorted(set(stamps)), camera
+        assert rig.node.statistics[camera].counts["dropped"] > answered[camera]
