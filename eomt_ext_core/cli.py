@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.evaluate import evaluate
+from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.predict import predict
 from eomt_ext_core.errors import EomtExtError
 
@@ -17,7 +19,9 @@ COMMAND_GROUP = "eomt_ext.commands"
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
 
 
+app.command()(bench)
 app.command()(evaluate)
+app.command()(export)
 app.command()(predict)
 
 

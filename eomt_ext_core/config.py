@@ -5,6 +5,8 @@ ROS parameters, command-line flags and documents are derived from the fields and
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 import re
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from eomt_ext_core.errors import ConfigError
 DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint says
 
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
+REGIONS = ("everywhere", "polygon", "drivable")
 
 
 def option(
@@ -25,9 +28,13 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    live: bool = False,
 ) -> Any:
-    """Declare a dataclass field with its description and the range or choices of its values."""
-    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
+    """Declare a dataclass field with its description and the range or choices of its values.
+
+    A ``live`` one may change while what it configures is running.
+    """
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices, "live": live}
     return field(default=default, metadata=metadata)
 
 
@@ -140,19 +147,34 @@ class EngineConfig:
     """How the engine runs a frame."""
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes the first GPU, else the CPU")
+    backend: str = option(
+        "torch",
+        "what runs the network: torch a checkpoint, onnxruntime a file that `eomt-ext export` wrote",
+        choices=("torch", "onnxruntime"),
+    )
     precision: str = option(
         "auto",
-        "arithmetic of the network; auto is bf16 on a GPU and fp32 on a CPU",
+        "arithmetic of the network; auto is bf16 on a GPU and on a CPU that multiplies in it, else fp32",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
-    score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES)
+    optimize: str = option(
+        "auto",
+        "how torch runs the network: none operator by operator; graph as a CUDA graph; compile by torch.compile, which "
+        "takes minutes at the start, and on a GPU as a CUDA graph too; auto is graph on a GPU and none on a CPU",
+        choices=("auto", "none", "compile", "graph"),
+    )
+    score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES, live=True)
+    score_stride: int = option(
+        1, "score every pixel of a window, or every 2nd or 4th of each row and column and resize", minimum=1, maximum=4
+    )
     threshold: float = option(
         -1.0,
         "probability above which a pixel belongs to the mask; below 0 takes what the checkpoint says, or 0.5",
         minimum=-1.0,
         maximum=1.0,
+        live=True,
     )
-    batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1)
+    batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1, live=True)
     max_windows: int = option(
         256, "most windows of one image; longer images are refused rather than run out of memory", minimum=1
     )
@@ -162,3 +184,78 @@ class EngineConfig:
         check_options(self)
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        if self.score_stride == 3:
+            raise ConfigError("score_stride must be 1, 2 or 4, got 3")
+
+
+@dataclass(frozen=True)
+class ObstacleConfig:
+    """What counts as an obstacle in a probability image.
+
+    Raises:
+        ConfigError: where an option breaks its rule, or ``polygon`` is not a flat list of at least three corners around
+            an area.
+
+    >>> ObstacleConfig(region="polygon", polygon=[0, 1, 0.5, 0.4, 1, 1]).polygon
+    (0.0, 1.0, 0.5, 0.4, 1.0, 1.0)
+    """
+
+    threshold_low: float = option(
+        -1.0,
+        "an obstacle extends from a pixel above the threshold over all connected ones above this; below 0: the same",
+        minimum=-1.0,
+        maximum=1.0,
+        live=True,
+    )
+    min_area_px: int = option(50, "fewest pixels of an obstacle, in the image's own resolution", minimum=1, live=True)
+    max_obstacles: int = option(
+        100, "most obstacles in the list, the largest; the mask shows all", minimum=1, live=True
+    )
+    region: str = option(
+        "everywhere",
+        "where obstacles may be: everywhere, inside the polygon, or in touch with the predicted drivable classes",
+        choices=REGIONS,
+        live=True,
+    )
+    polygon: tuple[float, ...] = option(
+        (),
+        "corners x0, y0, x1, y1, … of the region polygon, as shares of the image's width and height",
+        live=True,
+    )
+    drivable_classes: tuple[str, ...] = option(
+        ("road",), "of the region drivable: names of the model's classes, in any case, or their ids", live=True
+    )
+    drivable_reach: float = option(
+        0.01,
+        "gap between an obstacle and the drivable area that still is touch, as a share of the image's height",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        object.__setattr__(self, "polygon", _polygon(self.polygon))
+        names: Any = self.drivable_classes
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"drivable_classes must be a list of names, got {names!r}")
+        object.__setattr__(self, "drivable_classes", tuple(names))
+
+
+def _polygon(corners: Any) -> tuple[float, ...]:
+    try:
+        flat = tuple(map(operator.truediv, corners, itertools.repeat(1.0)))
+    except TypeError as error:
+        raise ConfigError(f"polygon must be a flat list of numbers x0, y0, x1, y1, …, got {corners!r}") from error
+    if not flat:
+        return ()
+    if len(flat) % 2 or len(flat) < 6:
+        raise ConfigError(f"polygon must be x, y of at least three corners, got {len(flat)} numbers")
+    outside = [value for value in flat if not 0 <= value <= 1]
+    if outside:
+        raise ConfigError(f"polygon must be in shares of width and height, from 0 to 1, got {outside[0]}")
+    x, y = flat[0::2], flat[1::2]
+    doubled_area = math.fsum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))
+    if abs(doubled_area) < 1e-9:
+        raise ConfigError("polygon must enclose an area, and its corners must go around it, got corners that do not")
+    return flat

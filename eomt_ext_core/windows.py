@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,27 +138,73 @@ def stitch(windows: Tensor, plan: WindowPlan) -> Tensor:
     Returns:
         (C, H', W') of the plan's resized size (padding is dropped).
     """
-    height, width = plan.crop_hw
-    weight_y, weight_x = (_blend_weight(side, plan.blend, windows) for side in plan.crop_hw)
-    total = windows.new_zeros((windows.shape[1], *plan.padded_hw))
-    weight_sum_y = windows.new_zeros(plan.padded_hw[0])
-    weight_sum_x = windows.new_zeros(plan.padded_hw[1])
-    for y in plan.starts_y:
-        weight_sum_y[y : y + height] += weight_y
-    for x in plan.starts_x:
-        weight_sum_x[x : x + width] += weight_x
-    weight = weight_y[:, None] * weight_x
-    for window, (y, x) in zip(windows, plan.origins_yx, strict=True):
-        total[:, y : y + height, x : x + width] += window if plan.blend == "uniform" else window * weight
-    total /= weight_sum_y[:, None] * weight_sum_x  # weights are products, so their sum over a grid is one too
-    return total[:, : plan.resized_hw[0], : plan.resized_hw[1]]
+    canvas = Canvas(plan)
+    for window in windows:
+        canvas.add(window)
+    return canvas.average()
 
 
-def _blend_weight(side: int, blend: str, like: Tensor) -> Tensor:
-    if blend == "uniform":
-        return like.new_ones(side)
-    centre = torch.arange(side, dtype=torch.float64) + 0.5
-    return torch.sin(math.pi * centre / side).square().to(like)
+class Canvas:
+    """Takes the windows' results one by one: :func:`stitch` where they are not all there at a time."""
+
+    def __init__(self, plan: WindowPlan) -> None:
+        self._plan = plan
+        self._places = iter(plan.origins_yx)
+        self._total: Tensor | None = None
+
+    def add(self, window: Tensor) -> None:
+        """Lay the next window over the others: (C, h, w) float, in the order of :func:`crop`."""
+        y, x = next(self._places)
+        height, width = self._plan.crop_hw
+        if self._total is None:
+            self._total = window.new_zeros((window.shape[0], *self._plan.padded_hw))
+        if self._plan.blend != "uniform":
+            weights = _blend_weights(self._plan, window.device, window.dtype)
+            window = window * (weights.crop_y[:, None] * weights.crop_x)
+        self._total[:, y : y + height, x : x + width] += window
+
+    def average(self) -> Tensor:
+        """(C, H', W') of the plan's resized size (padding is dropped), after the last window.
+
+        Raises:
+            ValueError: where windows are missing.
+        """
+        missing = len(list(self._places))
+        if self._total is None or missing:
+            raise ValueError(f"all {self._plan.num_windows} windows must be there, {missing} are missing")
+        weights = _blend_weights(self._plan, self._total.device, self._total.dtype)
+        self._total /= weights.sum_y[:, None] * weights.sum_x  # weights are products, so their sum over a grid is too
+        return self._total[:, : self._plan.resized_hw[0], : self._plan.resized_hw[1]]
+
+
+class _BlendWeights(NamedTuple):
+    """Along each side, the weights of a window and their sum over all windows of the plan."""
+
+    crop_y: Tensor
+    crop_x: Tensor
+    sum_y: Tensor
+    sum_x: Tensor
+
+
+@lru_cache(maxsize=64)  # a copy to a GPU would hold the host up on every frame
+@torch.inference_mode(False)  # else what is kept could not be used where gradients are wanted
+def _blend_weights(plan: WindowPlan, device: torch.device, dtype: torch.dtype) -> _BlendWeights:
+    sides = zip(plan.crop_hw, plan.padded_hw, (plan.starts_y, plan.starts_x), strict=True)
+    (crop_y, sum_y), (crop_x, sum_x) = (_side_weights(*side, plan.blend, dtype) for side in sides)
+    return _BlendWeights(*(weight.to(device) for weight in (crop_y, crop_x, sum_y, sum_x)))
+
+
+def _side_weights(
+    crop: int, padded: int, starts: tuple[int, ...], blend: str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    weight = torch.ones(crop, dtype=dtype)
+    if blend == "hann":
+        centre = torch.arange(crop, dtype=torch.float64) + 0.5
+        weight = torch.sin(math.pi * centre / crop).square().to(dtype)
+    total = torch.zeros(padded, dtype=dtype)
+    for start in starts:
+        total[start : start + crop] += weight
+    return weight, total
 
 
 def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
@@ -164,6 +212,27 @@ def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
     if tuple(stitched.shape[1:]) == plan.image_hw:
         return stitched
     return F.interpolate(stitched[None], plan.image_hw, mode="bilinear", align_corners=False)[0]
+
+
+def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
+    """Resize a stitched semantic map to the image and take the largest class of each pixel, the first of equals.
+
+    A class at a time, so that the resized map of all classes never exists.
+
+    Args:
+        stitched: (C, H', W'), C ≤ 256.
+        plan: the plan it was stitched by.
+
+    Returns:
+        (H, W) uint8.
+    """
+    best = to_image_size(stitched[:1], plan)[0]
+    classes = torch.zeros_like(best, dtype=torch.uint8)
+    for index in range(1, len(stitched)):
+        value = to_image_size(stitched[index : index + 1], plan)[0]
+        classes.masked_fill_(value > best, index)
+        best = torch.maximum(best, value)
+    return classes
 
 
 def to_two_channels(logits: Tensor) -> Tensor:

@@ -28,14 +28,13 @@ def predict(
 
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
-    from eomt_ext_core.model.checkpoint import load_model
 
     console = Console()
     sources = list_inputs(inputs)
     writer = PredictionWriter(output, probability)
     windows = WindowConfig(mode=window_mode, scale=scale)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
-    engine = AnomalyEngine(load_model(checkpoint), config)
+    engine = AnomalyEngine.load(checkpoint, config)
     num_frames = sum(source.num_frames for source in sources)
     frames = (found for source in sources for found in writer.process(source, engine))
     for _ in track(frames, "frames", total=num_frames, console=console):

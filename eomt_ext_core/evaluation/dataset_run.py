@@ -15,7 +15,6 @@ from eomt_ext_core.evaluation.datasets import Dataset
 from eomt_ext_core.evaluation.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
-from eomt_ext_core.model.checkpoint import load_model
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> 
 
 @lru_cache(maxsize=1)  # the shards of a worker share one
 def _engine(checkpoint: str, config: EngineConfig) -> AnomalyEngine:
-    return AnomalyEngine(load_model(checkpoint), config)
+    return AnomalyEngine.load(checkpoint, config)
 
 
 def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:

@@ -61,7 +61,7 @@ def load_model(
         CheckpointError: where a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
             message names the file and the first offending keys.
     """
-    path = _resolve(source)
+    path = resolve_source(source)
     state, metadata = _read(path)
     try:
         weights = sort_weights(state)
@@ -116,8 +116,12 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
         temporary.chmod(mode)  # safetensors makes files that only their owner may read
 
 
-def _resolve(source: str | Path) -> Path:
-    """The file or folder that a source stands for."""
+def resolve_source(source: str | Path) -> Path:
+    """The file or folder that a source of :func:`load_model` stands for; of a folder, its weights.
+
+    Raises:
+        CheckpointError: where it is not there.
+    """
     text = str(source)
     if text == DEMO:
         return Path(str(resources.files("eomt_ext_core") / "assets" / "demo.safetensors"))
@@ -143,11 +147,13 @@ def _download(source: str) -> Path:
         folder = snapshot_download(name, allow_patterns=["config.json", *_FOLDER_FILES])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(f"{source}: could not be downloaded: {error}") from error
-    return _resolve(folder)
+    return resolve_source(folder)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of a file, and what it or the configuration beside it says of the architecture."""
+    if path.suffix in (".onnx", ".pt2"):
+        raise CheckpointError(f"{path}: an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -224,7 +230,7 @@ def _read_transformers_config(path: Path) -> dict[str, Any]:
 
 
 def _read_head(source: str | Path) -> dict[str, Tensor]:
-    path = _resolve(source)
+    path = resolve_source(source)
     state, _ = _read(path)
     head = sort_weights(state).head
     if not head:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from eomt_ext_core.config import SCORES
 from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability, baseline_score, semantic_map
 
 Make = Callable[..., EoMTExt]
+EXACT = EngineConfig(device="cpu", precision="fp32")
 WINDOWS = [
     WindowConfig(),
     WindowConfig(blend="hann"),
@@ -74,7 +76,7 @@ def test_a_frame_is_what_the_literal_pieces_give(
     tiny_model: Make, head_config: HeadConfig, config: WindowConfig, size_hw: tuple[int, int]
 ) -> None:
     model, image = tiny_model(head_config), photo(*size_hw)
-    frame = AnomalyEngine(model, EngineConfig(device="cpu", windows=config)).infer(image)
+    frame = AnomalyEngine(model, replace(EXACT, windows=config)).infer(image)
     assert frame.probability.shape == size_hw
     assert frame.probability.dtype == np.float32
     assert frame.mask.dtype == np.bool_
@@ -85,7 +87,7 @@ def test_a_frame_is_what_the_literal_pieces_give(
 @pytest.mark.parametrize("score", BASELINES)
 def test_baselines_need_no_head(headless: EoMTExt, score: str) -> None:
     image = photo(75, 200)
-    frame = AnomalyEngine(headless, EngineConfig(device="cpu", score=score)).infer(image)
+    frame = AnomalyEngine(headless, replace(EXACT, score=score)).infer(image)
     assert np.isfinite(frame.probability).all()
     assert frame.probability.min() >= 0
     assert frame.probability.max() <= 1
@@ -94,7 +96,7 @@ def test_baselines_need_no_head(headless: EoMTExt, score: str) -> None:
 
 
 def test_a_batch_of_different_sizes_is_what_single_images_give(model: EoMTExt) -> None:
-    engine = AnomalyEngine(model, EngineConfig(device="cpu", batch_windows=3))
+    engine = AnomalyEngine(model, replace(EXACT, batch_windows=3))
     images = [photo(75, 200, 1), photo(64, 96, 2), photo(130, 41, 3), photo(1, 1, 4)]
     frames = engine.infer_batch(images)
     assert [frame.probability.shape for frame in frames] == [image.shape[:2] for image in images]
@@ -107,14 +109,14 @@ def test_a_batch_of_different_sizes_is_what_single_images_give(model: EoMTExt) -
 def test_the_batch_size_changes_nothing(model: EoMTExt, score: str) -> None:
     image = photo(70, 420)
     first, *others = (
-        AnomalyEngine(model, EngineConfig(device="cpu", batch_windows=size, score=score)).infer(image)
+        AnomalyEngine(model, replace(EXACT, batch_windows=size, score=score)).infer(image)
         for size in (1, 2, 3, 16)
     )
     assert max(largest(first, other) for other in others) <= 1e-6
 
 
 def test_any_memory_layout_is_accepted_and_left_as_it_is(model: EoMTExt) -> None:
-    engine = AnomalyEngine(model, EngineConfig(device="cpu"))
+    engine = AnomalyEngine(model, EXACT)
     image = photo(64, 96)
     before = image.copy()
     expected = engine.infer(image)
@@ -137,18 +139,18 @@ def test_any_memory_layout_is_accepted_and_left_as_it_is(model: EoMTExt) -> None
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 40), (40, 1), (2, 3)])
 @pytest.mark.parametrize("mode", ["eomt", "grid"])
 def test_tiny_images(model: EoMTExt, size_hw: tuple[int, int], mode: str) -> None:
-    frame = AnomalyEngine(model, EngineConfig(device="cpu", windows=WindowConfig(mode=mode))).infer(photo(*size_hw))
+    frame = AnomalyEngine(model, replace(EXACT, windows=WindowConfig(mode=mode))).infer(photo(*size_hw))
     assert frame.probability.shape == frame.mask.shape == size_hw
     assert np.isfinite(frame.probability).all()
 
 
 def test_the_mask_is_cut_from_the_probability_at_the_threshold(model: EoMTExt) -> None:
     image = photo(75, 200)
-    levels = np.unique(AnomalyEngine(model, EngineConfig(device="cpu")).infer(image).probability.astype(np.float64))
+    levels = np.unique(AnomalyEngine(model, EXACT).infer(image).probability.astype(np.float64))
     gaps = np.diff(levels)
     widest = len(levels) // 4 + int(gaps[len(levels) // 4 : 3 * len(levels) // 4].argmax())
     between = float(levels[widest] + gaps[widest] / 2)
-    frame = AnomalyEngine(model, EngineConfig(device="cpu", threshold=between)).infer(image)
+    frame = AnomalyEngine(model, replace(EXACT, threshold=between)).infer(image)
     np.testing.assert_array_equal(frame.mask, frame.probability >= levels[widest + 1])
     assert 0 < frame.mask.sum() < frame.mask.size
 
@@ -156,17 +158,17 @@ def test_the_mask_is_cut_from_the_probability_at_the_threshold(model: EoMTExt) -
 @pytest.mark.parametrize("scores", [SCORES, ("rba", "head"), ("entropy",)])
 def test_several_scores_from_one_pass_are_what_each_alone_gives(model: EoMTExt, scores: tuple[str, ...]) -> None:
     image = photo(75, 200)
-    maps = AnomalyEngine(model, EngineConfig(device="cpu")).score_maps(image, scores)
+    maps = AnomalyEngine(model, EXACT).score_maps(image, scores)
     assert tuple(maps) == scores
     for score, probability in maps.items():
-        alone = AnomalyEngine(model, EngineConfig(device="cpu", score=score)).infer(image)
+        alone = AnomalyEngine(model, replace(EXACT, score=score)).infer(image)
         assert largest(alone, probability) <= 1e-6, score
 
 
 @pytest.mark.parametrize("scores", [(), ("rba", "rba"), ("rba", "mps")])
 def test_scores_that_cannot_be_are_refused(model: EoMTExt, scores: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="scores must be different names out of"):
-        AnomalyEngine(model, EngineConfig(device="cpu")).score_maps(photo(64, 96), scores)
+        AnomalyEngine(model, EXACT).score_maps(photo(64, 96), scores)
 
 
 @pytest.mark.parametrize(
@@ -183,24 +185,24 @@ def test_scores_that_cannot_be_are_refused(model: EoMTExt, scores: tuple[str, ..
 )
 def test_what_is_no_rgb_image_is_refused(model: EoMTExt, image: Any) -> None:
     with pytest.raises(ImageError, match="an image must be") as caught:
-        AnomalyEngine(model, EngineConfig(device="cpu")).infer(image)
+        AnomalyEngine(model, EXACT).infer(image)
     assert caught.value.reason == "shape"
 
 
 def test_an_image_without_pixels_is_refused(model: EoMTExt) -> None:
     with pytest.raises(ImageError, match="at least one pixel") as caught:
-        AnomalyEngine(model, EngineConfig(device="cpu")).infer(np.zeros((0, 8, 3), np.uint8))
+        AnomalyEngine(model, EXACT).infer(np.zeros((0, 8, 3), np.uint8))
     assert caught.value.reason == "empty"
 
 
 def test_too_many_windows_are_refused_before_any_work(model: EoMTExt) -> None:
-    engine = AnomalyEngine(model, EngineConfig(device="cpu", max_windows=3))
+    engine = AnomalyEngine(model, replace(EXACT, max_windows=3))
     assert engine.infer(photo(64, 288)).probability.shape == (64, 288)
     with pytest.raises(ImageError, match=r"max_windows = 3 windows, a 289×64 one needs 4") as caught:
         engine.infer(photo(64, 289))
     assert caught.value.reason == "dimensions"
     with pytest.raises(ImageError, match="needs 1000"):
-        AnomalyEngine(model, EngineConfig(device="cpu")).infer(np.zeros((1, 1500, 3), np.uint8))
+        AnomalyEngine(model, EXACT).infer(np.zeros((1, 1500, 3), np.uint8))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "cuda"])
@@ -212,7 +214,7 @@ def test_a_device_that_is_not_there(model: EoMTExt, device: str, monkeypatch: py
 
 def test_the_head_cannot_score_where_there_is_none(headless: EoMTExt) -> None:
     with pytest.raises(ConfigError, match=r"this one has none: choose .*msp, max_logit, entropy, energy, rba"):
-        AnomalyEngine(headless, EngineConfig(device="cpu"))
+        AnomalyEngine(headless, EXACT)
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -221,7 +223,7 @@ def test_a_network_that_is_not_finite_is_an_error(tiny_model: Make, score: str) 
     with torch.no_grad():
         model.network.q.weight[2, 5] = float("nan")
     with pytest.raises(InferenceError, match=r"must be finite, got 1500 pixels that are not \(precision fp32 on cpu\)"):
-        AnomalyEngine(model, EngineConfig(device="cpu", score=score)).infer(photo(30, 50))
+        AnomalyEngine(model, replace(EXACT, score=score)).infer(photo(30, 50))
 
 
 @pytest.mark.parametrize("bias", [float("inf"), float("-inf")])
@@ -231,23 +233,23 @@ def test_an_infinite_logit_is_an_error_though_its_probability_is_finite(tiny_mod
     with torch.no_grad():
         model.anomaly_head.mlp[6].bias.fill_(bias)
     with pytest.raises(InferenceError, match="must be finite"):
-        AnomalyEngine(model, EngineConfig(device="cpu")).infer(photo(30, 50))
+        AnomalyEngine(model, EXACT).infer(photo(30, 50))
 
 
 def test_the_model_is_left_as_it_is(tiny_model: Make) -> None:
     model = tiny_model(HeadConfig(16, 0.3, 8)).train()
     assert model.anomaly_head is not None
     image = photo(64, 96)
-    frame = AnomalyEngine(model, EngineConfig(device="cpu")).infer(image)
+    frame = AnomalyEngine(model, EXACT).infer(image)
     assert model.training
     assert model.anomaly_head.training
     assert all(parameter.grad_fn is None and not parameter.is_inference() for parameter in model.parameters())
-    assert largest(AnomalyEngine(model.eval(), EngineConfig(device="cpu")).infer(image), frame) == 0
+    assert largest(AnomalyEngine(model.eval(), EXACT).infer(image), frame) == 0
 
 
 def test_a_half_precision_model_runs_in_single_precision(tiny_model: Make) -> None:
     model = tiny_model(HeadConfig(16, 0.3, 8)).to(torch.bfloat16)
-    engine = AnomalyEngine(model, EngineConfig(device="cpu"))
+    engine = AnomalyEngine(model, EXACT)
     assert engine.precision == "fp32"
     assert np.isfinite(engine.infer(photo(64, 96)).probability).all()
     assert next(model.parameters()).dtype == torch.bfloat16
@@ -256,7 +258,7 @@ def test_a_half_precision_model_runs_in_single_precision(tiny_model: Make) -> No
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_close(model: EoMTExt, precision: str) -> None:
     image = photo(75, 200)
-    exact = AnomalyEngine(model, EngineConfig(device="cpu", precision="fp32")).infer(image)
+    exact = AnomalyEngine(model, EXACT).infer(image)
     rough = AnomalyEngine(model, EngineConfig(device="cpu", precision=precision)).infer(image)
     difference = np.abs(rough.probability - exact.probability)
     assert rough.probability.dtype == np.float32
@@ -267,7 +269,7 @@ def test_half_precision_stays_close(model: EoMTExt, precision: str) -> None:
 @pytest.mark.parametrize("score", SCORES)
 def test_the_gpu_agrees_with_the_cpu(model: EoMTExt, score: str) -> None:
     image = photo(75, 200)
-    on_cpu = AnomalyEngine(model, EngineConfig(device="cpu", score=score)).infer(image)
+    on_cpu = AnomalyEngine(model, replace(EXACT, score=score)).infer(image)
     on_gpu = AnomalyEngine(model, EngineConfig(device="cuda", score=score, precision="fp32")).infer(image)
     assert largest(on_gpu, on_cpu) <= 1e-3
     assert next(model.parameters()).device.type == "cpu"
@@ -278,5 +280,5 @@ def test_the_gpu_takes_bf16_by_itself_and_stays_close(model: EoMTExt) -> None:
     engine = AnomalyEngine(model)
     assert (engine.device.type, engine.precision) == ("cuda", "bf16")
     image = photo(75, 200)
-    exact = AnomalyEngine(model, EngineConfig(device="cpu")).infer(image)
+    exact = AnomalyEngine(model, EXACT).infer(image)
     assert np.abs(engine.infer(image).probability - exact.probability).mean() < 0.02

@@ -12,9 +12,9 @@ CORE, ROS, TRAINING = "eomt_ext_core", "eomt_ext_ros", "eomt_ext_training"
 PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TRAINING}
 
 # Parts of the core from the ground up; a part imports what stands lower, never its neighbour or what stands higher.
-FLOORS = [{"errors"}, {"config"}, {"windows", "scoring"}, {"model"}, {"engine"}, {"evaluation"}, {"commands"}, {"cli"}]
+FLOORS = [{"errors"}, {"config"}, {"windows", "scoring", "obstacles"}, {"model"}, {"backends"}, {"export"}, {"engine"}, {"evaluation", "bench"}, {"commands"}, {"cli"}]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-ALONE = {"obstacles", "visualization", "video", "scenes"}
+ALONE = {"visualization", "video", "scenes"}
 ANYONES = {"files"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",

@@ -185,7 +185,7 @@ def test_uniform_blending_is_the_plain_mean_and_hann_leans_to_the_nearer_centre(
 
 @pytest.mark.parametrize("side", [1, 2, 16, 640, 4096])
 def test_hann_weights_are_positive_everywhere(side: int) -> None:
-    weight = windows._blend_weight(side, "hann", torch.zeros(1))
+    weight = windows._side_weights(side, side, (0,), "hann", torch.float32)[0]
     assert weight.shape == (side,)
     assert (weight > 0).all()
     assert (weight.square() > 0).all(), "the product of two sides' weights is positive too"

@@ -1,0 +1,91 @@
+"""Where the network runs and in which arithmetic."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from eomt_ext_core.errors import ConfigError
+
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a configuration's name; ``auto`` is the first GPU, or the CPU where there is none.
+
+    Raises:
+        ConfigError: where there is no such device.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise ConfigError(f"device {name} is not there: torch sees {count} CUDA devices; choose auto or cpu")
+        return torch.device("cuda", device.index or 0)
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 on a GPU and on a CPU that multiplies in it, else fp32."""
+    if name != "auto":
+        return name
+    return "bf16" if device.type == "cuda" or _BF16_FLAGS & _cpu_flags() else "fp32"
+
+
+def choose_optimize(name: str, device: torch.device) -> str:
+    """``none``, ``compile`` or ``graph``; ``auto`` is graph on a GPU and none on a CPU.
+
+    Raises:
+        ConfigError: where graphs are asked for without a GPU.
+    """
+    if name == "auto":
+        return "graph" if device.type == "cuda" else "none"
+    if name == "graph" and device.type != "cuda":
+        raise ConfigError(f"optimize graph needs a CUDA device, got {device}: choose auto, none or compile")
+    return name
+
+
+def limit_threads(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
+    """Lower torch's CPU threads to the processor time that the process's container grants it; never raise them.
+
+    PyTorch counts the cores that it sees, and more threads than the quota pays for stand still most of the time.
+
+    Args:
+        quota_file: of Linux's control groups, version 2: microseconds granted in a period, or ``max``, and the period.
+    """
+    try:
+        granted, period = quota_file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return
+    if granted != "max":
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, round(int(granted) / int(period)))))
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """What the CPU can do, in Linux's words; nothing where the system does not tell."""
+    return frozenset(_cpu_info("flags").split())
+
+
+def _cpu_info(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def device_name(device: torch.device) -> str:
+    """What its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_info("model name") or platform.processor() or platform.machine()

@@ -1,0 +1,95 @@
+"""The network in the form in which it runs fastest: the same function, other weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eomt_ext_core.model.eomt import EoMT
+from eomt_ext_core.model.upscale import UpscaleBlock
+
+
+def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -> EoMT:
+    """Copy a network for inference; equal to it but for rounding.
+
+    Weights lie in the type of the computation, so that none is cast on the way. The patch embedding, a two-hundredth of
+    the work, the residual stream and the norms that read it stay float32: rounding the pixels alone makes half of the
+    error of bfloat16. Layer scales are folded into the linear layers before them. Upscaling works on maps that lie in
+    memory with their channels last.
+
+    Args:
+        network: left as it is.
+        device: where the copy goes.
+        dtype: of the matrix products and convolutions after the patch embedding, and of what it gives.
+    """
+    fast = copy.deepcopy(network).to(device, torch.float32).eval().requires_grad_(False)
+    backbone = fast.encoder.backbone
+    for block in backbone.blocks:
+        _fold_scale(block, "ls1", block.attn.proj)
+        _fold_scale(block, "ls2", block.mlp.fc2)
+        block.norm1, block.norm2 = RoundedNorm(block.norm1, dtype), RoundedNorm(block.norm2, dtype)
+        block.attn.to(dtype)
+        block.mlp.to(dtype)
+    backbone.norm = RoundedNorm(backbone.norm, dtype)
+    fast.upscale = nn.Sequential(*(ChannelsLastUpscaleBlock(cast(UpscaleBlock, block)) for block in fast.upscale))
+    for part in (fast.upscale, fast.mask_head, fast.class_head):
+        part.to(dtype)
+    return fast
+
+
+class RoundedNorm(nn.Module):
+    """A normalisation whose result is rounded to a type; the residual stream that it reads is not."""
+
+    def __init__(self, norm: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.norm = norm
+        self._dtype = dtype
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Of any shape that the norm takes."""
+        normalised: Tensor = self.norm(tokens).to(self._dtype)
+        return normalised
+
+
+def _fold_scale(block: Any, name: str, linear: nn.Linear) -> None:
+    """Multiply what a ``timm.layers.LayerScale`` would multiply by into the layer before it."""
+    scale = getattr(block, name)
+    if isinstance(scale, nn.Identity):
+        return
+    linear.weight.mul_(scale.gamma[:, None])
+    if linear.bias is not None:
+        linear.bias.mul_(scale.gamma)
+    setattr(block, name, nn.Identity())
+
+
+class ChannelsLastUpscaleBlock(nn.Module):
+    """:class:`~eomt_ext_core.model.upscale.UpscaleBlock` on maps that lie in memory with their channels last.
+
+    A transposed convolution whose stride is its kernel size is one matrix product, from a position's channels to those
+    of its four successors, which are then put in their places.
+    """
+
+    def __init__(self, block: UpscaleBlock) -> None:
+        super().__init__()
+        weight, bias = block.conv1.weight, block.conv1.bias
+        assert bias is not None
+        self.expand = nn.Linear(weight.shape[0], 4 * weight.shape[1], device=weight.device)
+        self.expand.weight = nn.Parameter(weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False)
+        self.expand.bias = nn.Parameter(bias.repeat(4), requires_grad=False)
+        self.act = block.act
+        self.conv2 = block.conv2.to(memory_format=torch.channels_last)
+        self.norm = block.norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, 2h, 2w), both with channels last in memory."""
+        batch, channels, height, width = features.shape
+        successors = self.act(self.expand(features.permute(0, 2, 3, 1))).view(batch, height, width, 2, 2, channels)
+        placed = successors.permute(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels)
+        mixed = self.conv2(placed.permute(0, 3, 1, 2))
+        return F.layer_norm(
+            mixed.permute(0, 2, 3, 1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps
+        ).permute(0, 3, 1, 2)

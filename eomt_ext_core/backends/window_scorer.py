@@ -1,0 +1,78 @@
+"""What the engine asks of whatever runs the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from eomt_ext_core.errors import CheckpointError
+
+SEMANTIC = "semantic"  # asked for beside scores: the semantic map, a channel for each known class
+
+
+class WindowScorer(Protocol):
+    """Scores windows.
+
+    Attributes:
+        crop_hw: size of a window in pixels.
+        num_classes: known classes, without the no-object class.
+        class_names: of the known classes, in order; empty where the checkpoint does not say.
+        scores: what it can give: names out of ``config.SCORES``, and ``SEMANTIC`` where it has the semantic map.
+        info: what the checkpoint says of itself (calibration, class names …); JSON values.
+        device: where it takes windows and leaves scores.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        max_batch: most windows of a call.
+    """
+
+    crop_hw: tuple[int, int]
+    num_classes: int
+    class_names: tuple[str, ...]
+    scores: tuple[str, ...]
+    info: dict[str, Any]
+    device: torch.device
+    precision: str
+    max_batch: int
+
+    def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
+        """Score windows.
+
+        Args:
+            crops: (N, 3, h, w) uint8 on ``device``, 1 ≤ N ≤ ``max_batch``.
+            scores: names out of ``self.scores``, each once.
+
+        Returns:
+            (N, K, h, w) float32, such that it may be averaged where windows overlap: the anomaly logit of ``head``, the
+            score of a baseline before it becomes a probability, ``num_classes`` channels for ``SEMANTIC``; in the order
+            of ``scores``. Valid until the next call.
+        """
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """What an operator wants to know of it: ``backend``, ``scoring`` …"""
+        ...
+
+    def free_memory(self) -> None:
+        """Give up what can be made anew."""
+        ...
+
+
+def class_names_of(info: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Names of the known classes in a checkpoint's ``info``; empty where it does not say.
+
+    Raises:
+        CheckpointError: where they are not as many texts as there are classes.
+
+    >>> class_names_of({"class_names": ["road", "car"]}, 2)
+    ('road', 'car')
+    """
+    names = info.get("class_names", ())
+    if names and (
+        not isinstance(names, list | tuple)
+        or len(names) != num_classes
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise CheckpointError(f"class_names must be {num_classes} texts, one for each known class, got {names!r}")
+    return tuple(names)

@@ -1,0 +1,72 @@
+"""Arithmetic that a frame needs, and the most of it that the machine does in a second."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from eomt_ext_core.backends.device import DTYPES
+from eomt_ext_core.bench.clock import synchronize
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.factored import FactoredHead
+
+_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+@torch.no_grad()
+def count_window_flops(model: EoMTExt) -> tuple[int, int]:
+    """Count the floating-point operations that one window needs, in the network and in the factored head.
+
+    Matrix products, convolutions and attention count, an addition and a multiplication as two; elementwise work does
+    not. The network is traced on shapes alone, so nothing is computed.
+
+    Raises:
+        ValueError: where the model has no anomaly head.
+    """
+    if model.anomaly_head is None:
+        raise ValueError("the floating-point operations of a head are counted on a model that has one")
+    traced = copy.deepcopy(model).to("meta")
+    crop_hw = model.config.crop_hw
+    with FlopCounterMode(display=False) as network:
+        masks, classes, features = traced(torch.empty(1, 3, *crop_hw, device="meta"))
+    head = FactoredHead(traced.anomaly_head)  # type: ignore[arg-type]  # a copy of a model that has one
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as scoring:
+        head(masks, classes, crop_hw, features)
+    return network.get_total_flops(), scoring.get_total_flops()
+
+
+def _addmm_flops(_: Any, left: tuple[int, int], right: tuple[int, int], **__: Any) -> int:
+    """Of ``addmm_``, which torch counts only where it is not in place."""
+    return 2 * left[0] * left[1] * right[1]
+
+
+class MatrixCeiling:
+    """Rate of multiplying two large square matrices: what the arithmetic of a frame cannot exceed.
+
+    Args:
+        device: where.
+        precision: ``fp32`` or ``bf16``.
+        side: of the matrices; by default one at which a CPU or GPU is as fast as it gets.
+    """
+
+    def __init__(self, device: torch.device, precision: str, side: int | None = None) -> None:
+        side = side or _SIDE[device.type]
+        self._device = device
+        self._flops = 2 * side**3
+        self._left, self._right = (torch.randn(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
+        self._out = self._left @ self._right
+
+    def flops_per_s(self, times: int = 3) -> float:
+        """Measure it: the best of several."""
+        best_s = float("inf")
+        for _ in range(times):
+            synchronize(self._device)
+            start = time.perf_counter()
+            torch.mm(self._left, self._right, out=self._out)
+            synchronize(self._device)
+            best_s = min(best_s, time.perf_counter() - start)
+        return self._flops / best_s

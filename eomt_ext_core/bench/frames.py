@@ -1,0 +1,116 @@
+"""What a process of the benchmark does when it is told to: run a frame, or several images at once.
+
+Each variant has a process of its own: its memory is its own, and the others rest while it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eomt_ext_core.bench.clock import StageClock, synchronize
+from eomt_ext_core.bench.config import NETWORK, NETWORK_AND_SCORING, SCORING
+from eomt_ext_core.bench.memory import Memory, MemoryWatch
+from eomt_ext_core.bench.models import make_model
+from eomt_ext_core.bench.pipelines import Pipelines, make_pipelines
+from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.engine import AnomalyEngine
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame: seconds from array to arrays and of each stage, and memory."""
+
+    frame_s: float
+    stages_s: dict[str, float]
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The frames that a variant runs before it is another's turn, and the probability where the variant gives one."""
+
+    samples: list[Sample]
+    probability: NDArray[np.float32] | None
+
+
+def set_up(variant: str, model: str, device: str) -> None:
+    """Make this process the one of a variant.
+
+    Args:
+        variant: out of :data:`~eomt_ext_core.bench.config.VARIANTS`.
+        model: what :func:`~eomt_ext_core.bench.models.make_model` takes.
+        device: where it runs, ``cpu`` or ``cuda:N``.
+    """
+    _subject(variant, model, device)
+
+
+def run_turn(variant: str, model: str, device: str, image_hw: tuple[int, int], num_frames: int, lead_in: int) -> Turn:
+    """Run frames of the size ``image_hw`` in the process of a variant; the first ``lead_in`` do not count."""
+    subject, image = _subject(variant, model, device), _image(image_hw)
+    for _ in range(lead_in):
+        subject.pipelines.whole(image, StageClock(subject.device))
+    samples = []
+    for _ in range(num_frames):
+        sample, probability = _run_frame(subject, image)
+        samples.append(sample)
+    return Turn(samples, probability)
+
+
+def _run_frame(subject: _Subject, image: NDArray[np.uint8]) -> tuple[Sample, NDArray[np.float32] | None]:
+    clock = StageClock(subject.device)
+    subject.memory.start()
+    start = time.perf_counter()
+    probability = subject.pipelines.whole(image, clock)
+    synchronize(subject.device)
+    frame_s = time.perf_counter() - start
+    memory = subject.memory.read()
+    if subject.pipelines.staged is not subject.pipelines.whole:
+        clock = StageClock(subject.device)
+        subject.pipelines.staged(image, clock)
+    stages_s = clock.durations_s()
+    if NETWORK_AND_SCORING in stages_s:
+        stages_s[NETWORK] = stages_s.pop(NETWORK_AND_SCORING) - stages_s[SCORING]
+    return Sample(frame_s, stages_s, memory), probability
+
+
+def time_batch(model: str, device: str, image_hw: tuple[int, int], num_images: int) -> float:
+    """Seconds that the engine takes for several images of a size at once, in ``grid`` mode."""
+    engine, images = _grid_engine(model, device), [_image(image_hw)] * num_images
+    start = time.perf_counter()
+    engine.infer_batch(images)
+    return time.perf_counter() - start
+
+
+@cache
+def _image(image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Noise of a size, the same each time: what an image shows does not change what it costs."""
+    return np.random.default_rng(0).integers(0, 256, (*image_hw, 3), dtype=np.uint8)
+
+
+class _Subject(NamedTuple):
+    device: torch.device
+    memory: MemoryWatch
+    pipelines: Pipelines
+
+
+@cache
+def _subject(variant: str, model: str, device: str) -> _Subject:
+    where = torch.device(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    memory = MemoryWatch(where)  # before there is a model
+    return _Subject(where, memory, make_pipelines(variant, make_model(model), where))
+
+
+@cache
+def _grid_engine(model: str, device: str) -> AnomalyEngine:
+    return AnomalyEngine(
+        make_model(model), EngineConfig(device=device, windows=WindowConfig(mode="grid"), max_windows=4096)
+    )

@@ -1,0 +1,51 @@
+"""The literal pipeline, as the document of EoMT-EXT describes it: what everything faster is measured against."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eomt_ext_core import windows
+from eomt_ext_core.bench.clock import StageClock
+from eomt_ext_core.bench.config import NETWORK, OUTPUTS, RESIZE, SCORING, STITCH
+from eomt_ext_core.config import DEFAULT_THRESHOLD, WindowConfig
+from eomt_ext_core.model.eomt_ext import EoMTExt
+
+
+class LiteralPipeline:
+    """Eager, one window at a time: features resized to every pixel and concatenated, two channels stitched, softmax.
+
+    Args:
+        model: with an anomaly head.
+        device: where it runs.
+        bf16: run the whole of it under bf16 autocast; else it is float32.
+    """
+
+    def __init__(self, model: EoMTExt, device: torch.device, *, bf16: bool) -> None:
+        self._model = model.to(device)
+        self._device = device
+        self._bf16 = bf16
+
+    @torch.inference_mode()
+    def run(self, image_rgb: NDArray[np.uint8], clock: StageClock) -> NDArray[np.float32]:
+        """Make the probability and the mask of an image, (H, W) each; give the first, and mark the stages."""
+        crop_hw = self._model.config.crop_hw
+        plan = windows.plan(image_rgb.shape[:2], crop_hw, WindowConfig())
+        image = torch.from_numpy(image_rgb).to(self._device).permute(2, 0, 1)
+        crops = windows.crop(windows.resize(image, plan), plan)
+        clock.mark(RESIZE)
+        scored = []
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            for crop in torch.split(crops, 1):
+                masks, classes, features = self._model(crop / 255)
+                clock.mark(NETWORK)
+                logits = self._model.compute_anomaly_score(masks, classes, crop_hw, features)
+                scored.append(windows.to_two_channels(logits.permute(0, 3, 1, 2)))
+                clock.mark(SCORING)
+        stitched = windows.to_image_size(windows.stitch(torch.cat(scored).float(), plan), plan)
+        clock.mark(STITCH)
+        probability: NDArray[np.float32] = stitched.softmax(dim=0)[1].cpu().numpy()
+        np.greater(probability, DEFAULT_THRESHOLD)
+        clock.mark(OUTPUTS)
+        return probability

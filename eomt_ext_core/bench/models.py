@@ -1,0 +1,56 @@
+"""The models that are measured: random ones of the published sizes, or a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eomt_ext_core.bench.config import SIZES
+from eomt_ext_core.config import HeadConfig, ModelConfig
+from eomt_ext_core.model.checkpoint import load_model
+from eomt_ext_core.model.eomt_ext import EoMTExt
+
+CROP_HW = (640, 640)
+# The head as the reference document describes it: on the concatenation of the statistics and all features.
+HEAD = HeadConfig(feature_proj_dim=None)
+
+
+def make_model(name: str) -> EoMTExt:
+    """Give a random model of a published size, the same each time, or the one of a checkpoint, in eval mode.
+
+    Args:
+        name: ``small``, ``base``, ``large``, or what :func:`~eomt_ext_core.model.checkpoint.load_model` takes.
+
+    Raises:
+        CheckpointError: as ``load_model``.
+    """
+    if name not in SIZES:
+        return load_model(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return EoMTExt(ModelConfig(f"vit_{name}_patch14_reg4_dinov2", CROP_HW), HEAD).eval()
+
+
+def make_transformers_network(model: EoMTExt) -> Any:
+    """Give Hugging Face Transformers' ``EomtForUniversalSegmentation`` of a model's architecture, with random weights.
+
+    Its masked attention is off, as it is at the end of a training: like ours, it runs plain blocks.
+    """
+    import transformers
+
+    config, encoder = model.config, model.network.encoder
+    settings: dict[str, Any] = {
+        "hidden_size": encoder.embed_dim,
+        "num_hidden_layers": len(encoder.backbone.blocks),
+        "num_attention_heads": encoder.backbone.blocks[0].attn.num_heads,
+        "image_size": config.crop_hw[0],
+        "patch_size": config.patch_size,
+        "num_blocks": config.num_blocks,
+        "num_queries": config.num_queries,
+        "num_labels": config.num_classes,
+        "num_upscale_blocks": len(model.network.upscale),
+    }
+    network: Any = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**settings))
+    network.attn_mask_probs.zero_()
+    return network.eval()

@@ -1,0 +1,206 @@
+"""A benchmark from settings to result: every variant in its own process, one frame each in turn."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eomt_ext_core import windows
+from eomt_ext_core.backends.device import choose_device, choose_precision
+from eomt_ext_core.bench.config import CAMERA_HW, NETWORK, NO_GROWTH, NUM_CAMERAS, REFERENCE, STAGES, BenchConfig
+from eomt_ext_core.bench.flops import MatrixCeiling, count_window_flops
+from eomt_ext_core.bench.frames import Turn, run_turn, set_up, time_batch
+from eomt_ext_core.bench.machine import describe_machine
+from eomt_ext_core.bench.memory import Memory
+from eomt_ext_core.bench.models import make_model
+from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth, GrowthPoint, Times, VariantResult
+from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """How often and how long it is a variant's turn.
+
+    On a GPU a frame or two go by until a process that was idle is as fast as ever; on a CPU a literal frame takes so
+    many seconds that warming up is a single window.
+    """
+
+    default_repeats: int
+    frames: int
+    lead_in: int
+    warm_up_frames: int
+
+
+_TURNS = {"cpu": _Turns(3, 1, 0, 0), "cuda": _Turns(200, 10, 2, 10)}
+
+Say = Callable[[str], None]
+
+
+def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> BenchResult:
+    """Measure everything that a configuration asks for.
+
+    Frames of the variants are run in turn, so that whatever else the machine does falls on all of them alike.
+
+    Args:
+        config: what to run.
+        command: how it was asked for, for the record.
+        say: is told what is being measured.
+
+    Raises:
+        ConfigError: where a model has no anomaly head, or the device is not there.
+        CheckpointError: where a checkpoint cannot be loaded.
+    """
+    device = choose_device(config.device)
+    machine = describe_machine(device)
+    not_measured = {}
+    if find_spec("transformers") is None:
+        not_measured = {name: "transformers is not installed" for name in config.variants if "transformers" in name}
+    bench = _Bench(device, config, [name for name in config.variants if name not in not_measured], say)
+    measured = [case for model in config.models for case in bench.run_model(model)]
+    growth = None if config.growth_model == NO_GROWTH else bench.follow_growth(config.growth_model)
+    ceilings = bench.ceiling_flops_per_s
+    return BenchResult(machine, command, ceilings, [_sum_up(case, ceilings) for case in measured], growth, not_measured)
+
+
+class _Case(NamedTuple):
+    """A model on a size of image, what a frame of it needs, and the turns of each variant."""
+
+    model: str
+    image_hw: tuple[int, int]
+    num_windows: int
+    network_flops: int
+    scoring_flops: int
+    turns: dict[str, list[Turn]]
+
+
+class _Bench:
+    """What all cases share: the device, the number of rounds, and the ceiling measured in each of them."""
+
+    def __init__(self, device: torch.device, config: BenchConfig, variants: Sequence[str], say: Say) -> None:
+        self._device = device
+        self._config = config
+        self._variants = variants
+        self._say = say
+        self._turns = _TURNS[device.type]
+        self._rounds = math.ceil((config.repeats or self._turns.default_repeats) / self._turns.frames)
+        self._ceilings = {name: MatrixCeiling(device, name) for name in sorted({_precision(name) for name in variants})}
+        self.ceiling_flops_per_s = dict.fromkeys(self._ceilings, 0.0)
+
+    def run_model(self, name: str) -> Iterator[_Case]:
+        """Measure all variants on each image size."""
+        model = make_model(name)
+        if model.anomaly_head is None:
+            raise ConfigError(f"a benchmark needs a model with an anomaly head, {name} has none")
+        crop_hw, window_flops = model.config.crop_hw, count_window_flops(model)
+        del model
+        with ExitStack() as stack:
+            workers = {variant: stack.enter_context(_new_process()) for variant in self._variants}
+
+            def run(variant: str, image_hw: tuple[int, int], frames: int, lead_in: int) -> Turn:
+                what = variant, name, str(self._device), image_hw, frames, lead_in
+                return workers[variant].submit(run_turn, *what).result()
+
+            self._say(f"{name}: setting up {len(workers)} processes")
+            ready = [worker.submit(set_up, variant, name, str(self._device)) for variant, worker in workers.items()]
+            for future in ready:
+                future.result()
+            for variant in self._variants:
+                self._say(f"{name}: warming up {variant}")
+                run(variant, crop_hw, 1, 0)
+            for image_hw in self._config.images_hw:
+                plan = windows.plan(image_hw, crop_hw, WindowConfig())
+                flops = (plan.num_windows * count for count in window_flops)
+                yield _Case(name, image_hw, plan.num_windows, *flops, self._run_rounds(name, image_hw, run))
+
+    def _run_rounds(
+        self, model: str, image_hw: tuple[int, int], run: Callable[[str, tuple[int, int], int, int], Turn]
+    ) -> dict[str, list[Turn]]:
+        what = f"{model}, {image_hw[1]}×{image_hw[0]}"
+        if self._turns.warm_up_frames:
+            self._say(f"{what}: warming up")
+            for variant in self._variants:
+                run(variant, image_hw, 1, self._turns.warm_up_frames)
+        turns: dict[str, list[Turn]] = {variant: [] for variant in self._variants}
+        for index in range(self._rounds):
+            for variant in self._variants:
+                self._say(f"{what}: round {index + 1} of {self._rounds}, {variant}")
+                turn = run(variant, image_hw, self._turns.frames, self._turns.lead_in)
+                # one probability is enough to compare, and thousands would not fit
+                turns[variant].append(turn if index == 0 else replace(turn, probability=None))
+            for precision, ceiling in self._ceilings.items():
+                best = max(self.ceiling_flops_per_s[precision], ceiling.flops_per_s())
+                self.ceiling_flops_per_s[precision] = best
+        return turns
+
+    def follow_growth(self, name: str) -> Growth:
+        """Measure the engine over image sizes and over numbers of images, the sizes and numbers in turn."""
+        crop_hw = make_model(name).config.crop_hw
+        sizes = [(image_hw, 1) for image_hw in self._config.growth_hw]
+        cameras = [(CAMERA_HW, count) for count in NUM_CAMERAS]
+        seconds: Mapping[tuple[tuple[int, int], int], list[float]] = defaultdict(list)
+        with _new_process() as worker:
+            for index in range(-1, self._rounds):  # the first round warms up
+                self._say(f"growth of {name}: round {max(index, 0) + 1} of {self._rounds}")
+                for point in dict.fromkeys(sizes + cameras):
+                    taken = worker.submit(time_batch, name, str(self._device), *point).result()
+                    if index >= 0:
+                        seconds[point].append(taken)
+
+        def point_of(image_hw: tuple[int, int], count: int) -> GrowthPoint:
+            plan = windows.plan(image_hw, crop_hw, WindowConfig(mode="grid"))
+            return GrowthPoint(image_hw, count, count * plan.num_windows, Times.of(seconds[image_hw, count]))
+
+        precision = choose_precision(EngineConfig().precision, self._device)
+        return Growth(name, precision, [point_of(*size) for size in sizes], [point_of(*count) for count in cameras])
+
+
+def _sum_up(case: _Case, ceiling_flops_per_s: Mapping[str, float]) -> CaseResult:
+    reference = case.turns[REFERENCE][0].probability if REFERENCE in case.turns else None
+    flops = case.network_flops, case.scoring_flops
+    results = {
+        variant: _sum_up_variant(turns, flops, ceiling_flops_per_s[_precision(variant)], reference)
+        for variant, turns in case.turns.items()
+    }
+    return CaseResult(case.model, case.image_hw, case.num_windows, *flops, results)
+
+
+def _sum_up_variant(
+    turns: Sequence[Turn], flops: tuple[int, int], ceiling: float, reference: NDArray[np.float32] | None
+) -> VariantResult:
+    samples = [sample for turn in turns for sample in turn.samples]
+    timed = [stage for stage in STAGES if stage in samples[0].stages_s]
+    stages = {stage: Times.of([sample.stages_s[stage] for sample in samples]) for stage in timed}
+    probability = turns[0].probability
+    frame = None if probability is None else Times.of([sample.frame_s for sample in samples])
+    difference = None
+    if probability is not None and reference is not None:
+        difference = float(np.abs(probability - reference).max())
+    return VariantResult(
+        frame=frame,
+        stages=stages,
+        memory=Memory(samples[0].memory.held, max(sample.memory.peak for sample in samples)),
+        held_at_end=samples[-1].memory.held,
+        frame_ceiling_share=None if frame is None else sum(flops) / frame.median_s / ceiling,
+        network_ceiling_share=flops[0] / stages[NETWORK].median_s / ceiling,
+        largest_difference=difference,
+    )
+
+
+def _precision(variant: str) -> str:
+    return variant.rpartition("-")[2]
+
+
+def _new_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))

@@ -1,0 +1,65 @@
+"""``eomt-ext bench``: how fast the engine is on this machine, beside the ways it replaces."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, BenchConfig, parse_names, parse_sizes
+
+_DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
+
+
+def bench(
+    output: Annotated[Path, typer.Option(help="folder of bench.json and bench.png")] = Path("bench_output"),
+    sizes: Annotated[str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)} [default: base]")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help=_DOC["checkpoint"])] = None,
+    images: Annotated[
+        str | None, typer.Option(help="sizes of the images, width x height [default: 960x540,1920x1080]")
+    ] = None,
+    variants: Annotated[
+        str | None, typer.Option(help=f"{_DOC['variants']}: {', '.join(VARIANTS)} [default: all]")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help=_DOC["repeats"], min=0)] = None,
+    device: Annotated[str | None, typer.Option(help=_DOC["device"])] = None,
+    growth_model: Annotated[str | None, typer.Option(help=_DOC["growth_model"])] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="small, one image, one round: that it runs")] = False,
+    plot: Annotated[bool, typer.Option(help="draw bench.png; needs matplotlib")] = True,
+) -> None:
+    """Measure whole frames and their stages, memory, and growth, side by side in one run."""
+    from rich.console import Console
+
+    from eomt_ext_core.bench.plot import check_plotting, write_plot
+    from eomt_ext_core.bench.run import run_bench
+    from eomt_ext_core.bench.table import tables
+
+    given: dict[str, Any] = {
+        "sizes": None if sizes is None else parse_names(sizes),
+        "checkpoint": checkpoint,
+        "images_hw": None if images is None else parse_sizes(images),
+        "variants": None if variants is None else parse_names(variants),
+        "repeats": repeats,
+        "device": device,
+        "growth_model": growth_model,
+    }
+    config = replace(
+        QUICK if quick else BenchConfig(), **{name: value for name, value in given.items() if value is not None}
+    )
+    if plot:
+        check_plotting()
+    console = Console()
+    command = shlex.join(["eomt-ext", *sys.argv[1:]])
+    with console.status("starting") as status:
+        result = run_bench(config, command, lambda text: status.update(text))
+    result.write(output / "bench.json")
+    if plot:
+        write_plot(result, output / "bench.png")
+    console.print(tables(result))
+    console.print(
+        f"\nFigures: [bold]{output / 'bench.json'}[/bold]" + (f"; plot: {output / 'bench.png'}" if plot else "")
+    )

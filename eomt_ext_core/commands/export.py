@@ -1,0 +1,65 @@
+"""``eomt-ext export``: a model as one file for vehicle computers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eomt_ext_core.export.export_config import ExportConfig
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="checkpoint: file, folder of Transformers, hf://owner/name or demo")
+    ],
+    output: Annotated[Path, typer.Option(help="file to write, .onnx or .pt2 as the format")],
+    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    format: Annotated[str, typer.Option(help="onnx, or pt2: a package of PyTorch's AOTInductor")] = ExportConfig.format,
+    scores: Annotated[
+        str, typer.Option(help="what the file gives: head,msp,max_logit,entropy,energy,rba; by default the head")
+    ] = "",
+    semantic: Annotated[bool, typer.Option(help="the known classes too")] = ExportConfig.semantic,
+    precision: Annotated[str, typer.Option(help="of the network: fp32 or fp16")] = ExportConfig.precision,
+    batch: Annotated[int, typer.Option(help="windows of a call: exactly so many, 0 for any number")] = (
+        ExportConfig.batch
+    ),
+    score_stride: Annotated[int, typer.Option(help="score every pixel, or every 2nd or 4th: 1, 2 or 4")] = (
+        ExportConfig.score_stride
+    ),
+    opset: Annotated[int, typer.Option(help="version of ONNX's operators")] = ExportConfig.opset,
+    device: Annotated[str, typer.Option(help="what a pt2 package is for: cpu, cuda or cuda:N")] = ExportConfig.device,
+) -> None:
+    """Write a model as one file that runs without its code, compared with the engine before it is there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from eomt_ext_core.engine.origin import sha256_of
+    from eomt_ext_core.export.exporting import export_model
+    from eomt_ext_core.model.checkpoint import load_model, resolve_source
+
+    config = ExportConfig(
+        format=format,
+        scores=tuple(name.strip() for name in scores.split(",") if name.strip()),
+        semantic=semantic,
+        precision=precision,
+        batch=batch,
+        score_stride=score_stride,
+        opset=opset,
+        device=device,
+    )
+    config.check_target(output)
+    sources = {"checkpoint_sha256": checkpoint} | ({} if head is None else {"head_sha256": str(head)})
+    origin = {name: sha256_of(resolve_source(source)) for name, source in sources.items()}
+    differences = export_model(load_model(checkpoint, head=head), output, config, origin)
+
+    table = Table()
+    for column in ("score", "difference", "allowed"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    for item in differences:
+        table.add_row(item.score, f"{item.difference:.2e}", f"{item.allowed:.2e}")
+    console = Console()
+    console.print("Largest difference from the engine in fp32, on drawn road scenes:")
+    console.print(table)
+    console.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {precision}")

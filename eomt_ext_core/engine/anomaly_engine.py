@@ -1,0 +1,249 @@
+"""The engine: images in, anomaly frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eomt_ext_core import windows
+from eomt_ext_core.backends.device import device_name
+from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
+from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig
+from eomt_ext_core.engine.checks import check_scores, check_semantic
+from eomt_ext_core.engine.frame import AnomalyFrame
+from eomt_ext_core.engine.frame_path import FramePath
+from eomt_ext_core.engine.loading import load_scorer, torch_scorer
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.calibration import LogitCalibration
+from eomt_ext_core.scoring.uncertainty import baseline_probability
+
+_LIVE = ("threshold", "score", "batch_windows", "max_windows", "windows")
+
+
+class AnomalyEngine:
+    """Run a model over images.
+
+    Not for use by several threads at a time, but ``config`` may be replaced by another thread. The model passed in is
+    left as it is.
+
+    Args:
+        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or whatever else scores windows.
+        config: how to run it.
+
+    Attributes:
+        device: where it runs.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        crop_hw: size in pixels of a window.
+        class_names: of the known classes, in the order of their ids; empty where the checkpoint does not say.
+        calibration: how the head's logits become probabilities, where the checkpoint holds a calibration; else None,
+            and they do so by a plain sigmoid.
+
+    Raises:
+        ConfigError: where the device is not there, or the head is asked for and the model has none.
+        CheckpointError: where the model's calibration is incomplete or out of range, or its class names are.
+    """
+
+    def __init__(self, model: EoMTExt | WindowScorer, config: EngineConfig | None = None) -> None:
+        self._config = config or EngineConfig()
+        self._scorer = torch_scorer(model, self._config) if isinstance(model, EoMTExt) else model
+        check_scores((self._config.score,), self._scorer)
+        self.device, self.precision = self._scorer.device, self._scorer.precision
+        self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
+        self.calibration = LogitCalibration.of(self._scorer.info)
+        self._path = FramePath(self._scorer)
+        self._origin: dict[str, str] = {}
+        with self._path.on_device():  # what is compiled, captured or chosen once is so now, not at the first image
+            crop = torch.zeros((1, 3, *self.crop_hw), dtype=torch.uint8, device=self.device)
+            self._scorer(crop, (self._config.score,))
+
+    @classmethod
+    def load(
+        cls, source: str | Path, config: EngineConfig | None = None, head: str | Path | None = None
+    ) -> AnomalyEngine:
+        """Make an engine of a file.
+
+        Args:
+            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file where
+                ``config.backend`` is ``onnxruntime``.
+            config: how to run it.
+            head: a separate file with the anomaly head, for a checkpoint.
+
+        Raises:
+            CheckpointError, ConfigError: as ``load_model`` and the engine itself.
+        """
+        config = config or EngineConfig()
+        scorer, origin = load_scorer(source, config, head)
+        engine = cls(scorer, config)
+        engine._origin = origin
+        return engine
+
+    @property
+    def config(self) -> EngineConfig:
+        """How it runs. To be replaced at any time by one that differs in thresholds, score, windows and batches.
+
+        Raises:
+            ConfigError: where it is replaced by one that differs in something else, or the model lacks the score.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: EngineConfig) -> None:
+        fixed = [
+            item.name
+            for item in fields(config)
+            if item.name not in _LIVE and getattr(config, item.name) != getattr(self._config, item.name)
+        ]
+        if fixed:
+            raise ConfigError(f"{', '.join(fixed)} cannot change in a running engine: make a new one")
+        check_scores((config.score,), self._scorer)
+        self._config = config
+
+    @property
+    def scorer(self) -> WindowScorer:
+        """What it runs windows with."""
+        return self._scorer
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
+        return self._threshold(self._config)
+
+    def _threshold(self, config: EngineConfig) -> float:
+        if config.threshold >= 0:
+            return config.threshold
+        if self.calibration is not None and config.score == "head":
+            return self.calibration.threshold
+        return DEFAULT_THRESHOLD
+
+    def describe(self) -> dict[str, str]:
+        """What an operator wants to know of it, in words: device, precision, backend, scoring path, checkpoint …"""
+        config = self._config
+        return {
+            "device": str(self.device),
+            "device_name": device_name(self.device),
+            "precision": self.precision,
+            **self._scorer.describe(),
+            "crop": f"{self.crop_hw[1]}×{self.crop_hw[0]}",
+            "windows": config.windows.mode,
+            "score": config.score,
+            **self._origin,
+        }
+
+    def free_memory(self) -> None:
+        """Give the device's memory back that can be had anew, as after an error for lack of it."""
+        self._scorer.free_memory()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def warm_up(self, size_hw: tuple[int, int], num_images: int = 1, *, semantic: bool = False) -> None:
+        """Run over black images, so that the first real ones of this size are as fast as all others.
+
+        Args:
+            size_hw: of the images to come.
+            num_images: most of them at a time; each number up to this is tried.
+            semantic: whether the known classes are going to be asked for.
+
+        Raises:
+            ImageError, InferenceError: as :meth:`infer_batch`.
+        """
+        image = np.zeros((*size_hw, 3), np.uint8)
+        for count in range(1, num_images + 1):
+            self.infer_batch([image] * count, semantic=semantic)
+
+    def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
+        """Find what the model does not know in an image.
+
+        Args:
+            image_rgb: (H, W, 3) uint8.
+
+        Raises:
+            ImageError: where the image has another shape or type, or needs more windows than allowed.
+            InferenceError: where the network gives a result that is not finite.
+        """
+        return self.infer_batch([image_rgb])[0]
+
+    @torch.inference_mode()
+    def infer_batch(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[AnomalyFrame]:
+        """Do the same for several images, of any sizes, their windows together in one batch.
+
+        Args:
+            images_rgb: each (H, W, 3) uint8.
+            semantic: give the known class of each pixel too: the arg max of the semantic map, stitched and resized as
+                the score is.
+
+        Returns:
+            a frame for each image, in order.
+
+        Raises:
+            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map.
+        """
+        config = self._config  # another thread may replace it
+        names = (config.score, SEMANTIC) if semantic else (config.score,)
+        if semantic:
+            check_semantic(self._scorer)
+        with self._path.on_device():
+            scores, results = [], []
+            for plan, stitched in self._path.stitched(images_rgb, names, config):
+                score = windows.to_image_size(stitched[:1], plan)[0]
+                probability = self._probability(score, config.score)
+                scores.append(score)
+                results += [probability, probability > self._threshold(config)]
+                if semantic:
+                    results.append(windows.classes_at_image_size(stitched[1:], plan))
+            arrays = self._path.download(results, scores)
+        step = 3 if semantic else 2
+        return [AnomalyFrame(*arrays[start : start + step]) for start in range(0, len(arrays), step)]
+
+    @torch.inference_mode()
+    def score_maps(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Give several scores of an image from one pass of the network, each as :meth:`infer` would alone.
+
+        Args:
+            image_rgb: (H, W, 3) uint8.
+            scores: names out of ``config.SCORES``, at least one, each once.
+
+        Returns:
+            for each name, in order, (H, W) float32 in [0, 1], always finite.
+
+        Raises:
+            ConfigError: where a name is unknown or there twice, or the head is asked for and the model has none.
+            ImageError, InferenceError: as :meth:`infer`.
+        """
+        check_scores(scores, self._scorer)
+        with self._path.on_device():
+            ((plan, stitched),) = self._path.stitched([image_rgb], scores, self._config)
+            maps = windows.to_image_size(stitched, plan)
+            results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
+            return dict(zip(scores, self._path.download(results, list(maps)), strict=True))
+
+    @torch.inference_mode()
+    def logits(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give the head's anomaly logits of an image, before any calibration: what a calibration is fitted on.
+
+        Args:
+            image_rgb: (H, W, 3) uint8.
+
+        Returns:
+            (H, W) float32, always finite.
+
+        Raises:
+            ConfigError: where the model has no head.
+            ImageError, InferenceError: as :meth:`infer`.
+        """
+        check_scores(("head",), self._scorer)
+        with self._path.on_device():
+            ((plan, stitched),) = self._path.stitched([image_rgb], ("head",), self._config)
+            logits = windows.to_image_size(stitched, plan)[0]
+            return self._path.download([logits], [logits])[0]
+
+    def _probability(self, score: Tensor, name: str) -> Tensor:
+        if name != "head":
+            return baseline_probability(score, name, self._scorer.num_classes)
+        return score.sigmoid() if self.calibration is None else self.calibration.probability(score)

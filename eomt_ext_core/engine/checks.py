@@ -1,0 +1,57 @@
+"""What is held to its rules before any work is done: images, plans, and what is asked of a scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
+from eomt_ext_core.config import SCORES
+from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.windows import WindowPlan
+
+_MOST_CLASSES = 256  # ids are uint8
+
+
+def check_image(image: object) -> None:
+    """Refuse what is no (H, W, 3) uint8 array, by an :class:`ImageError`."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image must be a numpy array, got {type(image).__name__}", reason="shape")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"an image must be (H, W, 3) uint8, got {image.shape} {image.dtype}", reason="shape")
+
+
+def check_plan(plan: WindowPlan, max_windows: int) -> None:
+    """Refuse an image that needs too many windows, by an :class:`ImageError`."""
+    if plan.num_windows > max_windows:
+        height, width = plan.image_hw
+        raise ImageError(
+            f"an image may need at most max_windows = {max_windows} windows, a {width}×{height} one needs "
+            f"{plan.num_windows}: crop it, or choose another window mode or scale",
+            reason="dimensions",
+        )
+
+
+def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
+    """Refuse scores that are unknown, there twice, or not to be had of the scorer, by a :class:`ConfigError`."""
+    if not scores or len(set(scores)) != len(scores) or not set(scores) <= set(SCORES):
+        raise ConfigError(
+            f"scores must be different names out of {', '.join(SCORES)}, got {', '.join(scores) or 'none'}"
+        )
+    offered = [score for score in scorer.scores if score != SEMANTIC]
+    missing = [score for score in scores if score not in offered]
+    if missing == ["head"]:
+        raise ConfigError(
+            f"score 'head' needs a model with an anomaly head, this one has none: choose from {', '.join(offered)}"
+        )
+    if missing:
+        raise ConfigError(f"score {missing[0]!r} is not in the exported file: choose from {', '.join(offered)}")
+
+
+def check_semantic(scorer: WindowScorer) -> None:
+    """Refuse to ask for classes where there are none or too many, by a :class:`ConfigError`."""
+    if SEMANTIC not in scorer.scores:
+        raise ConfigError("the known classes are not in the exported file: export it with them")
+    if scorer.num_classes > _MOST_CLASSES:
+        raise ConfigError(f"class ids are uint8: at most {_MOST_CLASSES} classes, got {scorer.num_classes}")

@@ -1,0 +1,26 @@
+"""What the engine says of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class AnomalyFrame:
+    """What the engine says of an image.
+
+    Attributes:
+        probability: (H, W) float32 in [0, 1], always finite.
+        mask: (H, W) bool, where the probability is above the threshold.
+        semantic: (H, W) uint8, the known class of each pixel by its index, where it was asked for; else None.
+
+    The arrays are the caller's: the engine keeps no hold of them. From a GPU they come in page-locked memory, which
+    goes back to a pool when the last reference is dropped; copy what is to be kept for long.
+    """
+
+    probability: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    semantic: NDArray[np.uint8] | None = None

@@ -1,0 +1,94 @@
+"""What a frame passes through on the device: upload, resize, windows, scores, stitching, download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eomt_ext_core import windows
+from eomt_ext_core.backends.window_scorer import WindowScorer
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.engine.checks import check_image, check_plan
+from eomt_ext_core.engine.transfer import CudaTransfer, HostTransfer, Transfer
+from eomt_ext_core.errors import InferenceError
+from eomt_ext_core.windows import WindowPlan
+
+
+class FramePath:
+    """From images to their stitched scores on a scorer's device, and from results there to arrays.
+
+    On a GPU everything is queued without waiting until :meth:`download`.
+    """
+
+    def __init__(self, scorer: WindowScorer) -> None:
+        self._scorer = scorer
+        self._on_gpu = scorer.device.type == "cuda"
+        self._transfer: Transfer = CudaTransfer(scorer.device) if self._on_gpu else HostTransfer()
+
+    def on_device(self) -> AbstractContextManager[object]:
+        """Make the scorer's device the current one."""
+        return torch.cuda.device(self._scorer.device) if self._on_gpu else nullcontext()
+
+    def stitched(
+        self, images_rgb: Sequence[NDArray[np.uint8]], scores: Sequence[str], config: EngineConfig
+    ) -> list[tuple[WindowPlan, Tensor]]:
+        """Score images, their windows together in batches.
+
+        Args:
+            images_rgb: each (H, W, 3) uint8.
+            scores: what the scorer is asked for.
+            config: windows and batches.
+
+        Returns:
+            for each image its plan and its scores, (K, H', W') float32 of the plan's resized size.
+
+        Raises:
+            ImageError: where an image has another shape or type, or needs more windows than allowed.
+        """
+        plans = [self._plan(image, config) for image in images_rgb]
+        if not plans:
+            return []
+        crops = torch.cat(
+            [
+                windows.crop(windows.resize(self._transfer.upload(image), plan), plan)
+                for image, plan in zip(images_rgb, plans, strict=True)
+            ]
+        )
+        canvases = [windows.Canvas(plan) for plan in plans]
+        places = (canvas for canvas, plan in zip(canvases, plans, strict=True) for _ in range(plan.num_windows))
+        for batch in torch.split(crops, min(config.batch_windows, self._scorer.max_batch)):
+            for window in self._scorer(batch, scores):
+                next(places).add(window)
+        return [(plan, canvas.average()) for plan, canvas in zip(plans, canvases, strict=True)]
+
+    def download(self, results: Sequence[Tensor], scores: Sequence[Tensor]) -> list[NDArray[Any]]:
+        """Give results as arrays, where all scores that they were made of are finite.
+
+        The scores are looked at and not the results, as an infinite logit is a finite probability.
+
+        Raises:
+            InferenceError: where a score is not finite.
+        """
+        if not scores:
+            return []
+        *arrays, sums = self._transfer.download([*results, torch.stack([score.sum() for score in scores])])
+        if not np.isfinite(sums).all():
+            broken = sum(int(score.isfinite().logical_not().sum()) for score in scores)
+            if broken:
+                raise InferenceError(
+                    f"the network's result must be finite, got {broken} pixels that are not "
+                    f"(precision {self._scorer.precision} on {self._scorer.device})"
+                )
+        return arrays
+
+    def _plan(self, image: NDArray[np.uint8], config: EngineConfig) -> WindowPlan:
+        check_image(image)
+        plan = windows.plan(image.shape[:2], self._scorer.crop_hw, config.windows)
+        check_plan(plan, config.max_windows)
+        return plan

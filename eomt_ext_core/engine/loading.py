@@ -1,0 +1,62 @@
+"""From a file, or a model, to what scores windows as a configuration says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from eomt_ext_core.backends.device import choose_device, choose_optimize, choose_precision
+from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
+from eomt_ext_core.backends.window_scorer import WindowScorer
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.model.checkpoint import load_model, resolve_source
+from eomt_ext_core.model.eomt_ext import EoMTExt
+
+_BLOCK_BYTES = 1 << 20
+
+
+def load_scorer(
+    source: str | Path, config: EngineConfig, head: str | Path | None
+) -> tuple[WindowScorer, dict[str, str]]:
+    """Make the scorer of ``config.backend`` of a file; the second is what the file is, for people.
+
+    Raises:
+        CheckpointError: where a file cannot be used.
+        ConfigError: where the configuration does not go with it.
+    """
+    path = resolve_source(source)
+    scorer: WindowScorer
+    if config.backend == "onnxruntime":
+        if head:
+            raise ConfigError(f"an exported file holds its head: head must be none with onnxruntime, got {head}")
+        from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer  # onnxruntime is an extra
+
+        scorer = OnnxWindowScorer.load(path, config)
+    else:
+        scorer = torch_scorer(load_model(path, head=head or None), config)
+    origin = {"checkpoint": str(source), "checkpoint_sha256": _sha256(path)}
+    if head:
+        origin |= {"head": str(head), "head_sha256": _sha256(resolve_source(head))}
+    return scorer, origin
+
+
+def torch_scorer(model: EoMTExt, config: EngineConfig) -> TorchWindowScorer:
+    """Make the scorer of backend torch.
+
+    Raises:
+        ConfigError: where another backend is configured, the device is not there, or graphs are wanted without a GPU.
+    """
+    if config.backend != "torch":
+        raise ConfigError(f"backend {config.backend} runs an exported file, not a model: use AnomalyEngine.load")
+    device = choose_device(config.device)
+    precision, optimize = choose_precision(config.precision, device), choose_optimize(config.optimize, device)
+    return TorchWindowScorer(model, device, precision, optimize, config.score_stride)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

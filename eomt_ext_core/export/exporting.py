@@ -1,0 +1,79 @@
+"""From a model to a checked file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from eomt_ext_core.backends.device import choose_device
+from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
+from eomt_ext_core.backends.window_scorer import SEMANTIC
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.export.check import Difference, Score, compare
+from eomt_ext_core.export.contents import ExportContents
+from eomt_ext_core.export.export_config import ExportConfig
+from eomt_ext_core.export.onnx_file import write_onnx
+from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
+from eomt_ext_core.export.program import ScoringProgram
+from eomt_ext_core.export.pt2_file import Pt2Package, write_pt2
+from eomt_ext_core.files import whole_file
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.uncertainty import BASELINES
+
+
+def export_model(
+    model: EoMTExt, path: str | Path, config: ExportConfig, origin: Mapping[str, str] | None = None
+) -> list[Difference]:
+    """Write a model as a file that runs without it, compared with the engine before it gets its name.
+
+    Args:
+        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`; left as it is.
+        path: the file, ending in ``.onnx`` or ``.pt2`` as the format.
+        config: what to export, and how.
+        origin: SHA-256 of the files the model came from, by name.
+
+    Returns:
+        for each output how far it is from the engine in float32.
+
+    Raises:
+        ConfigError: where the model has no such score, or is too large for the format.
+        InferenceError: where the file gives other scores than the engine; nothing is left behind.
+    """
+    path = Path(path)
+    config.check_target(path)
+    contents = ExportContents(
+        crop_hw=model.config.crop_hw,
+        num_classes=model.config.num_classes,
+        outputs=_outputs(model, config),
+        precision=config.precision,
+        score_stride=config.score_stride,
+        batch=config.batch,
+        info=model.info,
+        origin=origin or {},
+    )
+    device = choose_device(config.device if config.format == "pt2" else "cpu")
+    program = ScoringProgram(model, contents.outputs, half=config.precision == "fp16", score_stride=config.score_stride)
+    reference = TorchWindowScorer(model, torch.device("cpu"), "fp32", "none", config.score_stride)
+    with whole_file(path) as temporary, torch.inference_mode():
+        exported: Score
+        if config.format == "onnx":
+            write_onnx(program, contents, temporary, config.opset)
+            exported = OnnxWindowScorer.load(temporary, EngineConfig(device="cpu"))
+        else:
+            write_pt2(program, contents, temporary, device)
+            exported = Pt2Package(temporary, device)
+        return compare(reference, exported, contents.outputs, contents.crop_hw, contents.batch, contents.precision)
+
+
+def _outputs(model: EoMTExt, config: ExportConfig) -> tuple[str, ...]:
+    has_head = model.anomaly_head is not None
+    scores = config.scores or (("head",) if has_head else ("rba",))
+    if "head" in scores and not has_head:
+        raise ConfigError(
+            "score 'head' needs a model with an anomaly head, this one has none: give a head, or choose from "
+            f"{', '.join(BASELINES)}"
+        )
+    return (*scores, SEMANTIC) if config.semantic else scores

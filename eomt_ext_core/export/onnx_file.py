@@ -1,0 +1,51 @@
+"""Writing an ONNX file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.export.contents import ExportContents
+from eomt_ext_core.export.extra import require
+from eomt_ext_core.export.program import ScoringProgram, trace
+
+INPUT = "crops"
+MOST_BYTES = 2 * 1000**3  # protobuf holds less than 2 GiB; the graph itself needs some of it
+
+
+def write_onnx(program: ScoringProgram, contents: ExportContents, path: Path, opset: int) -> None:
+    """Write a program as one ONNX file: input ``crops``, an output by the name of each score.
+
+    Args:
+        program: the network and its scoring.
+        contents: what the file is to say of itself.
+        path: the file.
+        opset: version of ONNX's operators.
+
+    Raises:
+        ConfigError: where the weights are too large for one file, or the extra ``export`` is not installed.
+    """
+    size = sum(tensor.nbytes for tensor in program.state_dict().values())
+    if size > MOST_BYTES:
+        raise ConfigError(
+            f"an ONNX file holds weights of at most {MOST_BYTES / 1e9:.1f} GB, these have {size / 1e9:.1f} GB: "
+            "choose precision fp16, or format pt2"
+        )
+    for name in ("onnx", "onnxscript"):
+        require(name)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    exported = torch.onnx.export(
+        trace(program, contents.batch, torch.device("cpu")),
+        dynamo=True,
+        opset_version=opset,
+        input_names=[INPUT],
+        output_names=list(contents.outputs),
+        verbose=False,
+    )
+    if exported is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    exported.model.metadata_props.update(contents.to_metadata())
+    exported.save(path, external_data=False)

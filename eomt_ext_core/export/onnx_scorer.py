@@ -1,0 +1,121 @@
+"""Windows scored by an exported ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eomt_ext_core.backends.window_scorer import class_names_of
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.errors import CheckpointError, ConfigError, InferenceError
+from eomt_ext_core.export.contents import ExportContents
+from eomt_ext_core.export.extra import require
+from eomt_ext_core.export.onnx_file import INPUT
+from eomt_ext_core.export.providers import check_provider, choose_providers
+
+_MAX_BATCH = 256
+
+
+class OnnxWindowScorer:
+    """An exported file as a :class:`~eomt_ext_core.backends.window_scorer.WindowScorer`; made by :meth:`load`.
+
+    Windows and scores are on the CPU; onnxruntime moves them to a GPU and back.
+
+    Attributes:
+        contents: what the file says of itself.
+        provider: onnxruntime's execution provider that is in use.
+    """
+
+    def __init__(self, session: Any, contents: ExportContents, provider: str) -> None:
+        self.contents, self.provider = contents, provider
+        self.crop_hw, self.num_classes = contents.crop_hw, contents.num_classes
+        self.class_names = class_names_of(contents.info, contents.num_classes)
+        self.scores = contents.outputs
+        self.info = dict(contents.info)
+        self.device, self.precision = torch.device("cpu"), contents.precision
+        self.max_batch = contents.batch or _MAX_BATCH
+        self._session = session
+
+    @classmethod
+    def load(cls, path: str | Path, config: EngineConfig | None = None) -> OnnxWindowScorer:
+        """Open a file that ``eomt-ext export`` wrote.
+
+        Args:
+            path: the file.
+            config: its ``device`` chooses the execution provider; what the file has fixed may not be asked otherwise.
+
+        Raises:
+            CheckpointError: where the file is missing, damaged, not one of ours or of another version.
+            ConfigError: where the device is not there, or ``config`` asks for what the file does not hold, or
+                onnxruntime is not installed.
+        """
+        config = config or EngineConfig()
+        onnxruntime = require("onnxruntime")
+        providers = choose_providers(config.device, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        if not Path(path).is_file():
+            raise CheckpointError(f"{path}: no such file; give one that `eomt-ext export` wrote")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # onnxruntime's exceptions share no base
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{path}: not an ONNX file that onnxruntime reads: {reason}. `eomt-ext export` makes one of a "
+                "checkpoint; a checkpoint itself runs with backend torch"
+            ) from error
+        try:
+            contents = ExportContents.of(session.get_modelmeta().custom_metadata_map)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        _check_config(config, contents)
+        wanted = [name for name, _ in providers]
+        return cls(session, contents, check_provider(config.device, wanted, session.get_providers()))
+
+    def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
+        """Score windows: see the protocol.
+
+        Raises:
+            ConfigError: where a score is not in the file.
+            InferenceError: where onnxruntime fails.
+        """
+        missing = [name for name in scores if name not in self.scores]
+        if missing:
+            raise ConfigError(f"the file holds {', '.join(self.scores)}, got {', '.join(missing)}: export it with that")
+        count = len(crops)
+        if count < self.contents.batch:
+            crops = torch.cat((crops, crops[:1].expand(self.contents.batch - count, -1, -1, -1)))
+        try:
+            results = self._session.run(list(scores), {INPUT: np.ascontiguousarray(crops)})
+        except Exception as error:  # onnxruntime's exceptions share no base
+            raise InferenceError(f"onnxruntime ({self.provider}) failed: {error}") from error
+        return torch.cat([torch.from_numpy(result) for result in results], dim=1)[:count]
+
+    def describe(self) -> dict[str, str]:
+        """What an operator wants to know: see the protocol."""
+        return {
+            "backend": "onnxruntime",
+            "provider": self.provider,
+            "scoring": "in the exported file",
+            "score_stride": str(self.contents.score_stride),
+            **{f"exported_from_{name}": value for name, value in self.contents.origin.items()},
+        }
+
+    def free_memory(self) -> None:
+        """Nothing: onnxruntime's memory stays its own as long as the file is open."""
+
+
+def _check_config(config: EngineConfig, contents: ExportContents) -> None:
+    """Refuse what cannot be had of the file any more."""
+    if config.precision not in ("auto", contents.precision):
+        raise ConfigError(f"precision is {contents.precision} in the file, got {config.precision}: choose auto")
+    if config.score_stride not in (1, contents.score_stride):
+        raise ConfigError(f"score_stride is {contents.score_stride} in the file, got {config.score_stride}: choose 1")
+    if config.optimize not in ("auto", "none"):
+        raise ConfigError(f"optimize is of backend torch, got {config.optimize!r} with onnxruntime: choose auto")

@@ -1,0 +1,124 @@
+"""What goes into an exported file: uint8 windows in, scores of every pixel out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eomt_ext_core.backends.window_scorer import SEMANTIC
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.scoring.bilinear import BilinearRows
+from eomt_ext_core.scoring.factored_weights import FactoredWeights
+from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR, baseline_score
+
+# Activations of a window in flight at a time; the graph repeats the scoring for each band of rows.
+BAND_FLOATS = 1 << 24
+
+_WEIGHTS = tuple(item.name for item in fields(FactoredWeights))
+
+
+class ScoringProgram(nn.Module):
+    """Network and scoring as one graph, for any number of windows.
+
+    Args:
+        model: left as it is.
+        outputs: names out of ``config.SCORES`` and ``SEMANTIC``, each once; ``head`` only where the model has one.
+        half: run the network in float16; the scoring is in float32 either way.
+        score_stride: 1, 2 or 4: score every pixel, or every 2nd or 4th of each row and column and resize.
+    """
+
+    def __init__(self, model: EoMTExt, outputs: Sequence[str], *, half: bool = False, score_stride: int = 1) -> None:
+        super().__init__()
+        self.outputs = tuple(outputs)
+        self.crop_hw = model.config.crop_hw
+        self._size_hw = (self.crop_hw[0] // score_stride, self.crop_hw[1] // score_stride)
+        self._dtype = torch.float16 if half else torch.float32
+        self.network = copy.deepcopy(model.network).to("cpu", self._dtype)
+        self.head: _FactoredLayers | None = None
+        width = model.config.num_queries + model.config.num_classes
+        if "head" in self.outputs and model.anomaly_head is not None:
+            self.head = _FactoredLayers(copy.deepcopy(model.anomaly_head).to("cpu", torch.float32))
+            width += model.anomaly_head.config.hidden_dim
+        self._rows = max(1, BAND_FLOATS // (self._size_hw[1] * width))
+        self.requires_grad_(False).eval()
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Score windows.
+
+        Args:
+            crops: (N, 3, h, w) uint8.
+
+        Returns:
+            for each output (N, 1, h, w) float32, the score as ``WindowScorer`` gives it; (N, C, h, w) for ``SEMANTIC``.
+        """
+        masks, classes, features = (part.float() for part in self.network(crops.to(self._dtype) / 255))
+        classes = classes.softmax(dim=-1)[..., :-1]
+        mask_rows = BilinearRows(masks.permute(0, 2, 3, 1), self._size_hw)
+        visual_rows = None if self.head is None else BilinearRows(self.head.project(features), self._size_hw)
+        bands: list[list[Tensor]] = [[] for _ in self.outputs]
+        for start in range(0, self._size_hw[0], self._rows):
+            stop = min(start + self._rows, self._size_hw[0])
+            queries = mask_rows(start, stop).sigmoid()
+            semantic = (queries.flatten(1, 2) @ classes).unflatten(1, (stop - start, self._size_hw[1]))
+            for parts, output in zip(bands, self.outputs, strict=True):
+                if self.head is not None and visual_rows is not None and output == "head":
+                    parts.append(self.head(semantic, visual_rows(start, stop)))
+                elif output == SEMANTIC:
+                    parts.append(semantic.permute(0, 3, 1, 2))
+                else:
+                    parts.append(baseline_score(semantic.permute(0, 3, 1, 2), output)[:, None])
+        return tuple(self._at_crop_size(torch.cat(parts, dim=2)) for parts in bands)
+
+    def _at_crop_size(self, score: Tensor) -> Tensor:
+        if self._size_hw == self.crop_hw:
+            return score
+        return F.interpolate(score, self.crop_hw, mode="bilinear", align_corners=False)
+
+
+class _FactoredLayers(nn.Module):
+    """The arithmetic of :class:`~eomt_ext_core.scoring.factored.FactoredHead`, as a graph can hold it.
+
+    Nothing is written in place, and there is no loop over the batch.
+    """
+
+    def __init__(self, head: PixelAnomalyHead) -> None:
+        super().__init__()
+        weights = FactoredWeights.of(head)
+        for name in _WEIGHTS:
+            self.register_buffer(name, getattr(weights, name))
+
+    def _weights(self) -> FactoredWeights:
+        return FactoredWeights(*(getattr(self, name) for name in _WEIGHTS))
+
+    def project(self, features: Tensor) -> Tensor:
+        """(N, C, h', w') to the visual share of the first layer, (N, h', w', hidden)."""
+        return self._weights().project(features)
+
+    def forward(self, semantic: Tensor, visual: Tensor) -> Tensor:
+        """(N, rows, W, C) and (N, rows, W, hidden) to anomaly logits (N, 1, rows, W)."""
+        weights = self._weights()
+        floored = semantic.clamp(min=SEMANTIC_FLOOR)
+        entropy = -(floored * floored.log()).sum(dim=-1)
+        statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)
+        hidden = (visual + statistics @ weights.statistics).relu()
+        hidden = F.linear(hidden, weights.second, weights.second_bias).relu()
+        return F.linear(hidden, weights.last, weights.last_bias).permute(0, 3, 1, 2)
+
+
+def trace(program: ScoringProgram, batch: int, device: torch.device) -> torch.export.ExportedProgram:
+    """The program as a graph.
+
+    Args:
+        program: moved to ``device``.
+        batch: windows of a call: exactly so many, or 0 for any number.
+        device: what the graph is for.
+    """
+    crops = torch.zeros((batch or 2, 3, *program.crop_hw), dtype=torch.uint8, device=device)
+    dynamic = None if batch else ({0: torch.export.Dim("windows", min=1)},)
+    return torch.export.export(program.to(device), (crops,), dynamic_shapes=dynamic)

@@ -1,0 +1,130 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, InferenceError
+from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
+from eomt_ext_core.backends.window_scorer import SEMANTIC
+from eomt_ext_core.export import onnx_scorer
+from eomt_ext_core.export.check import probe_crops
+from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
+from eomt_ext_core.scenes import SceneConfig, render_scene
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ON_CPU = EngineConfig(device="cpu", backend="onnxruntime")
+
+
+def street(height: int, width: int) -> NDArray[np.uint8]:
+    return render_scene(7, SceneConfig(size_hw=(height, width))).image_rgb
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_onnxruntime_scores_as_torch_does(small_model: EoMTExt, onnx_file: Path, count: int) -> None:
+    reference = TorchWindowScorer(small_model, torch.device("cpu"), "fp32", "none", 1)
+    scorer = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    crops = probe_crops(scorer.crop_hw, count)
+    for scores in (("head",), ("rba", "head"), ("head", SEMANTIC)):
+        with torch.inference_mode():
+            expected = reference(crops, scores)
+        torch.testing.assert_close(scorer(crops, scores), expected, atol=1e-4, rtol=0)
+
+
+def test_the_file_is_enough_alone(small_model: EoMTExt, onnx_file: Path) -> None:
+    scorer = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    assert scorer.crop_hw == small_model.config.crop_hw
+    assert scorer.num_classes == small_model.config.num_classes
+    assert scorer.info == small_model.info
+    assert list(scorer.class_names) == small_model.info["class_names"]
+    assert scorer.scores == ("head", "rba", SEMANTIC)
+    described = scorer.describe()
+    assert described["provider"] == "CPUExecutionProvider"
+    assert described["exported_from_checkpoint_sha256"] == "5" * 64
+    inputs = onnx.load(onnx_file).graph.input
+    assert [item.name for item in inputs] == ["crops"]
+    assert inputs[0].type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.parametrize("size_hw", [(90, 260), (64, 96), (200, 70)])
+def test_the_engine_runs_it_through_the_same_windows(
+    small_model: EoMTExt, onnx_file: Path, size_hw: tuple[int, int]
+) -> None:
+    image = street(*size_hw)
+    torch_engine = AnomalyEngine(small_model, EngineConfig(device="cpu", precision="fp32"))
+    engine = AnomalyEngine.load(onnx_file, ON_CPU)
+    assert engine.threshold == torch_engine.threshold == 0.3
+    (found,) = engine.infer_batch([image], semantic=True)
+    (expected,) = torch_engine.infer_batch([image], semantic=True)
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-4)
+    assert found.semantic is not None
+    assert expected.semantic is not None
+    assert (found.semantic == expected.semantic).mean() > 0.999
+    assert expected.probability.std() > 0.001
+    np.testing.assert_allclose(
+        engine.score_maps(image, ("rba",))["rba"], torch_engine.score_maps(image, ("rba",))["rba"], atol=1e-4
+    )
+
+
+def test_what_the_file_does_not_hold_is_named(onnx_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'msp' .*head, rba"):
+        AnomalyEngine.load(onnx_file, EngineConfig(device="cpu", backend="onnxruntime", score="msp"))
+    with pytest.raises(ConfigError, match="holds head, rba, semantic, got entropy"):
+        OnnxWindowScorer.load(onnx_file, ON_CPU)(probe_crops((64, 96), 1), ("head", "entropy"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "fp16"}, "precision is fp32 in the file, got fp16"),
+        ({"score_stride": 2}, "score_stride is 1 in the file, got 2"),
+        ({"optimize": "compile"}, "optimize is of backend torch"),
+        ({"device": "cuda"}, "install onnxruntime-gpu"),
+    ],
+)
+def test_what_the_file_has_fixed_cannot_be_asked_otherwise(
+    onnx_file: Path, changes: dict[str, str | int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    config = EngineConfig(**{"device": "cpu", "backend": "onnxruntime", **changes})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=message):
+        OnnxWindowScorer.load(onnx_file, config)
+
+
+def test_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
+    foreign, damaged = tmp_path / "foreign.onnx", tmp_path / "damaged.onnx"
+    model = onnx.load(onnx_file)
+    del model.metadata_props[:]
+    onnx.save(model, foreign)
+    damaged.write_bytes(onnx_file.read_bytes()[:5000])
+    for path, message in (
+        (foreign, "foreign.onnx: it was not written by"),
+        (damaged, "damaged.onnx: not an ONNX file"),
+        (tmp_path / "missing.onnx", "missing.onnx: no such file"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            OnnxWindowScorer.load(path, ON_CPU)
+    with pytest.raises(CheckpointError, match="checkpoint itself runs with backend torch"):
+        AnomalyEngine.load("demo", ON_CPU)
+    with pytest.raises(CheckpointError, match="ONNX runs with backend onnxruntime"):
+        AnomalyEngine.load(onnx_file, EngineConfig(device="cpu"))
+
+
+def test_a_failure_inside_onnxruntime_is_an_inference_error(onnx_file: Path) -> None:
+    scorer = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    with pytest.raises(InferenceError, match="CPUExecutionProvider"):
+        scorer(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ("head",))
+
+
+def test_without_onnxruntime_the_extra_is_named(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="install the extra 'export'"):
+        OnnxWindowScorer.load(onnx_file, ON_CPU)
+
+
+def test_any_number_has_a_limit(onnx_file: Path) -> None:
+    assert OnnxWindowScorer.load(onnx_file, ON_CPU).max_batch == onnx_scorer._MAX_BATCH

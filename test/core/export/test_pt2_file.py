@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from eomt_ext_core import CheckpointError, EoMTExt
+from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
+from eomt_ext_core.export.check import probe_crops
+from eomt_ext_core.export.export_config import ExportConfig
+from eomt_ext_core.export.exporting import export_model
+from eomt_ext_core.export.pt2_file import Pt2Package
+
+CPU = torch.device("cpu")
+
+
+def test_a_package_scores_as_the_engine_does(small_model: EoMTExt, tmp_path: Path) -> None:
+    path = tmp_path / "small.pt2"
+    (difference,) = export_model(small_model, path, ExportConfig(format="pt2"))
+    assert difference.difference < 1e-4
+    assert list(tmp_path.iterdir()) == [path]
+    package = Pt2Package(path, CPU)
+    assert package.contents.info == small_model.info
+    crops = probe_crops(small_model.config.crop_hw, 4)
+    with torch.inference_mode():
+        expected = TorchWindowScorer(small_model, CPU, "fp32", "none", 1)(crops, ("head",))
+    torch.testing.assert_close(package(crops, ("head",)), expected, atol=1e-4, rtol=0)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt2"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match=r"other\.pt2: not a package that runs here"):
+        Pt2Package(path, CPU)
