@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test test-matrix lint docs bench lock clean
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
@@ -14,17 +14,31 @@ demo: $(READY) ## run the real node on a generated road and record what it sees
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY) ## ruff and mypy
+test-matrix: $(READY) ## the suite on each Python and ROS 2; ARGS="--python 3.12 --ros jazzy -- test/ros"
+	$(BIN)/python test/matrix/matrix.py $(ARGS)
+
+lint: $(READY) ## ruff, mypy, and pip-audit where its database can be reached
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python test/audit.py
+
+docs: $(READY) ## write the parameter reference anew
+	$(BIN)/python -m eomt_ext_ros.parameter_reference > docs/parameters.md.new
+	mv docs/parameters.md.new docs/parameters.md
+
+bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/
+	$(BIN)/eomt-ext bench $(ARGS)
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(UV) pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
 	    --all-extras --no-emit-package eomt-ext-ros setup.py training/pyproject.toml -o requirements.lock
+	$(UV) pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+	    $(foreach name,empy lark-parser numpy pyyaml setuptools,--no-emit-package $(name)) \
+	    test/matrix/jazzy.in -o test/matrix/jazzy.lock
 
 clean: ## remove the environment and what was generated
-	rm -rf $(VENV) build install log demo_output *.egg-info training/*.egg-info
+	rm -rf $(VENV) .venv-matrix build install log demo_output bench_output *.egg-info training/*.egg-info
 
 $(READY): requirements.lock setup.py setup.cfg package.xml training/pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,81 @@
+"""The parts of the matrix that can be seen without running it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    spec = importlib.util.spec_from_file_location("matrix_under_test", HERE / "matrix.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_a_named_python_comes_first_and_one_that_is_not_there_is_none(matrix, tmp_path):
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    named = tmp_path / "python"
+    named.symlink_to(sys.executable)
+    broken = tmp_path / "broken"
+    broken.write_text("no program")
+    assert matrix.find_python(version, [str(broken), str(tmp_path / "missing"), str(named)]) == str(named)
+    assert matrix.find_python("2.99", [str(named)]) is None
+
+
+def test_a_python_that_is_not_there_is_skipped_with_the_way_out(matrix):
+    outcome = matrix.run_cell("2.99", "jazzy", [], [])
+    assert (outcome.status, outcome.detail) == ("skipped", "Python 2.99 is not installed: name it in PYTHON_MATRIX")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["passed"], 0), (["passed", "skipped"], 0), (["passed", "failed"], 1), (["skipped"], 1), ([], 1)],
+)
+def test_the_exit_status_is_good_only_where_something_passed_and_nothing_failed(matrix, statuses, code):
+    assert matrix.exit_status([matrix.Outcome("3.12", "jazzy", status, "") for status in statuses]) == code
+
+
+@pytest.mark.parametrize(
+    ("program", "passed", "figures"),
+    [
+        ("def test_a(): pass", True, "1 passed, 0 skipped, 0 failed, 0 errors"),
+        ("def test_a(): pass\ndef test_b(): assert 0", False, "1 passed, 0 skipped, 1 failed, 0 errors"),
+        ("import pytest\ndef test_a(): pytest.skip()", False, "0 passed, 1 skipped, 0 failed, 0 errors"),
+    ],
+)
+def test_the_figures_are_those_of_the_suite(matrix, tmp_path, monkeypatch, program, passed, figures):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take their time to load
+    test = tmp_path / "test_it.py"
+    test.write_text(program)
+    arguments = ["-c", "/dev/null", "--rootdir", str(tmp_path), str(test)]
+    went_well, words = matrix.run_suite(Path(sys.executable), "kilted", tmp_path / "cell.log", arguments)
+    assert went_well is passed
+    assert words.startswith(figures)
+
+
+def test_the_suite_starts_without_the_libraries_of_this_environment(matrix, tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/usr/lib/other:{sys.prefix}/lib/ros_rcl.libs")
+    monkeypatch.setenv("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "1")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    found = matrix._environment(tmp_path / "bin" / "python", "jazzy")
+    assert found["ROS_DISTRO"] == "jazzy"
+    assert (found["PATH"], found["LD_LIBRARY_PATH"]) == (f"{tmp_path}/bin:/usr/bin", "/usr/lib/other")
+    assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in found
+
+
+def test_the_locked_jazzy_takes_the_place_of_the_ros_of_the_lock_and_of_nothing_else(matrix):
+    def names(text):
+        return {line.partition("==")[0] for line in text.splitlines() if not line.startswith((" ", "#"))}
+
+    rest, jazzy = names(matrix.without_ros(matrix.LOCK.read_text())), names((HERE / "jazzy.lock").read_text())
+    assert all(name.startswith("ros-") for name in jazzy)
+    assert not rest & jazzy
+    assert {"torch", "numpy", "empy", "lark-parser", "pyyaml", "setuptools"} <= rest
+    assert "ros-rclpy==7.1.6" in (HERE / "jazzy.lock").read_text()
