@@ -1,8 +1,8 @@
 """ROS-free core of eomt_ext_ros: the model, windows, scoring and the engine that runs a frame.
 
 >>> import numpy as np
->>> from eomt_ext_core import AnomalyEngine, load_model
->>> engine = AnomalyEngine(load_model("demo"))
+>>> from eomt_ext_core import AnomalyEngine
+>>> engine = AnomalyEngine.load("demo")
 >>> frame = engine.infer(np.zeros((540, 960, 3), np.uint8))
 >>> frame.probability.shape, frame.mask.dtype
 ((540, 960), dtype('bool'))

@@ -121,8 +121,9 @@ class _Bench:
                 run(variant, crop_hw, 1, 0)
             for image_hw in self._config.images_hw:
                 plan = windows.plan(image_hw, crop_hw, WindowConfig())
-                flops = (plan.num_windows * count for count in window_flops)
-                yield _Case(name, image_hw, plan.num_windows, *flops, self._run_rounds(name, image_hw, run))
+                network_flops, scoring_flops = (plan.num_windows * count for count in window_flops)
+                turns = self._run_rounds(name, image_hw, run)
+                yield _Case(name, image_hw, plan.num_windows, network_flops, scoring_flops, turns)
 
     def _run_rounds(
         self, model: str, image_hw: tuple[int, int], run: Callable[[str, tuple[int, int], int, int], Turn]

@@ -35,7 +35,7 @@ def export(
     from rich.console import Console
     from rich.table import Table
 
-    from eomt_ext_core.engine.origin import sha256_of
+    from eomt_ext_core.engine.loading import sha256_of
     from eomt_ext_core.export.exporting import export_model
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
 

@@ -35,9 +35,9 @@ def load_scorer(
         scorer = OnnxWindowScorer.load(path, config)
     else:
         scorer = torch_scorer(load_model(path, head=head or None), config)
-    origin = {"checkpoint": str(source), "checkpoint_sha256": _sha256(path)}
+    origin = {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
     if head:
-        origin |= {"head": str(head), "head_sha256": _sha256(resolve_source(head))}
+        origin |= {"head": str(head), "head_sha256": sha256_of(resolve_source(head))}
     return scorer, origin
 
 
@@ -54,7 +54,8 @@ def torch_scorer(model: EoMTExt, config: EngineConfig) -> TorchWindowScorer:
     return TorchWindowScorer(model, device, precision, optimize, config.score_stride)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

@@ -5,6 +5,8 @@ Shapes: B images, Q queries, C known classes, H×W pixels.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -103,7 +105,7 @@ def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
     elif kind == "max_logit":
         mapped = score.exp()
     elif kind == "entropy":
-        mapped = score / torch.log(torch.tensor(float(max(num_classes, 2)), device=score.device))
+        mapped = score / math.log(max(num_classes, 2))
     elif kind == "energy":
         mapped = num_classes * score.exp()
     elif kind == "rba":

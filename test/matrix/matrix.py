@@ -85,7 +85,7 @@ def make_environment(python: str, distribution: str, folder: Path) -> Path:
     if marker.is_file() and marker.read_text() == made_from:
         return interpreter
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
-    install = [uv, "pip", "install", "--quiet", "--python", str(interpreter)]
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter)]
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], check=True)
     replacement = DISTRIBUTIONS[distribution]
     requirements = [LOCK]

@@ -1,0 +1,69 @@
+"""The node with an engine that takes a constant time and knows no road: a program.
+
+python -m vehicle.stand_in SECONDS [--ros-args …]
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core import AnomalyFrame
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_ros import node as node_module
+from eomt_ext_ros.node_config import NodeConfig
+
+
+class StandIn:
+    """Answers a batch of any size after ``seconds`` with the same dozen anomalies."""
+
+    crop_hw = (640, 640)
+    class_names = ("road", "car")
+    threshold = 0.5
+
+    def __init__(self, config: NodeConfig, seconds: float) -> None:
+        self.config: EngineConfig = config.engine
+        self._seconds = seconds
+
+    def infer_batch(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[AnomalyFrame]:
+        began_s = time.monotonic()
+        frames = [street(image.shape[:2]) for image in images_rgb]
+        time.sleep(max(0.0, began_s + self._seconds - time.monotonic()))
+        return frames
+
+    def describe(self) -> dict[str, str]:
+        return {"device": "cpu", "device_name": "none: a stand-in"}
+
+    def free_memory(self) -> None:
+        pass
+
+
+@functools.cache
+def street(size_hw: tuple[int, int]) -> AnomalyFrame:
+    """Twelve soft spots on a dark ground."""
+    height, width = size_hw
+    random = np.random.default_rng(0)
+    probability = np.full(size_hw, 0.02, np.float32)
+    for _ in range(12):
+        centre = int(random.integers(0, width)), int(random.integers(height // 2, height))
+        cv2.circle(probability, centre, max(2, int(random.integers(height // 100, height // 16))), 0.9, -1)
+    probability = np.asarray(cv2.GaussianBlur(probability, (15, 15), 0), np.float32)
+    classes = np.zeros(size_hw, np.uint8)
+    return AnomalyFrame(probability, probability > StandIn.threshold, classes)
+
+
+def make_factory(seconds: float) -> functools.partial[StandIn]:
+    return functools.partial(StandIn, seconds=seconds)
+
+
+if __name__ == "__main__":
+    node_module.AnomalyNode = functools.partial(  # type: ignore[misc]
+        node_module.AnomalyNode, engine_factory=make_factory(float(sys.argv.pop(1)))
+    )
+    sys.exit(node_module.main())

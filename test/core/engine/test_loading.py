@@ -1,0 +1,120 @@
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, HeadConfig, save_model
+
+Make = Callable[..., EoMTExt]
+EXACT = EngineConfig(device="cpu", precision="fp32")
+IMAGE = np.random.default_rng(0).integers(0, 256, (70, 120, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def checkpoint(tiny_model: Make, tmp_path: Path) -> Path:
+    model = tiny_model(HeadConfig(16, 0.3, 8))
+    model.info = {"class_names": ["road", "car", "sky", "tree", "house"]}
+    save_model(model, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_an_engine_of_a_file_says_what_it_is(checkpoint: Path, tiny_model: Make) -> None:
+    engine = AnomalyEngine.load(checkpoint, replace(EXACT, score_stride=2))
+    told = engine.describe()
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert (told["checkpoint"], told["checkpoint_sha256"]) == (str(checkpoint), digest)
+    assert told["scoring"].startswith("torch (")
+    known = {"device": "cpu", "precision": "fp32", "backend": "torch", "optimize": "none", "crop": "96×64"}
+    known |= {"windows": "eomt", "score": "head", "score_stride": "2"}
+    assert {name: told[name] for name in known} == known
+    assert told["device_name"]
+    assert engine.class_names == ("road", "car", "sky", "tree", "house")
+    engine.free_memory()
+    model = tiny_model(HeadConfig(16, 0.3, 8))
+    expected = AnomalyEngine(model, replace(EXACT, score_stride=2)).infer(IMAGE)
+    np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
+
+
+def test_a_separate_head_is_loaded_and_named(checkpoint: Path, tiny_model: Make, tmp_path: Path) -> None:
+    save_model(tiny_model(HeadConfig(8, 0.3, None), seed=1), tmp_path / "head.safetensors")
+    engine = AnomalyEngine.load(checkpoint, EXACT, tmp_path / "head.safetensors")
+    assert engine.describe()["head"] == str(tmp_path / "head.safetensors")
+    assert not np.array_equal(engine.infer(IMAGE).probability, AnomalyEngine.load(checkpoint, EXACT).infer(IMAGE).mask)
+
+
+def test_what_cannot_be_loaded(checkpoint: Path, tiny_model: Make, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        AnomalyEngine.load(tmp_path / "nowhere.onnx", EngineConfig(backend="onnxruntime"))
+    with pytest.raises(ConfigError, match="an exported file holds its head"):
+        AnomalyEngine.load(checkpoint, EngineConfig(backend="onnxruntime"), checkpoint)
+    with pytest.raises(ConfigError, match=r"not a model: use AnomalyEngine\.load"):
+        AnomalyEngine(tiny_model(HeadConfig(16, 0.3, 8)), EngineConfig(backend="onnxruntime"))
+    with pytest.raises(ConfigError, match="score_stride must be 1, 2 or 4, got 3"):
+        EngineConfig(score_stride=3)
+
+
+def test_a_running_engine_takes_what_may_change(checkpoint: Path) -> None:
+    engine = AnomalyEngine.load(checkpoint, EXACT)
+    frame = engine.infer(IMAGE)
+    engine.config = replace(engine.config, threshold=0.0, batch_windows=2)
+    assert engine.infer(IMAGE).mask.all()
+    assert not frame.mask.all()
+    engine.config = replace(engine.config, score="rba")
+    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba")).infer(IMAGE)
+    np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
+    with pytest.raises(ConfigError, match=r"precision, score_stride cannot change in a running engine"):
+        engine.config = replace(engine.config, precision="bf16", score_stride=2)
+    assert engine.config.score_stride == 1
+
+
+class ConstantScorer:
+    """Anything may score windows: this one knows three classes and no network."""
+
+    crop_hw = (8, 8)
+    num_classes = 3
+    class_names = ("a", "b", "c")
+    info: dict[str, Any] = {}  # noqa: RUF012
+    device = torch.device("cpu")
+    precision = "fp32"
+    max_batch = 2
+
+    def __init__(self, scores: tuple[str, ...]) -> None:
+        self.scores = scores
+        self.batches: list[int] = []
+
+    def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
+        self.batches.append(len(crops))
+        levels = {"head": [2.0], "semantic": [0.2, 0.7, 0.1]}
+        values = torch.tensor([value for score in scores for value in levels[score]])
+        return values[:, None, None].expand(len(crops), -1, *self.crop_hw)
+
+    def describe(self) -> dict[str, str]:
+        return {"backend": "constant"}
+
+    def free_memory(self) -> None: ...
+
+
+def test_any_scorer_runs_in_batches_that_it_takes() -> None:
+    scorer = ConstantScorer(("head", "semantic"))
+    engine = AnomalyEngine(scorer, EXACT)
+    assert scorer.batches == [1]  # warm
+    frame = engine.infer_batch([np.zeros((8, 40, 3), np.uint8)], semantic=True)[0]
+    assert scorer.batches == [1, 2, 2, 1]
+    np.testing.assert_allclose(frame.probability, 1 / (1 + np.exp(-2.0)), rtol=1e-6)
+    assert frame.semantic is not None
+    assert (frame.semantic == 1).all()
+    assert engine.describe()["backend"] == "constant"
+
+
+def test_what_a_scorer_does_not_offer_is_refused() -> None:
+    engine = AnomalyEngine(ConstantScorer(("head",)), EXACT)
+    with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
+        engine.infer_batch([np.zeros((8, 8, 3), np.uint8)], semantic=True)
+    with pytest.raises(ConfigError, match="score 'rba' is not in the exported file: choose from head"):
+        engine.config = replace(EXACT, score="rba")
