@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-matrix lint docs bench lock clean
+.PHONY: help demo test test-matrix lint docs bench soak lock clean
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
@@ -29,6 +29,9 @@ docs: $(READY) ## write the parameter reference anew
 
 bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/
 	$(BIN)/eomt-ext bench $(ARGS)
+
+soak: $(READY) ## drive the node for 30 minutes and look for leaks; ARGS="--minutes 5"; writes docs/reliability.md
+	$(BIN)/python benchmarks/soak.py --write $(ARGS)
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(UV) pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \

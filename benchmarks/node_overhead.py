@@ -1,4 +1,4 @@
-"""What the node adds to inference at 1920×1080: receive, decode, find obstacles, render and publish, each in milliseconds.
+"""What the node adds to inference at 1920×1080: receive, decode, find obstacles, render, publish, in milliseconds.
 
 Inference is replaced by a stand-in of constant time. The images come from another process over DDS; the outputs go to a
 third one. Each number of outputs is subscribed in turn, several times over, in one run: what nobody subscribes to is to
@@ -161,9 +161,8 @@ def measure(
                 ages[name] += [age for heard in _report(listener).values() for age in heard[WARM_UP:]]
     names = ["receive", "decode", "obstacles", "fill messages", "publish"]
     renders = sorted({stage for taken in timings["every output"] for stage in taken if stage.startswith("render")})
-    print(
-        f"{'subscribed to':18}{'stage':22}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × {images_each - WARM_UP} images"
-    )
+    heading = f"{'subscribed to':18}{'stage':22}{'ms':>8}{'CPU ms':>8}"
+    print(f"{heading}   medians of {repeats} × {images_each - WARM_UP} images")
     for name, taken in timings.items():
         for stage in [*names, *renders]:
             if any(stage in each for each in taken):

@@ -61,11 +61,18 @@ def load_engine(config: NodeConfig) -> Engine:
         CheckpointError: where the checkpoint is missing, damaged or foreign.
         ConfigError: where the device is not there, or is a CPU and ``require_cuda`` is set.
     """
-    if config.require_cuda and (config.engine.device == "cpu" or not torch.cuda.is_available()):
-        raise ConfigError(
-            f"require_cuda needs a GPU, got device {config.engine.device} and {torch.cuda.device_count()} CUDA devices "
-            "that torch sees: look at the driver, or set require_cuda to false"
-        )
+    device = config.engine.device
+    if config.require_cuda:
+        if config.engine.backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
+            raise ConfigError(
+                f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that torch "
+                "sees: look at the driver, or set require_cuda to false"
+            )
+        if config.engine.backend == "onnxruntime" and not device.startswith("cuda"):
+            raise ConfigError(
+                f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
+                "run on the CPU"
+            )
     return AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None)
 
 

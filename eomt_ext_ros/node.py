@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import time
@@ -205,6 +206,7 @@ class AnomalyNode(LifecycleNode):
         for camera in self.cameras.values():
             camera.withdraw()
         self._thread, self._pipeline, self.cameras = None, None, {}
+        gc.collect()  # a model lies in reference cycles, and would stay in memory beside the next one
 
     # -- the inference thread -----------------------------------------------------------------------------------------
 
@@ -223,6 +225,7 @@ class AnomalyNode(LifecycleNode):
         assert self._pipeline is not None, "a configured node has a pipeline"
         config = self.config
         self._pipeline.use(Inference(self._load(config)))
+        gc.collect()  # as in _release
         self._tell_classes()
         return config.checkpoint
 

@@ -13,6 +13,7 @@ import time
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -35,7 +36,7 @@ def main() -> None:
     messages = [
         to_image_msg(video.frame(index).image_rgb, "rgb8", Header(frame_id="camera")) for index in range(PICTURES)
     ]
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it, whatever it does
     node = Node("cameras")
     publishers = [node.create_publisher(Image, topic, qos_profile_sensor_data) for topic in args.topics]
     deadline = time.monotonic() + START_TIMEOUT_S

@@ -92,6 +92,12 @@ class Holding:
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
     @property
+    def cpu_s(self) -> float:
+        """Time of the CPU that it has used."""
+        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def threads(self) -> int:
         return len(list((self._proc / "task").iterdir()))
 

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +124,7 @@ class _Bench:
                 plan = windows.plan(image_hw, crop_hw, WindowConfig())
                 network_flops, scoring_flops = (plan.num_windows * count for count in window_flops)
                 turns = self._run_rounds(name, image_hw, run)
-                yield _Case(name, image_hw, plan.num_windows, network_flops, scoring_flops, turns)
+                yield _Case(_label(name), image_hw, plan.num_windows, network_flops, scoring_flops, turns)
 
     def _run_rounds(
         self, model: str, image_hw: tuple[int, int], run: Callable[[str, tuple[int, int], int, int], Turn]
@@ -151,20 +152,28 @@ class _Bench:
         sizes = [(image_hw, 1) for image_hw in self._config.growth_hw]
         cameras = [(CAMERA_HW, count) for count in NUM_CAMERAS]
         seconds: Mapping[tuple[tuple[int, int], int], list[float]] = defaultdict(list)
+        points = list(dict.fromkeys(sizes + cameras))
         with _new_process() as worker:
-            for index in range(-1, self._rounds):  # the first round warms up
-                self._say(f"growth of {name}: round {max(index, 0) + 1} of {self._rounds}")
-                for point in dict.fromkeys(sizes + cameras):
-                    taken = worker.submit(time_batch, name, str(self._device), *point).result()
-                    if index >= 0:
-                        seconds[point].append(taken)
+
+            def run(image_hw: tuple[int, int], num_images: int) -> float:
+                return worker.submit(time_batch, name, str(self._device), image_hw, num_images).result()
+
+            for point in points if self._turns.warm_up_frames else points[:1]:
+                self._say(f"growth of {name}: warming up")
+                run(*point)
+            for index in range(self._rounds):
+                self._say(f"growth of {name}: round {index + 1} of {self._rounds}")
+                for point in points:
+                    seconds[point].append(run(*point))
 
         def point_of(image_hw: tuple[int, int], count: int) -> GrowthPoint:
             plan = windows.plan(image_hw, crop_hw, WindowConfig(mode="grid"))
             return GrowthPoint(image_hw, count, count * plan.num_windows, Times.of(seconds[image_hw, count]))
 
         precision = choose_precision(EngineConfig().precision, self._device)
-        return Growth(name, precision, [point_of(*size) for size in sizes], [point_of(*count) for count in cameras])
+        return Growth(
+            _label(name), precision, [point_of(*size) for size in sizes], [point_of(*count) for count in cameras]
+        )
 
 
 def _sum_up(case: _Case, ceiling_flops_per_s: Mapping[str, float]) -> CaseResult:
@@ -197,6 +206,10 @@ def _sum_up_variant(
         network_ceiling_share=flops[0] / stages[NETWORK].median_s / ceiling,
         largest_difference=difference,
     )
+
+
+def _label(model: str) -> str:
+    return Path(model).name if Path(model).exists() else model
 
 
 def _precision(variant: str) -> str:

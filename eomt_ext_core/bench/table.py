@@ -23,7 +23,7 @@ def _parts(result: BenchResult) -> Iterator[Table | str]:
     for name, text in result.machine.items():
         machine.add_row(name, text)
     for precision, rate in result.ceiling_flops_per_s.items():
-        machine.add_row(f"{precision} ceiling", f"{rate / 1e12:.3g} TFLOP/s, matrix products alone, best of this run")
+        machine.add_row(f"{precision} ceiling", f"{rate / 1e9:.0f} GFLOP/s, matrix products alone, best of this run")
     yield machine
     for case in result.cases:
         yield from ("", _time_table(case), "", _ratio_table(case))
@@ -48,12 +48,13 @@ def _time_table(case: CaseResult) -> Table:
 
 def _ratio_table(case: CaseResult) -> Table:
     """What follows from the times, and memory."""
-    columns = ("frames/s", "frame ×", "scoring ×", "peak MiB", "of it held", "ceiling: net", "frame", "max |Δp|")
-    gflops = f"{case.network_flops / 1e9:.0f} + {case.scoring_flops / 1e9:.0f} GFLOP"
-    table = _new_table(f"the same, network + scoring {gflops}", ("variant", *columns))
+    columns = ("frames/s", "frame ×", "scoring ×", "peak MiB", "held MiB", "network %", "frame %", "max |Δp|")
+    gflops = f"{case.network_flops / 1e9:.3g} + {case.scoring_flops / 1e9:.3g} GFLOP"
+    title = f"the same; network and scoring need {gflops}, % are of the ceiling"
+    table = _new_table(title, ("variant", *columns))
     for variant, result in case.variants.items():
         memory = [f"{size / 2**20:.0f}" for size in (result.memory.peak, result.memory.held)]
-        network = f"{100 * result.network_ceiling_share:.0f} %"
+        network = f"{100 * result.network_ceiling_share:.0f}"
         if result.frame is None or result.frame_ceiling_share is None:
             table.add_row(variant, *[_NOTHING] * 5, network, *[_NOTHING] * 2)
             continue
@@ -65,7 +66,7 @@ def _ratio_table(case: CaseResult) -> Table:
             *(_NOTHING if ratio is None else f"{ratio:.1f}" for ratio in speedups),
             *memory,
             network,
-            f"{100 * result.frame_ceiling_share:.0f} %",
+            f"{100 * result.frame_ceiling_share:.0f}",
             _NOTHING if difference is None else f"{difference:.1e}",
         )
     return table

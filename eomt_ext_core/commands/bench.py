@@ -59,7 +59,7 @@ def bench(
     result.write(output / "bench.json")
     if plot:
         write_plot(result, output / "bench.png")
-    console.print(tables(result))
+    console.print(tables(result), width=max(110, console.width))  # the tables do not fit a narrower one
     console.print(
         f"\nFigures: [bold]{output / 'bench.json'}[/bold]" + (f"; plot: {output / 'bench.png'}" if plot else "")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from eomt_ext_core.export.onnx_file import INPUT
 from eomt_ext_core.export.providers import check_provider, choose_providers
 
 _MAX_BATCH = 256
+# It has no exception of its own for this; the words are those of its arena and of CUDA.
+_OUT_OF_MEMORY = re.compile(r"failed to allocate memory|out of memory|bad allocation", re.IGNORECASE)
 
 
 class OnnxWindowScorer:
@@ -83,7 +86,8 @@ class OnnxWindowScorer:
 
         Raises:
             ConfigError: where a score is not in the file.
-            InferenceError: where onnxruntime fails.
+            MemoryError: where memory is short.
+            InferenceError: where onnxruntime fails otherwise.
         """
         missing = [name for name in scores if name not in self.scores]
         if missing:
@@ -94,6 +98,8 @@ class OnnxWindowScorer:
         try:
             results = self._session.run(list(scores), {INPUT: np.ascontiguousarray(crops)})
         except Exception as error:  # onnxruntime's exceptions share no base
+            if _OUT_OF_MEMORY.search(str(error)):
+                raise MemoryError(f"onnxruntime ({self.provider}): {error}") from error
             raise InferenceError(f"onnxruntime ({self.provider}) failed: {error}") from error
         return torch.cat([torch.from_numpy(result) for result in results], dim=1)[:count]
 

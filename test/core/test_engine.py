@@ -109,8 +109,7 @@ def test_a_batch_of_different_sizes_is_what_single_images_give(model: EoMTExt) -
 def test_the_batch_size_changes_nothing(model: EoMTExt, score: str) -> None:
     image = photo(70, 420)
     first, *others = (
-        AnomalyEngine(model, replace(EXACT, batch_windows=size, score=score)).infer(image)
-        for size in (1, 2, 3, 16)
+        AnomalyEngine(model, replace(EXACT, batch_windows=size, score=score)).infer(image) for size in (1, 2, 3, 16)
     )
     assert max(largest(first, other) for other in others) <= 1e-6
 

@@ -12,7 +12,18 @@ CORE, ROS, TRAINING = "eomt_ext_core", "eomt_ext_ros", "eomt_ext_training"
 PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TRAINING}
 
 # Parts of the core from the ground up; a part imports what stands lower, never its neighbour or what stands higher.
-FLOORS = [{"errors"}, {"config"}, {"windows", "scoring", "obstacles"}, {"model"}, {"backends"}, {"export"}, {"engine"}, {"evaluation", "bench"}, {"commands"}, {"cli"}]
+FLOORS = [
+    {"errors"},
+    {"config"},
+    {"windows", "scoring", "obstacles"},
+    {"model"},
+    {"backends"},
+    {"export"},
+    {"engine"},
+    {"evaluation", "bench"},
+    {"commands"},
+    {"cli"},
+]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 ALONE = {"visualization", "video", "scenes"}
 ANYONES = {"files"}

@@ -185,7 +185,11 @@ def model() -> EoMTExt:
         "vit_small_patch14_reg4_dinov2", (64, 64), num_queries=4, num_classes=3, num_blocks=1,
         backbone_overrides={"embed_dim": 24, "depth": 2, "num_heads": 2},
     )  # fmt: skip
-    return EoMTExt(config, HeadConfig(8, feature_proj_dim=4)).eval()
+    model = EoMTExt(config, HeadConfig(8, feature_proj_dim=4)).eval()
+    assert model.anomaly_head is not None
+    with torch.no_grad():
+        model.anomaly_head.mlp[-1].weight *= 20  # else the logits of a random head are all but equal
+    return model
 
 
 @pytest.fixture

@@ -3,14 +3,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eomt_ext_core import EoMTExt
 from eomt_ext_core.backends.inference_network import ChannelsLastUpscaleBlock, inference_network
+from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.upscale import UpscaleBlock
 
 CPU = torch.device("cpu")
 Make = Callable[..., EoMTExt]
+
+
+def pictures(count: int, network: EoMT) -> Tensor:
+    return torch.rand(count, 3, *network.config.crop_hw, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("changes", [{}, {"masked_attention": True}, {"patch_size": 8, "crop_hw": (32, 48)}])
@@ -18,10 +23,10 @@ Make = Callable[..., EoMTExt]
 def test_it_is_the_same_function(tiny_model: Make, changes: dict[str, Any]) -> None:
     network = tiny_model(**changes).network
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    images = torch.rand(2, 3, *network.config.crop_hw)
+    images = pictures(2, network)
     expected = network(images)
     for fast, literal in zip(inference_network(network, CPU, torch.float32)(images), expected, strict=True):
-        torch.testing.assert_close(fast, literal, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(fast, literal, atol=1e-4, rtol=0)
     assert before.keys() == network.state_dict().keys()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -33,7 +38,7 @@ def test_half_precision_computes_in_its_type_and_keeps_the_residual_stream_whole
 ) -> None:
     network = tiny_model().network
     fast = inference_network(network, CPU, dtype)
-    images = torch.rand(1, 3, *network.config.crop_hw)
+    images = pictures(1, network)
     assert fast.encoder.embed(images).dtype == torch.float32
     block = fast.encoder.backbone.blocks[0]
     assert block(fast.encoder.embed(images)).dtype == torch.float32
@@ -61,7 +66,7 @@ def test_upscaling_by_hand() -> None:
 def test_it_compiles_as_one_piece(tiny_model: Make) -> None:
     """By the tracer alone: to generate code takes minutes on a CPU."""
     network = inference_network(tiny_model().network, CPU, torch.float32)
-    images = torch.rand(1, 3, *network.config.crop_hw)
+    images = pictures(1, network)
     with torch.inference_mode():
         expected = network(images)
         traced = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)(images)

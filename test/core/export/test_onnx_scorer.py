@@ -128,3 +128,19 @@ def test_without_onnxruntime_the_extra_is_named(onnx_file: Path, monkeypatch: py
 
 def test_any_number_has_a_limit(onnx_file: Path) -> None:
     assert OnnxWindowScorer.load(onnx_file, ON_CPU).max_batch == onnx_scorer._MAX_BATCH
+
+
+@pytest.mark.parametrize(
+    "message", ["BFCArena: Failed to allocate memory for requested buffer of size 512", "CUDA error: out of memory"]
+)
+def test_a_lack_of_memory_inside_onnxruntime_is_told_as_such(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    class Full:
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.uint8]]) -> None:
+            raise RuntimeError(message)
+
+    scorer = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    monkeypatch.setattr(scorer, "_session", Full())
+    with pytest.raises(MemoryError, match="CPUExecutionProvider"):
+        scorer(torch.zeros((1, 3, *scorer.crop_hw), dtype=torch.uint8), scorer.scores[:1])

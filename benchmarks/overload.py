@@ -1,0 +1,120 @@
+"""Input at four times what the node can do, for a minute: latency, memory, order, and each camera's share.
+
+The node, its cameras and the listener are three processes. The capacity is measured first, as the rate of answers when
+images never run out. Latency runs from an image's stamp to its answer at the listener. An image that comes in while
+another one is worked on waits at most that one's time and then takes its own, so the 99th percentile is to stay below
+twice the service time (the 99th percentile of the node's own processing time, from its diagnostics) and the transport
+there and back (twice the 99th percentile of an input image's way to a plain listener beside the node).
+
+    python benchmarks/overload.py
+    python benchmarks/overload.py --engine demo
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+import rclpy
+import typer
+from vehicle.operator import Operator
+from vehicle.processes import Holding, Listener, camera_process, node_process, prepare_environment
+
+OVERLOAD = 4
+CAMERAS = ("front", "front_left", "front_right", "rear", "left", "right")
+MANY_AT_ONCE = 4  # does not divide the number of cameras
+CAPACITY_S = 8.0
+FLOOD_HZ = 60.0
+OUTPUT = "mask"
+
+
+def topics(cameras: Sequence[str], name: str) -> list[str]:
+    return [f"/eomt_ext/{camera}/{name}" if camera else f"/eomt_ext/{name}" for camera in cameras]
+
+
+def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, size_hw: tuple[int, int]) -> None:
+    parameters: dict[str, Any] = {"device": "cpu", "publish_scale": 0.25}
+    if cameras != ("",):
+        parameters |= {"cameras": cameras, "max_batch_cameras": MANY_AT_ONCE}
+    rclpy.init()
+    listener = Listener()
+    operator = Operator(listener)
+    inputs, outputs = topics(cameras, "input/image"), topics(cameras, f"output/{OUTPUT}")
+    for topic in outputs:
+        listener.listen(topic)
+    listener.listen(inputs[0], best_effort=True)
+
+    def drive(rate_hz: float, for_s: float) -> list[float]:
+        """Resident memory of the node in MiB, once a second."""
+        resident = []
+        with camera_process(inputs, rate_hz, for_s, size_hw, listeners=1) as process:
+            while process.poll() is None:
+                second = time.monotonic() + 1
+                while time.monotonic() < second:
+                    listener.turn()
+                resident.append(holding.resident_mib)
+        return resident
+
+    with node_process(parameters, stand_in_s=stand_in_s) as node:
+        holding = Holding(node.pid)
+        operator.wait_until_active()
+        drive(FLOOD_HZ / len(cameras), CAPACITY_S)
+        notes = [listener.heard[topic] for topic in outputs]
+        span_s = (max(note[-1][0] for note in notes) - min(note[0][0] for note in notes)) / 1e9
+        capacity_hz = sum(map(len, notes)) / span_s
+        for heard in listener.heard.values():
+            heard.clear()
+        before = dict(_counts(operator))
+        resident = drive(OVERLOAD * capacity_hz / len(cameras), seconds)
+        timing = operator.statuses[f"camera {cameras[0]}".strip()]
+        counts = {name: value - before.get(name, 0) for name, value in _counts(operator).items()}
+    ages_s = np.array([age for topic in outputs for _, age in listener.heard[topic]]) / 1e9
+    transport_s = np.percentile([age for _, age in listener.heard[inputs[0]]], (50, 99)) / 1e9
+    service_s = np.array([float(timing[f"processing time {name} (s)"]) for name in ("p50", "p99")])
+    newer = all(a < b for topic in outputs for (a, _), (b, _) in pairwise(listener.heard[topic]))
+    answered = [len(listener.heard[topic]) for topic in outputs]
+    latency_s = np.percentile(ages_s, (50, 99))
+    bound_s = 2 * service_s[1] + 2 * transport_s[1]
+    quarter = max(1, len(resident) // 4)
+    print(
+        f"{len(cameras)} camera{'s' * (len(cameras) > 1)}, {size_hw[1]}×{size_hw[0]}, "
+        f"capacity {capacity_hz:.1f} images/s, input {OVERLOAD} times that for {seconds:.0f} s\n"
+        f"  node: {counts}\n"
+        f"  service time p50 {1e3 * service_s[0]:.0f} ms, p99 {1e3 * service_s[1]:.0f} ms; one way of an image "
+        f"p50 {1e3 * transport_s[0]:.0f} ms, p99 {1e3 * transport_s[1]:.0f} ms\n"
+        f"  latency p50 {1e3 * latency_s[0]:.0f} ms, p99 {1e3 * latency_s[1]:.0f} ms; "
+        f"bound {1e3 * bound_s:.0f} ms: {'kept' if latency_s[1] <= bound_s else 'BROKEN'}\n"
+        f"  resident memory {np.median(resident[quarter : 2 * quarter]):.1f} MiB in the second quarter, "
+        f"{np.median(resident[-quarter:]):.1f} MiB in the last\n"
+        f"  every stamp newer than the last one's: {newer}; answers of each camera {answered}, "
+        f"most over least {max(answered) / min(answered):.3f}",
+        flush=True,
+    )
+    listener.close()
+
+
+def _counts(operator: Operator) -> dict[str, int]:
+    """What became of the images of all cameras, as the newest diagnostics say."""
+    names = ("received", "published", "dropped")
+    cameras = [values for part, values in operator.statuses.items() if part.startswith("camera")]
+    return {name: sum(int(values[name]) for values in cameras) for name in names}
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="of overload")] = 60.0,
+    engine: Annotated[str, typer.Option(help="stand-in, or demo for the demonstration model")] = "stand-in",
+    service_ms: Annotated[float, typer.Option(help="time that the stand-in takes")] = 100.0,
+    height: Annotated[int, typer.Option(help="of an image")] = 240,
+    width: Annotated[int, typer.Option(help="of an image")] = 320,
+) -> None:
+    prepare_environment()
+    stand_in_s = service_ms / 1e3 if engine == "stand-in" else None
+    for cameras in (("",), CAMERAS):
+        overload(cameras, seconds, stand_in_s, (height, width))
+
+
+if __name__ == "__main__":
+    typer.run(main)
