@@ -65,8 +65,8 @@ def load_engine(config: NodeConfig) -> Engine:
     if config.require_cuda:
         if config.engine.backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
             raise ConfigError(
-                f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that torch "
-                "sees: look at the driver, or set require_cuda to false"
+                f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that "
+                "torch sees: look at the driver, or set require_cuda to false"
             )
         if config.engine.backend == "onnxruntime" and not device.startswith("cuda"):
             raise ConfigError(
