@@ -1,5 +1,6 @@
 """The managed node's transitions, through its services where another process would use them."""
 
+import gc
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from eomt_ext_core import EoMTExt
 from eomt_ext_ros import node as node_module
 from eomt_ext_ros.node import AnomalyNode, main
 
@@ -147,3 +149,20 @@ def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypat
     monkeypatch.setattr(node_module, "SingleThreadedExecutor", Unwoken)
     assert main(["--ros-args", "-p", "autostart:=false"]) == 0
     assert Unwoken.calls == 3
+
+
+def models():
+    return sum(isinstance(held, EoMTExt) for held in gc.get_objects())
+
+
+def test_cleanup_lets_go_of_the_model_at_once(rig):
+    gc.collect()
+    before = models()
+    rig.start()
+    assert models() == before + 1
+    gc.disable()
+    try:
+        assert rig.node.trigger_deactivate() == rig.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert models() == before
+    finally:
+        gc.enable()

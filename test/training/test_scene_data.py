@@ -8,6 +8,7 @@ import torch
 from eomt_ext_training.data.anomaly_data import AnomalyData, JoinedSamples, ShareSampler
 from eomt_ext_training.data.augmentation import Augmented
 from eomt_ext_training.data.rendered import load_scenes
+from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER
 from eomt_ext_training.data.scenes import ProceduralScenes, SemanticScenes
 
 from eomt_ext_core import DatasetError, windows
@@ -82,5 +83,8 @@ def test_semantic_samples(tmp_path: Path) -> None:
     config = SceneConfig(size_hw=CROP_HW)
     samples = SemanticScenes(load_scenes(range(2), config, tmp_path))
     scene = render_scene(1, config)
-    np.testing.assert_array_equal(samples[1].semantic.numpy(), scene.semantic)
+    semantic = samples[1].semantic.numpy()
+    assert (scene.labels == ANOMALOUS).any()
+    np.testing.assert_array_equal(semantic == OUTLIER, scene.labels == ANOMALOUS)
+    np.testing.assert_array_equal(semantic[semantic != OUTLIER], scene.semantic[scene.labels != ANOMALOUS])
     np.testing.assert_array_equal(samples[1].image.permute(1, 2, 0).numpy(), scene.image_rgb)
