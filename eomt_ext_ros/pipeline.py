@@ -167,15 +167,18 @@ class Pipeline:
         source = f"image of {camera.name}" if camera.name else "image"
         try:
             yield
-        except ImageError as error:
-            camera.statistics.rejected(error.reason, str(error))
-            self._reports.error("rejected", f"{source} rejected: {error}")
-        except OUT_OF_MEMORY as error:
-            camera.statistics.failed("memory", str(error))
-            self._reports.error("failed", f"{source} not answered, out of memory: {error}")
         except Exception as error:
-            camera.statistics.failed("inference", in_brief(error))
-            self._reports.error("failed", f"{source} not answered, inference failed: {explained(error)}")
+            if isinstance(error, ImageError):
+                camera.statistics.rejected(error.reason, str(error))
+                self._reports.error("rejected", f"{source} rejected: {error}")
+            elif isinstance(error, OUT_OF_MEMORY):
+                camera.statistics.failed("memory", str(error))
+                self._reports.error("failed", f"{source} not answered, out of memory: {error}")
+            else:
+                camera.statistics.failed("inference", in_brief(error))
+                self._reports.error("failed", f"{source} not answered, inference failed: {explained(error)}")
+            # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
+            error.__traceback__ = None
 
 
 def _decode(camera: Camera, msg: Any, wanted: set[str]) -> _Job:

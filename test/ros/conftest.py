@@ -1,6 +1,7 @@
 """A node under test and a client beside it, over real DDS, in one executor that the test itself turns."""
 
 import functools
+import gc
 import importlib.util
 import os
 import sys
@@ -112,6 +113,7 @@ def context():
     rclpy.init(context=context)
     yield context
     rclpy.try_shutdown(context=context)
+    gc.collect()  # a lifecycle node lies in cycles, and stays in the graph until it is collected, destroyed or not
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def test_a_failing_inference_is_an_error_until_the_next_answer(stand_in, image_m
     assert statuses["inference"].level == statuses["camera"].level == ERROR
     assert str(error) in statuses["inference"].message
     assert str(error) in statuses["camera"].message
+    assert rig.node.inference.error.__traceback__ is None, "frames hold images"
     rig.answer(rig.stamped(image_msg(2)))
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert len(rig.messages("probability")) == 1

@@ -61,6 +61,6 @@ def test_the_policy_allows_what_a_running_node_has(rig):
     }
     for action, query in queries.items():
         needed = allowed(action) - ON_CONDITION[action]
-        # The graph still holds the node of the same name of an earlier test for a moment.
+        # A node of the same name that an earlier test has not let go of would answer in this one's place.
         rig.spin_until(lambda: needed <= {name for name, _ in query(*here)}, f"all of {action} that is allowed")  # noqa: B023
         assert {name for name, _ in query(*here)} - allowed(action) == set(), f"{action} is not allowed"
