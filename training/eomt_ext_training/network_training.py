@@ -70,20 +70,38 @@ def train_from_scratch(
     """
     if not stages:
         raise DatasetError("there must be at least one stage of training, got none")
-    for number, stage in enumerate(stages):
-        height, width = config.crop_hw
-        stage_config = replace(config, crop_hw=(height // stage.shrink, width // stage.shrink))
-        if number == 0:
-            torch.manual_seed(stage.seed)
-            model = EoMTExt(stage_config)
-            for block in model.network.encoder.backbone.blocks:
-                torch.nn.init.constant_(block.ls1.gamma, _LAYER_SCALE)
-                torch.nn.init.constant_(block.ls2.gamma, _LAYER_SCALE)
-        else:
-            model = load_model(output, stage_config)
-        train_network(model.network, data, stage)
-        save_model(model, output)
+    torch.manual_seed(stages[0].seed)
+    model = EoMTExt(_shrunken(config, stages[0].shrink))
+    for block in model.network.encoder.backbone.blocks:
+        torch.nn.init.constant_(block.ls1.gamma, _LAYER_SCALE)
+        torch.nn.init.constant_(block.ls2.gamma, _LAYER_SCALE)
+    train_network(model.network, data, stages[0])
+    save_model(model, output)
+    for stage in stages[1:]:
+        train_further(output, config, data, stage, output)
     return load_model(output, config)
+
+
+def train_further(
+    checkpoint: str | Path, config: ModelConfig, data: SemanticDataset, stage: NetworkTraining, output: str | Path
+) -> None:
+    """Let a network go through another stage of training.
+
+    Args:
+        checkpoint: the network; its position embedding is resampled to the stage's size.
+        config: its architecture.
+        data: images of its crop size.
+        stage: what to do.
+        output: ``.safetensors`` file that the network is saved to.
+    """
+    model = load_model(checkpoint, _shrunken(config, stage.shrink))
+    train_network(model.network, data, stage)
+    save_model(model, output)
+
+
+def _shrunken(config: ModelConfig, shrink: int) -> ModelConfig:
+    height, width = config.crop_hw
+    return replace(config, crop_hw=(height // shrink, width // shrink))
 
 
 def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining) -> list[float]:
