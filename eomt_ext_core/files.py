@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -22,3 +26,15 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file  # with torch, which few writers of files need
+
+    with whole_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        parts = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(parts, temporary, metadata=None if metadata is None else dict(metadata))
+        temporary.chmod(mode)  # safetensors makes files that only their owner may read

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
@@ -108,12 +107,7 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
         described = json.dumps(metadata, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: model.info and the configuration must be JSON values: {error}") from error
-    tensors = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
-    with whole_file(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata={_METADATA_KEY: described})
-        temporary.chmod(mode)  # safetensors makes files that only their owner may read
+    save_tensors(path, model.state_dict(), {_METADATA_KEY: described})
 
 
 def resolve_source(source: str | Path) -> Path:

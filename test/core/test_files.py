@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import save_tensors, whole_file
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -37,3 +38,29 @@ def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_file(target):
         pass
     assert target.read_text() == "old"
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_tensors_are_for_whom_other_files_are(tmp_path: Path) -> None:
+    import torch
+    from safetensors import safe_open
+
+    path = tmp_path / "deep" / "tensors.safetensors"
+    values = torch.arange(6.0).view(2, 3).requires_grad_()
+    save_tensors(path, {"turned": values.t()}, {"key": "value"})
+    assert path.stat().st_mode & 0o777 == 0o640
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"key": "value"}
+        assert file.get_tensor("turned").equal(values.detach().t())
+    save_tensors(path, {"other": values})
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() is None
+        assert list(file.keys()) == ["other"]
+    assert list(path.parent.iterdir()) == [path]

@@ -33,11 +33,11 @@ def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fit(tiny_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Run ``eomt-ext-train fit`` on procedural scenes, with logs in a folder; options as on the command line."""
+    """Run ``eomt-ext-train`` on procedural scenes, with logs in a folder; options as on the command line."""
     template = str(Path(__file__).with_name("tiny.yaml"))
     features = tmp_path_factory.mktemp("features")
 
-    def run(folder: Path, *options: str, checkpoint: Path = tiny_network) -> Any:
+    def run(folder: Path, *options: str, checkpoint: Path = tiny_network, subcommand: str = "fit") -> Any:
         from eomt_ext_training import cli
 
         settings = {
@@ -48,7 +48,7 @@ def fit(tiny_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["eomt-ext-train"])  # Lightning warns of arguments from two sides
             pairs = [str(item) for pair in settings.items() for item in pair]
-            return cli.run(["fit", "-c", template, *pairs, *options])
+            return cli.run([subcommand, "-c", template, *pairs, *options])
 
     return run
 

@@ -1,4 +1,5 @@
 import math
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from eomt_ext_training import calibrate_command
 from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
@@ -297,6 +299,51 @@ def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path,
     with pytest.raises(ConfigError, match="give --output"):
         calibrate("demo", str(labelled), 0.9, None, None, None, "cpu")
     assert source.read_bytes() == before
+
+
+@pytest.fixture
+def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
+    """The frames whose logits were begun to be counted."""
+    begun = []
+    count = calibrate_command._count
+
+    def note(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
+        begun.append(frames)
+        return count(engine, frames)
+
+    monkeypatch.setattr(calibrate_command, "_count", note)
+    return begun
+
+
+def test_the_command_refuses_at_once_what_cannot_come_out_well(
+    model: EoMTExt, labelled: Path, tmp_path: Path, calibrating: list[HeldOutFrames]
+) -> None:
+    source, data = str(tmp_path / "model.safetensors"), str(labelled)
+    save_model(model, source)
+    with pytest.raises(DatasetError, match="needs at least 19 frames with anomalies, got 12"):
+        calibrate(source, data, 0.95, None, None, None, "cpu")
+    with pytest.raises(ConfigError, match=r"drawn as \.png, got --plot 'plot\.pdf'"):
+        calibrate(source, data, 0.9, None, None, Path("plot.pdf"), "cpu")
+    with pytest.raises(ConfigError, match=r"target_tpr must lie between 0 and 1, got 1\.5"):
+        calibrate(source, str(tmp_path / "nowhere"), 1.5, None, None, None, "cpu")
+    assert not calibrating
+    calibrate(source, data, 0.9, None, None, None, "cpu")
+    assert len(calibrating) == 1
+
+
+def test_a_check_that_fails_loses_no_calibration(
+    model: EoMTExt, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_model(model, tmp_path / "model.safetensors")
+    clear = shutil.copytree(labelled, tmp_path / "clear")
+    for path in (clear / "labels").iterdir():
+        cv2.imwrite(str(path), np.zeros((64, 64), np.uint8))
+    with pytest.raises(DatasetError, match="only one kind"):
+        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu")
+    stored = load_model(tmp_path / "model.safetensors").info["calibration"]
+    assert stored["num_frames"] == 12
+    assert "check" not in stored
 
 
 def test_held_out_scenes_come_from_their_seeds() -> None:

@@ -138,6 +138,37 @@ def test_instances_that_are_no_traffic_are_cut_out(tmp_path: Path, caplog: pytes
     assert (picture[20:50, 20:60] == middle[:3]).all(axis=-1).any()
 
 
+def test_coco_fingerprint_covers_the_images_and_what_was_skipped(tmp_path: Path) -> None:
+    annotations, images = coco(tmp_path, [instance(1), instance(2, image_id=2)])
+    picture = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "gone.png").write_bytes(picture)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a.png", "gone.png"):
+        (tmp_path / "elsewhere" / name).write_bytes(picture)
+
+    def fingerprint(folder: str = images) -> str:
+        return CocoCutouts(annotations, folder, min_area_px=100).fingerprint()
+
+    whole = fingerprint()
+    assert fingerprint() == whole
+    assert fingerprint(str(tmp_path / "elsewhere")) != whole
+    (tmp_path / "gone.png").unlink()
+    without_one = fingerprint()
+    assert without_one != whole
+    (tmp_path / "a.png").write_bytes(picture + b"\0")
+    assert fingerprint() not in (whole, without_one)
+
+
+def test_coco_images_that_break_off_are_skipped(tmp_path: Path) -> None:
+    annotations, images = coco(tmp_path, [instance(1), instance(2, image_id=2)])
+    cv2.imwrite(str(tmp_path / "as.jpg"), cv2.imread(str(tmp_path / "a.png")))
+    content = (tmp_path / "as.jpg").read_bytes()
+    (tmp_path / "gone.png").write_bytes(content[: len(content) // 2])  # OpenCV goes by the content
+    source = CocoCutouts(annotations, images, min_area_px=100)
+    assert len(source) == len(source.skipped) == 1
+    assert "gone.png: a JPEG file must have an end-of-image marker" in source.skipped[0]
+
+
 def test_coco_without_anything_to_cut_out_is_an_error(tmp_path: Path) -> None:
     paths = coco(tmp_path, [instance(1, category_id=7)])
     with pytest.raises(DatasetError, match="at least one cut-out, got none of 0 instances"):

@@ -83,15 +83,19 @@ def test_void_changes_nothing(head, frozen_batch) -> None:
     assert all((gradient == 0).all() for gradient in gradients(head, nothing))
 
 
-def test_mixed_precision_stays_near(head, frozen_batch) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("band_floats", [20_000, 1 << 30], ids=["bands", "whole"])
+def test_mixed_precision_stays_near(head, frozen_batch, dtype, band_floats, monkeypatch) -> None:
+    monkeypatch.setattr(factored_loss, "CPU_BAND_FLOATS", band_floats)
     prediction, labels = frozen_batch()
+    pos_weight = 1000.0  # gradients summed over a crop are beyond 65504, the largest float16
     num_valid = float(count_valid(labels))
     everything = torch.arange(labels[0].numel()).expand(2, -1)
     pixels = PixelSample(everything, labels.flatten(1), torch.ones(everything.shape))
-    exact = loss_on_all_pixels(head, prediction, labels, 10.0, num_valid)
-    with torch.autocast("cpu", torch.bfloat16):
-        by_bands = loss_on_all_pixels(head, prediction, labels, 10.0, num_valid)
-        by_pixels = loss_on_pixels(head, prediction, tuple(labels.shape[1:]), pixels, 10.0, num_valid)
+    exact = loss_on_all_pixels(head, prediction, labels, pos_weight, num_valid)
+    with torch.autocast("cpu", dtype):
+        by_bands = loss_on_all_pixels(head, prediction, labels, pos_weight, num_valid)
+        by_pixels = loss_on_pixels(head, prediction, tuple(labels.shape[1:]), pixels, pos_weight, num_valid)
     exact_gradients = gradients(head, exact)
     for loss in (by_bands, by_pixels):
         assert loss.item() == pytest.approx(exact.item(), rel=0.01)

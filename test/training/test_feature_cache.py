@@ -1,9 +1,13 @@
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.data.augmentation import Augmented
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import Sample
@@ -29,10 +33,13 @@ class NoiseImages(Dataset[Sample]):
         self.asked.append(index)
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
         image = torch.randint(256, (3, *self.size_hw), generator=generator, dtype=torch.uint8)
-        return Sample(image, torch.full(self.size_hw, index, dtype=torch.uint8), str(index))
+        return Sample(image, torch.full(self.size_hw, index % 2, dtype=torch.uint8), str(index))
 
     def fingerprint(self) -> str:
         return fingerprint_of((self.count, self.seed))
+
+
+BYTES_EACH = 2 * (6 * 16 * 24 + 6 * 6 + 32 * 4 * 6) + 64 * 96
 
 
 @pytest.fixture
@@ -87,6 +94,11 @@ def test_other_model_data_or_arithmetic_has_another_key(network, complete) -> No
     assert cache_key(network, NoiseImages(seed=1), bf16=False) != key
     assert cache_key(network, NoiseImages(), bf16=True) != key
     assert cache_key(network, Augmented(NoiseImages(), copies=1), bf16=False) != key
+    for library in ("torch", "timm"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(f"{library}.__version__", "0.0.1")
+            assert cache_key(network, NoiseImages(), bf16=False) != key
+    assert cache_key(network, NoiseImages(), bf16=False) == key
     with torch.no_grad():
         network.class_head.bias[0] += 1e-6
     assert cache_key(network, NoiseImages(), bf16=False) != key
@@ -105,8 +117,7 @@ def test_stale_file_is_refused(network, complete) -> None:
 
 def test_limit_counts_all_caches(network, tmp_path: Path) -> None:
     samples = NoiseImages()
-    bytes_each = 2 * (6 * 16 * 24 + 6 * 6 + 32 * 4 * 6) + 64 * 96
-    settings = CacheSettings(tmp_path / "features", limit_gb=1.5 * 5 * bytes_each / 1e9, batch_size=2)
+    settings = CacheSettings(tmp_path / "features", limit_gb=1.5 * 5 * BYTES_EACH / 1e9, batch_size=2)
     cache = FeatureCache(network, samples, settings)
     list(cache.compute(network, cache.missing()))
     second = FeatureCache(network, NoiseImages(seed=1), settings)
@@ -114,6 +125,80 @@ def test_limit_counts_all_caches(network, tmp_path: Path) -> None:
         list(second.compute(network, second.missing()))
     assert not list(second.folder.glob("*"))
     assert cache.missing() == []
+
+
+def test_planned_bytes_are_those_stored(complete) -> None:
+    cache = complete(NoiseImages())
+    assert cache._bytes_per_sample == BYTES_EACH == sum(part.numel() * part.element_size() for part in cache[0])
+
+
+def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(network, complete, settings) -> None:
+    """Another run renames its half-written file, or removes its cache, between listing and looking."""
+    other = complete(NoiseImages(seed=1)).folder
+    (other / "0000009.safetensors").symlink_to(other / "gone")  # listed, but not to be found
+    (other / ".0000010.1.part.safetensors").symlink_to(other / "gone")
+    cache = FeatureCache(network, NoiseImages(), settings)
+    assert sum(cache.compute(network, cache.missing())) == 5
+
+
+def test_what_a_killed_run_left_half_written_is_removed_after_a_day(network, complete, settings) -> None:
+    other = complete(NoiseImages(seed=1)).folder
+    old, new = other / ".0000009.1.part.safetensors", other / ".0000010.1.part.safetensors"
+    for path, age_s in ((old, 25 * 3600), (new, 3600)):
+        path.write_bytes(b"half")
+        os.utime(path, times=(time.time() - age_s,) * 2)
+    complete(NoiseImages())
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_files_are_for_whom_other_files_are(complete, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    stored = complete(NoiseImages()).folder / "0000000.safetensors"
+    assert stored.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+# -- as the data module fills it ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_of(network, settings) -> Callable[..., AnomalyData]:
+    """Data with 5 samples for training and 5 for validation, in the first of some processes that never wait."""
+
+    def make(world_size: int = 1, **changes) -> AnomalyData:
+        train, val = NoiseImages(), NoiseImages(seed=1)
+        data = AnomalyData([train], [val], cache=replace(settings, **changes))
+        strategy = SimpleNamespace(root_device=torch.device("cpu"), barrier=lambda name: None)
+        module = SimpleNamespace(model=SimpleNamespace(network=network))
+        data.trainer = SimpleNamespace(
+            lightning_module=module, strategy=strategy, global_rank=0, world_size=world_size, is_global_zero=True
+        )
+        data.asked = (train.asked, val.asked)
+        return data
+
+    return make
+
+
+def test_validation_computes_nothing_of_the_training_data(data_of) -> None:
+    data = data_of()
+    data.setup("validate")
+    assert list(map(len, data.asked)) == [0, 5]
+    data.setup("fit")
+    assert list(map(len, data.asked)) == [5, 5]
+
+
+def test_the_limit_is_held_against_both_sets_before_either_is_computed(data_of) -> None:
+    data = data_of(limit_gb=1.5 * 5 * BYTES_EACH / 1e9)
+    with pytest.raises(DatasetError, match=r"frozen outputs of 10 samples .* within limit_gb"):
+        data.setup("fit")
+    assert list(map(len, data.asked)) == [0, 0]
+    data_of(limit_gb=2 * 5 * BYTES_EACH / 1e9 * 1.2).setup("fit")
+
+
+def test_a_folder_that_other_machines_do_not_share_is_named(data_of, settings) -> None:
+    data = data_of(world_size=2)
+    with pytest.raises(DatasetError, match=rf"must be shared by all machines, but 2 of 5 .* not in {settings.folder}"):
+        data.setup("fit")
 
 
 def test_sample_of_another_size_is_refused(network, settings) -> None:

@@ -1,19 +1,28 @@
 """The command, from procedural scenes to a model that the engine and the node run."""
 
 import csv
+import itertools
+import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from eomt_ext_training import head_module
+from eomt_ext_training.data.sample import Sample
 from eomt_ext_training.feature_cache import network_digest
 from eomt_ext_training.head_module import HeadModule, head_state
 from eomt_ext_training.losses import count_valid
+from eomt_ext_training.pixel_sampling import draw_pixels
+from lightning.pytorch import Trainer, seed_everything
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
-from eomt_ext_core import AnomalyEngine, CheckpointError, DatasetError, load_model
+from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, DatasetError, load_model
 
 
 def metrics_of(folder: Path, name: str) -> list[float]:
@@ -51,6 +60,7 @@ def test_fit_runs_to_the_end(trained, tiny_network: Path) -> None:
     assert group["lr"] == 5e-3
 
     # the files for use
+    assert (folder / "head.safetensors").stat().st_mode == (folder / "config.yaml").stat().st_mode
     head = load_file(folder / "head.safetensors")
     assert head.keys() == {"anomaly_head." + name for name in command.model.head.state_dict()}
     best_head = head_state(command.trainer.checkpoint_callback.best_model_path)
@@ -67,22 +77,54 @@ def test_fit_runs_to_the_end(trained, tiny_network: Path) -> None:
 
 
 def test_the_node_runs_the_result_as_it_is(trained) -> None:
+    """An image goes out over DDS, and the probability that comes back is that of the model beside ROS."""
     rclpy = pytest.importorskip("rclpy")
+    from rclpy.executors import SingleThreadedExecutor
     from rclpy.lifecycle import TransitionCallbackReturn
+    from rclpy.node import Node
     from rclpy.parameter import Parameter
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
 
+    from eomt_ext_ros.images import to_image_msg
     from eomt_ext_ros.node import AnomalyNode
 
-    _, folder = trained
+    model = trained[1] / "model.safetensors"
+    image = np.random.default_rng(0).integers(0, 256, (70, 120, 3), dtype=np.uint8)
     context = rclpy.context.Context()
-    rclpy.init(context=context)
-    parameters = {"checkpoint": str(folder / "model.safetensors"), "device": "cpu"}
-    node = AnomalyNode(context=context, parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
+    rclpy.init(context=context, domain_id=1 + (os.getpid() + 50) % 101)  # not that of the ROS tests
+    parameters = [Parameter("checkpoint", value=str(model)), Parameter("device", value="cpu")]
+    client, node = Node("client", context=context), AnomalyNode(context=context, parameter_overrides=parameters)
+    executor = SingleThreadedExecutor(context=context)
+    answers: list[Image] = []
+
+    def spin_until(condition) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            executor.spin_once(timeout_sec=0.02)
+
     try:
+        executor.add_node(client)
+        executor.add_node(node)
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        camera = client.create_publisher(Image, "/eomt_ext/input/image", qos_profile_sensor_data)
+        topic = "/eomt_ext/output/probability"
+        client.create_subscription(Image, topic, answers.append, 1)
+        spin_until(lambda: camera.get_subscription_count() and node.count_subscribers(topic))
+        header = Header(stamp=client.get_clock().now().to_msg(), frame_id="camera_optical")
+        camera.publish(to_image_msg(image, "rgb8", header))
+        spin_until(lambda: answers)
     finally:
+        executor.shutdown()
         node.destroy_node()
+        client.destroy_node()
         rclpy.try_shutdown(context=context)
+    assert answers[0].header == header
+    probability = np.frombuffer(answers[0].data, np.float32).reshape(70, 120)
+    np.testing.assert_allclose(probability, AnomalyEngine(load_model(model)).infer(image).probability, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampled", [(), ("--model.pixels_per_crop", "64", "--model.sampling", "balanced")])
@@ -97,6 +139,50 @@ def test_resumed_run_equals_an_uninterrupted_one(train, sampled, tmp_path: Path)
     assert best.item() == best_of_straight.item()
     for name, value in straight.model.head.state_dict().items():
         assert value.equal(resumed.model.head.state_dict()[name]), name
+
+
+def test_the_best_checkpoint_is_found_where_the_first_run_was_moved(train, tmp_path: Path) -> None:
+    first = train("--trainer.max_epochs", "1", "--run_name", "first").trainer.checkpoint_callback
+    (tmp_path / "first").rename(tmp_path / "moved")
+    moved = tmp_path / "moved" / "version_0" / "checkpoints"
+    again = ("--ckpt_path", str(moved / "last.ckpt"), "--run_name")
+    at_its_end = train("--trainer.max_epochs", "1", *again, "second").trainer.checkpoint_callback
+    assert Path(at_its_end.best_model_path) == moved / Path(first.best_model_path).name
+    assert at_its_end.best_model_score.item() == first.best_model_score.item()
+    head = load_file(tmp_path / "second" / "version_0" / "head.safetensors")
+    best = head_state(at_its_end.best_model_path)
+    assert all(value.equal(head["anomaly_head." + name]) for name, value in best.items())
+
+    Path(at_its_end.best_model_path).unlink()
+    with pytest.warns(UserWarning, match="the best is sought anew"):
+        anew = train("--trainer.max_epochs", "2", *again, "third").trainer.checkpoint_callback
+    assert Path(anew.best_model_path).parent == tmp_path / "third" / "version_0" / "checkpoints"
+    assert (tmp_path / "third" / "version_0" / "model.safetensors").is_file()
+
+
+def test_validate_measures_a_checkpoint_and_there_is_nothing_to_test_or_predict(trained, train) -> None:
+    command, _ = trained
+    best = command.trainer.checkpoint_callback
+    validated = train("--ckpt_path", best.best_model_path, subcommand="validate").trainer
+    assert validated.callback_metrics["val/auprc"].item() == pytest.approx(best.best_model_score.item(), rel=1e-6)
+    assert type(command).subcommands().keys() == {"fit", "validate"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"pixels_per_crop": 0}, "pixels_per_crop must be at least 1 for uniform sampling, .* got 0"),
+        ({"pixels_per_crop": 1, "sampling": "balanced"}, "pixels_per_crop must be at least 2 for balanced .* got 1"),
+        ({"sampling": "even"}, "sampling must be 'uniform' or 'balanced', got 'even'"),
+        ({"pos_weight": -3.0}, r"pos_weight must be a positive number, got -3\.0"),
+        ({"lr": -1.0}, r"lr must be a positive number, got -1\.0"),
+        ({"lr": float("nan")}, "lr must be a positive number, got nan"),
+        ({"weight_decay": -0.1}, r"weight_decay must be a number from 0 on, got -0\.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused_at_once(tiny_network: Path, settings, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        HeadModule(str(tiny_network), **settings)
 
 
 def test_seeds_decide(train) -> None:
@@ -135,40 +221,87 @@ def test_validation_without_anomalies_is_an_error(train) -> None:
         train("--data.val.init_args.obstacle_probability", "0.0", "--trainer.limit_train_batches", "1")
 
 
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+def crops(*labels: int) -> DataLoader:
+    """Batches of one crop each, always of the same image, all of whose pixels have one label."""
+    image = torch.randint(256, (3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    samples = [Sample(image, torch.full((64, 96), label, dtype=torch.uint8), str(label)) for label in labels]
+    return DataLoader(samples, batch_size=1)
+
+
 def test_batch_without_a_valid_pixel_is_skipped(tiny_network: Path) -> None:
-    from eomt_ext_training.data.sample import Sample
-    from lightning.pytorch import LightningDataModule, Trainer, seed_everything
-    from torch.utils.data import DataLoader
-
-    class OneVoid(LightningDataModule):
-        def train_dataloader(self):
-            image = torch.randint(256, (3, 64, 96), dtype=torch.uint8)
-            void, some = torch.full((64, 96), 255, dtype=torch.uint8), torch.zeros((64, 96), dtype=torch.uint8)
-            return DataLoader([Sample(image, some, "some"), Sample(image, void, "void")], batch_size=1)
-
     weights = []
     for num_batches in (1, 2):
         seed_everything(0)
         module = HeadModule(str(tiny_network))
         before = [p.detach().clone() for p in module.head.parameters()]
-        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-        Trainer(max_epochs=1, limit_train_batches=num_batches, **options).fit(module, OneVoid())
+        Trainer(max_epochs=1, limit_train_batches=num_batches, **QUIET).fit(module, crops(0, 255))
         weights.append(list(module.head.parameters()))
         assert all(p.isfinite().all() and not p.equal(old) for p, old in zip(weights[-1], before, strict=True))
     assert all(one.equal(two) for one, two in zip(*weights, strict=True))
 
 
-def test_two_processes_have_the_gradient_of_the_doubled_batch(tiny_network: Path, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("two_processes.py")
-    subprocess.run(
-        [sys.executable, str(script), str(tiny_network), str(tmp_path)], check=True, timeout=500, cwd=tmp_path
-    )
-    one, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
+def test_validation_loss_is_the_mean_over_valid_pixels(tiny_network: Path) -> None:
+    seed_everything(0)
+    module, trainer = HeadModule(str(tiny_network)), Trainer(**QUIET)
+    (without,) = trainer.validate(module, crops(0, 1))
+    (with_void,) = trainer.validate(module, crops(0, 1, 255, 255))
+    assert with_void == pytest.approx(without)
+
+
+def test_accumulated_batches_draw_pixels_and_dropout_of_their_own(tiny_network: Path, monkeypatch) -> None:
+    drawn, seeds = [], []
+
+    def note(*args, generator: torch.Generator, **kwargs):
+        seeds.append((generator.initial_seed(), torch.initial_seed()))
+        pixels = draw_pixels(*args, generator=generator, **kwargs)
+        drawn.append(pixels.position)
+        return pixels
+
+    monkeypatch.setattr(head_module, "draw_pixels", note)
+    module = HeadModule(str(tiny_network), pixels_per_crop=64)
+    Trainer(max_epochs=2, accumulate_grad_batches=3, **QUIET).fit(module, crops(0, 0, 0))
+    assert len(drawn) == 6
+    assert not any(one.equal(other) for one, other in itertools.combinations(drawn, 2))
+    assert len({seed for pair in seeds for seed in pair}) == 12
+
+
+@pytest.fixture(scope="module")
+def one_and_two(tiny_network: Path, tmp_path_factory) -> Path:
+    """A folder with what one process and two have found."""
+    script, folder = Path(__file__).with_name("two_processes.py"), tmp_path_factory.mktemp("processes")
+    subprocess.run([sys.executable, str(script), str(tiny_network), str(folder)], check=True, timeout=500, cwd=folder)
+    return folder
+
+
+def test_two_processes_have_the_gradient_of_the_doubled_batch(one_and_two: Path) -> None:
+    one, two = (torch.load(one_and_two / f"{processes}.pt", weights_only=True) for processes in (1, 2))
     assert 0 < two["num_valid"] < one["num_valid"] != 2 * two["num_valid"]  # the halves differ in valid pixels
     assert max(gradient.abs().max() for gradient in one["gradients"]) > 1e-2
     for of_one, of_two in zip(one["gradients"], two["gradients"], strict=True):
         torch.testing.assert_close(of_two, of_one, atol=1e-5, rtol=0)
-    assert (tmp_path / "void").read_text() == "unchanged"
+    assert (one_and_two / "void").read_text() == "unchanged"
+
+
+def test_two_processes_measure_what_one_measures(one_and_two: Path) -> None:
+    """With shares of five and four images, and other shares of void in each."""
+    one, two = (json.loads((one_and_two / f"val{processes}.json").read_text()) for processes in (1, 2))
+    assert one.keys() == {"val/loss", "val/auprc", "val/fpr95", "val/auroc"}
+    assert 0.3 < one["val/auprc"] < 0.9
+    assert two == pytest.approx(one, rel=1e-6)
+
+
+def test_two_processes_fill_the_cache_that_one_fills(one_and_two: Path) -> None:
+    one, two = (
+        {path.name: load_file(path) for path in (one_and_two / f"cache{processes}").rglob("*.safetensors")}
+        for processes in (1, 2)
+    )
+    assert len(one) == 9
+    assert one.keys() == two.keys()
+    for name, parts in one.items():
+        assert all(part.equal(two[name][key]) for key, part in parts.items()), name
 
 
 def test_reference_configuration_is_what_it_says() -> None:

@@ -1,16 +1,20 @@
 """Train one step on eight images, in one process and in two, and write the head's gradients to 1.pt and 2.pt.
 
-Then train two processes on nothing but void, and write to ``void`` whether the head is unchanged.
+Then train two processes on nothing but void, and write to ``void`` whether the head is unchanged. Then validate on nine
+images, whose frozen outputs go to the folders ``cache1`` and ``cache2``, and write what is logged to val1.json and
+val2.json.
 
     python two_processes.py NETWORK FOLDER
 """
 
+import json
 import sys
 from pathlib import Path
 
 import torch
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.data.sample import VOID, Sample
+from eomt_ext_training.feature_cache import CacheSettings
 from eomt_ext_training.head_module import HeadModule
 from eomt_ext_training.losses import count_valid
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -20,20 +24,23 @@ from eomt_ext_core import HeadConfig
 
 
 class Images(Dataset[Sample]):
-    """Eight images, each with another share of void, the last nothing else; or all of them."""
+    """Images, each with another share of void, from the eighth on nothing else; or all of them."""
 
-    def __init__(self, void: bool = False) -> None:
-        self.void = void
+    def __init__(self, count: int = 8, void: bool = False) -> None:
+        self.count, self.void = count, void
 
     def __len__(self) -> int:
-        return 8
+        return self.count
 
     def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed(index)
         image = torch.randint(256, (3, 64, 96), generator=generator, dtype=torch.uint8)
         labels = torch.randint(2, (64, 96), generator=generator, dtype=torch.uint8)
-        labels[: 64 if self.void or index == 7 else index**2] = VOID
+        labels[: 64 if self.void or index >= 7 else index**2] = VOID
         return Sample(image, labels, str(index))
+
+    def fingerprint(self) -> str:
+        return f"{self.count} {self.void}"
 
 
 class Watch(Callback):
@@ -58,22 +65,31 @@ class Watch(Callback):
             (self.folder / "void").write_text("unchanged" if same and batch_idx == 1 else "changed")
 
 
-def train(network: str, folder: Path, processes: int, data: AnomalyData) -> None:
+def make(network: str, processes: int, **options) -> tuple[Trainer, HeadModule]:
     seed_everything(0)
-    module = HeadModule(network, None, HeadConfig(hidden_dim=16, dropout=0.0))
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,
         strategy="ddp_fork" if processes > 1 else "auto",
-        max_epochs=1,
-        limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Watch(folder)],
+        **options,
     )
+    return trainer, HeadModule(network, None, HeadConfig(hidden_dim=16, dropout=0.0))
+
+
+def train(network: str, folder: Path, processes: int, data: AnomalyData) -> None:
+    trainer, module = make(network, processes, max_epochs=1, limit_val_batches=0, callbacks=[Watch(folder)])
     trainer.fit(module, data)
+
+
+def validate(network: str, folder: Path, processes: int) -> None:
+    cache = CacheSettings(folder / f"cache{processes}", batch_size=1, bf16=False)
+    trainer, module = make(network, processes)
+    (logged,) = trainer.validate(module, AnomalyData([Images()], [Images(count=9)], batch_size=2, cache=cache))
+    (folder / f"val{processes}.json").write_text(json.dumps(logged))
 
 
 if __name__ == "__main__":
@@ -81,4 +97,5 @@ if __name__ == "__main__":
     network, folder = sys.argv[1], Path(sys.argv[2])
     for processes in (1, 2):
         train(network, folder, processes, AnomalyData([Images()], [Images()], batch_size=8 // processes))
+        validate(network, folder, processes)
     train(network, folder, 2, AnomalyData([Images(void=True)], [Images()], batch_size=2))

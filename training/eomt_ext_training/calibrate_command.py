@@ -38,16 +38,19 @@ def calibrate(
     from eomt_ext_core.errors import ConfigError
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
-    from eomt_ext_training.calibration import frames_needed, threshold_of
+    from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
 
     console = Console()
-    target = output or Path(checkpoint)
+    target = (output or Path(checkpoint)).expanduser()
     if target.suffix != ".safetensors":
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
-    frames_needed(target_tpr)  # before the long part: the target may be out of range
-    model = load_model(checkpoint)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ConfigError(f"the reliability is drawn as .png, got --plot {str(plot)!r}")
+    frames_needed(target_tpr)  # before the folders are read: the target may be out of range
     frames, fresh = HeldOutFrames.of(data), HeldOutFrames.of(check) if check else None
+    require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
+    model = load_model(checkpoint)
     plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
     model.info = plain
     engine = AnomalyEngine(model, EngineConfig(device=device))
@@ -66,10 +69,11 @@ def calibrate(
     before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     model.info = plain | {INFO_KEY: stored}
+    save_model(model, target)  # before the check, which may fail
     if fresh is not None:
         found = _check(engine, LogitCalibration(scaling.scale, scaling.shift, stored["threshold"]), fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
-    save_model(model, target)
+        save_model(model, target)
 
     console.print(_reliability_table(before, after))
     console.print(
@@ -85,7 +89,7 @@ def calibrate(
     if plot is not None:
         from eomt_ext_training.reliability_plot import write_reliability
 
-        write_reliability(before, after, plot)
+        write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
 
 

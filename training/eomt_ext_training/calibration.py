@@ -138,12 +138,7 @@ class LogitCounts:
             DatasetError: where there are too few frames with anomalies for it.
         """
         alpha = 1 - _exact(target_tpr)
-        needed = frames_needed(target_tpr)
-        if self.num_frames < needed:
-            raise DatasetError(
-                f"a target of {target_tpr:g} needs at least {needed} frames with anomalies, got {self.num_frames}: "
-                "give more frames or a lower target"
-            )
+        require_frames(self.num_frames, target_tpr)
         # (n · mean loss + 1) / (n + 1) ≤ α; n · mean loss is the sum, which rises with the threshold.
         allowed = float(alpha * (self.num_frames + 1) - 1) + 1e-9
         within = np.flatnonzero(self._missed <= allowed)
@@ -193,6 +188,21 @@ def frames_needed(target_tpr: float) -> int:
     (19, 9)
     """
     return max(1, math.ceil(1 / (1 - _exact(target_tpr))) - 1)
+
+
+def require_frames(num_frames: int, target_tpr: float) -> None:
+    """Hold a number of frames to what a target needs.
+
+    Raises:
+        ConfigError: where the target does not lie in (0, 1).
+        DatasetError: where there are too few.
+    """
+    needed = frames_needed(target_tpr)
+    if num_frames < needed:
+        raise DatasetError(
+            f"a target of {target_tpr:g} needs at least {needed} frames with anomalies, got {num_frames}: "
+            "give more frames or a lower target"
+        )
 
 
 def threshold_of(logit: float, scaling: PlattScaling) -> float:

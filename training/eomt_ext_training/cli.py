@@ -23,6 +23,11 @@ _EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experim
 class HeadTrainingCLI(LightningCLI):
     """One seed for everything, the best checkpoint by AuPRC, TensorBoard and CSV logs side by side."""
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Those of Lightning's that the head has steps for."""
+        return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name in ("fit", "validate")}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that neither trainer, model nor data has."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")

@@ -65,7 +65,7 @@ class Plan:
     outlier_stages: tuple[tuple[int, NetworkTraining], ...] = (  # with the number of scenes
         (8000, _outlier_stage(1900, 8, lr=5e-4, warmup_steps=100, seed=2)),
         (20000, _outlier_stage(7000, 16, shrink=2, seed=3)),
-        (20000, _outlier_stage(1200, 8, lr=5e-4, warmup_steps=100, seed=4)),
+        (20000, _outlier_stage(1600, 8, lr=5e-4, warmup_steps=100, seed=4)),
     )
     head_scenes: int = 4000
     head_epochs: int = 16

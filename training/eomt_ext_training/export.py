@@ -7,10 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
-from safetensors.torch import save_file
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.head_module import HeadModule, head_state
@@ -19,12 +18,39 @@ from eomt_ext_training.head_module import HeadModule, head_state
 class BestCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that still knows the best epoch when a resumed run writes to another folder.
 
-    The checkpoints of the earlier run stay where they are.
+    The checkpoints of the earlier run stay where they are. Where they were moved, they are looked for beside the one
+    that is resumed from.
     """
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Correct the place of the best checkpoint before it is taken over."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if state and trainer.ckpt_path is not None:
+            # one answer for all processes, whose disks may differ: together they decide what is among the best
+            state.update(trainer.strategy.broadcast(_relocated(state, Path(trainer.ckpt_path).parent)))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what was the best so far."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
+def _relocated(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What to change in a ModelCheckpoint's state, so that its best checkpoint is one that exists, or none."""
+
+    def beside(path: str) -> str:
+        return str(folder / Path(path).name) if path else ""
+
+    best = state["best_model_path"]
+    if not best or Path(best).is_file():
+        return {}
+    if Path(beside(best)).is_file():
+        return {
+            "best_model_path": beside(best),
+            "best_k_models": {beside(path): score for path, score in state["best_k_models"].items()},
+            "kth_best_model_path": beside(state["kth_best_model_path"]),
+        }
+    rank_zero_warn(f"the best checkpoint so far, {best}, is neither there nor in {folder}: the best is sought anew")
+    return {"best_model_path": "", "best_model_score": None, "best_k_models": {}, "kth_best_model_path": ""}
 
 
 class ExportBest(Callback):
@@ -61,6 +87,4 @@ class ExportBest(Callback):
 def save_head(model: EoMTExt, path: str | Path) -> None:
     """Write the head alone, under the names of the reference's checkpoints, ``anomaly_head.*``."""
     assert model.anomaly_head is not None, "there is a head to save"
-    state = {f"anomaly_head.{key}": value.contiguous().cpu() for key, value in model.anomaly_head.state_dict().items()}
-    with whole_file(path) as temporary:
-        save_file(state, temporary)
+    save_tensors(path, {f"anomaly_head.{key}": value for key, value in model.anomaly_head.state_dict().items()})

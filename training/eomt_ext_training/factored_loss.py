@@ -184,6 +184,12 @@ class _Bands:
             yield pixel_losses(logits, labels[start:stop], self._pos_weight).sum()
 
 
+def _without_float16(device_type: str) -> torch.autocast:
+    """Autocast as it is, but off where it is to float16: sums over a band's pixels would overflow it."""
+    enabled = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) != torch.float16
+    return torch.autocast(device_type, enabled=enabled)
+
+
 class _BandwiseSum(torch.autograd.Function):
     """Add up the losses of bands; gradients are computed at once, so that one band's activations exist at a time."""
 
@@ -193,7 +199,7 @@ class _BandwiseSum(torch.autograd.Function):
         leaves = _PixelLayers(*(layer.detach().requires_grad_(track) for layer in layers))
         maps = [image.detach().requires_grad_(track) for image in visual.unbind(0)]
         total = torch.zeros((), device=visual.device)
-        with torch.set_grad_enabled(track):
+        with torch.set_grad_enabled(track), _without_float16(visual.device.type):
             for image, visual_map in enumerate(maps):
                 for loss in bands(image, visual_map, leaves):
                     total += loss.detach()

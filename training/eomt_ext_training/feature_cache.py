@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model import eomt, upscale, vit
 from eomt_ext_core.model.eomt import EoMT, Prediction
 from eomt_ext_training.data.fingerprint import fingerprint_of
@@ -30,6 +34,7 @@ from eomt_ext_training.data.sample import AnomalyDataset, Sample
 
 _FORMAT = 1
 _BYTES_PER_GB = 1e9
+_LEFT_BEHIND_S = 86400.0  # a file takes far less than this to be written
 
 
 class FrozenSample(NamedTuple):
@@ -78,6 +83,7 @@ class FeatureCache(Dataset[FrozenSample]):
         self._samples = samples
         self._settings = settings
         self._key = cache_key(network, samples, settings.bf16)
+        self._bytes_per_sample = _bytes_per_sample(network)
         self.folder = settings.folder / self._key
 
     def __len__(self) -> int:
@@ -95,7 +101,9 @@ class FeatureCache(Dataset[FrozenSample]):
 
     def missing(self) -> list[int]:
         """Indices of the samples whose outputs are not there yet."""
-        return [index for index in range(len(self)) if not self._path(index).is_file()]
+        # of one listing: a shared disk may go on saying of a single file that it is not there
+        stored = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+        return [index for index in range(len(self)) if self._path(index).name not in stored]
 
     @torch.no_grad()
     def compute(self, network: EoMT, indices: Iterable[int], num_workers: int = 0) -> Iterable[int]:
@@ -105,6 +113,8 @@ class FeatureCache(Dataset[FrozenSample]):
             DatasetError: where all caches together would outgrow the limit, or a sample is not of the crop's size.
         """
         indices = list(indices)
+        if indices:
+            hold_to_limit([self])
         device = network.q.weight.device
         subset = Subset(cast("Dataset[Sample]", self._samples), indices)
         loader = DataLoader(subset, batch_size=self._settings.batch_size, num_workers=num_workers)
@@ -120,8 +130,6 @@ class FeatureCache(Dataset[FrozenSample]):
             outputs = Prediction(*(part.to("cpu", torch.bfloat16) for part in prediction))
             for row in range(len(images)):
                 sample = FrozenSample._make(part[row] for part in (*outputs, labels))
-                if done == 0:
-                    self._hold_to_limit(sample)
                 self._write(indices[done], sample)
                 done += 1
             yield len(images)
@@ -130,34 +138,46 @@ class FeatureCache(Dataset[FrozenSample]):
         return self.folder / f"{index:07d}.safetensors"
 
     def _write(self, index: int, sample: FrozenSample) -> None:
-        with whole_file(self._path(index)) as temporary:
-            # clones: rows of a batch share its memory, which safetensors refuses
-            parts = {name: part.clone(memory_format=torch.contiguous_format) for name, part in sample._asdict().items()}
-            save_file(parts, temporary, metadata={"key": self._key})
+        # clones: rows of a batch share its memory, which safetensors refuses
+        parts = {name: part.clone(memory_format=torch.contiguous_format) for name, part in sample._asdict().items()}
+        save_tensors(self._path(index), parts, {"key": self._key})
 
-    def _hold_to_limit(self, sample: FrozenSample) -> None:
-        per_sample = sum(part.numel() * part.element_size() for part in sample)
-        own = per_sample * len(self)
-        root = self._settings.folder
-        others = sum(p.stat().st_size for p in root.glob("*/*.safetensors") if p.parent != self.folder)
-        limit, free = self._settings.limit_gb * _BYTES_PER_GB, _free_bytes(root) + per_sample * self._num_stored()
-        needed = f"the frozen outputs of {len(self)} samples take {own / _BYTES_PER_GB:.3g} GB"
-        if own + others > limit:
-            raise DatasetError(
-                f"{needed} and other caches in {root} {others / _BYTES_PER_GB:.3g} GB, which must stay within "
-                f"limit_gb = {self._settings.limit_gb:g}: raise it, remove folders of {root}, take fewer samples, or "
-                "train without cache"
-            )
-        if own > free:
-            raise DatasetError(f"{needed}, the disk of {root} has {free / _BYTES_PER_GB:.3g} GB free")
 
-    def _num_stored(self) -> int:
-        return len(self) - len(self.missing())
+def hold_to_limit(caches: Sequence[FeatureCache]) -> None:
+    """Check that there is room for all that some caches of one folder will hold, and remove half-written files of old.
+
+    Raises:
+        DatasetError: where they would outgrow the limit together with the other caches, or the disk.
+    """
+    folders = {cache.folder: cache for cache in caches}
+    caches, settings = list(folders.values()), caches[0]._settings
+    root = settings.folder
+    root.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(root)
+    own = sum(cache._bytes_per_sample * len(cache) for cache in caches)
+    stored = sum(cache._bytes_per_sample * (len(cache) - len(cache.missing())) for cache in caches)
+    others = sum(_size(path) for path in root.glob("*/[0-9]*.safetensors") if path.parent not in folders)
+    needed = f"the frozen outputs of {sum(map(len, caches))} samples take {own / _BYTES_PER_GB:.3g} GB"
+    if own + others > settings.limit_gb * _BYTES_PER_GB:
+        raise DatasetError(
+            f"{needed} and other caches in {root} {others / _BYTES_PER_GB:.3g} GB, which must stay within "
+            f"limit_gb = {settings.limit_gb:g}: raise it, remove folders of {root}, take fewer samples, or "
+            "train without cache"
+        )
+    free = shutil.disk_usage(root).free + stored
+    if own > free:
+        raise DatasetError(f"{needed}, the disk of {root} has {free / _BYTES_PER_GB:.3g} GB free")
 
 
 def cache_key(network: EoMT, samples: AnomalyDataset, bf16: bool) -> str:
-    """Digest of all that frozen outputs follow from: weights, architecture, network code, arithmetic and data."""
-    parts = {"format": _FORMAT, "network": network_digest(network), "data": samples.fingerprint(), "bf16": bf16}
+    """Digest of all that frozen outputs follow from: weights, architecture, code, arithmetic and data."""
+    parts = {
+        "format": _FORMAT,
+        "network": network_digest(network),
+        "data": samples.fingerprint(),
+        "bf16": bf16,
+        "libraries": {"torch": str(torch.__version__), "timm": timm.__version__},
+    }
     return fingerprint_of(json.dumps(parts, sort_keys=True), generators=[eomt, upscale, vit])
 
 
@@ -170,6 +190,25 @@ def network_digest(network: EoMT) -> str:
     return digest.hexdigest()[:32]
 
 
-def _free_bytes(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(folder).free
+def _bytes_per_sample(network: EoMT) -> int:
+    """What the tensors of a :class:`FrozenSample` take."""
+    config, (num_queries, dim) = network.config, network.q.weight.shape
+    positions = math.prod(config.grid_hw)
+    per_query = positions * 4 ** len(network.upscale) + config.num_classes + 1
+    numbers: int = num_queries * per_query + dim * positions
+    return numbers * torch.bfloat16.itemsize + math.prod(config.crop_hw)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where another run has removed it meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _remove_left_behind(root: Path) -> None:
+    """Remove what runs that were killed had half written."""
+    for path in root.glob("*/.*.part.safetensors"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+                path.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from eomt_ext_core.config import HeadConfig
-from eomt_ext_core.errors import CheckpointError, DatasetError
+from eomt_ext_core.errors import CheckpointError, ConfigError, DatasetError
 from eomt_ext_core.evaluation.pixel_metrics import PixelMetrics
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.model.eomt import Prediction
@@ -21,20 +23,23 @@ from eomt_ext_core.scoring.factored import FactoredHead
 from eomt_ext_training.data.sample import Sample
 from eomt_ext_training.factored_loss import loss_on_all_pixels, loss_on_pixels
 from eomt_ext_training.feature_cache import FrozenSample, network_digest
-from eomt_ext_training.losses import anomaly_loss, count_valid
+from eomt_ext_training.losses import count_valid, pixel_losses
 from eomt_ext_training.pixel_sampling import draw_pixels
 
 _DIGEST = "frozen_network_digest"
 _HEAD_PREFIX = "model.anomaly_head."
 # What a checkpoint says of the head that it came with, and no longer holds for a new one.
 _INFO_OF_HEAD = ("calibration", "threshold", "results", "training")
+# What is random in a step has seeds of its own, or dropout would follow the draws.
+_DROPOUT, _PIXELS = 0, 1
 
 
 class HeadModule(LightningModule):
     """Train a new anomaly head; the EoMT under it takes no gradient and is never saved by the trainer.
 
-    What is random in a step follows from seed, step and process, so that a resumed run goes on as if it had not been
-    interrupted.
+    What is random in a step follows from seed, epoch, batch and process, so that a resumed run goes on as if it had
+    not been interrupted. Accumulated batches (``accumulate_grad_batches``) give the mean of their mean losses, each
+    over its own valid pixels.
 
     Args:
         checkpoint: the EoMT: whatever ``eomt_ext_core.load_model`` takes.
@@ -48,6 +53,7 @@ class HeadModule(LightningModule):
         seed: of dropout and of the draws.
 
     Raises:
+        ConfigError: where a number is out of its range.
         CheckpointError: where the checkpoint cannot be loaded.
     """
 
@@ -64,11 +70,24 @@ class HeadModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if sampling not in ("uniform", "balanced"):
+            raise ConfigError(f"sampling must be 'uniform' or 'balanced', got {sampling!r}")
+        for name, value in (("lr", lr), ("pos_weight", pos_weight)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be a positive number, got {value!r}")
+        if not 0 <= weight_decay < math.inf:
+            raise ConfigError(f"weight_decay must be a number from 0 on, got {weight_decay!r}")
+        fewest = 2 if sampling == "balanced" else 1
+        if pixels_per_crop is not None and pixels_per_crop < fewest:
+            raise ConfigError(
+                f"pixels_per_crop must be at least {fewest} for {sampling} sampling, or null for all pixels, "
+                f"got {pixels_per_crop!r}"
+            )
         self.strict_loading = False  # checkpoints of the trainer hold the head alone
         self.model = with_new_head(load_model(checkpoint, None if crop_hw is None else {"crop_hw": crop_hw}), head)
         self.lr, self.weight_decay, self.pos_weight = lr, weight_decay, pos_weight
         self.pixels_per_crop, self.balanced, self.seed = pixels_per_crop, sampling == "balanced", seed
-        self._metrics = PixelMetrics()
+        self._validation = _Validation()
 
     @property
     def head(self) -> PixelAnomalyHead:
@@ -85,12 +104,11 @@ class HeadModule(LightningModule):
         prediction, labels = self._frozen(batch)
         # Lightning averages the gradients of processes: each divides by the mean number of valid pixels.
         num_valid = float(self.trainer.strategy.reduce(count_valid(labels), reduce_op="mean"))
-        step_seed = hash((self.seed, self.global_step, self.global_rank)) % 2**63
-        torch.manual_seed(step_seed)
+        torch.manual_seed(self._step_seed(batch_idx, _DROPOUT))
         if self.pixels_per_crop is None:
             loss = loss_on_all_pixels(self.head, prediction, labels, self.pos_weight, num_valid or 1.0)
         else:
-            generator = torch.Generator(labels.device).manual_seed(step_seed)
+            generator = torch.Generator(labels.device).manual_seed(self._step_seed(batch_idx, _PIXELS))
             pixels = draw_pixels(labels, self.pixels_per_crop, balanced=self.balanced, generator=generator)
             size_hw = (labels.shape[1], labels.shape[2])
             loss = loss_on_pixels(self.head, prediction, size_hw, pixels, self.pos_weight, num_valid or 1.0)
@@ -111,21 +129,19 @@ class HeadModule(LightningModule):
         prediction, labels = self._frozen(batch)
         size_hw = (labels.shape[1], labels.shape[2])
         logits = FactoredHead(self.head)(prediction.mask_logits, prediction.class_logits, size_hw, prediction.features)
-        self._metrics.update(logits[..., 0].float().cpu().numpy(), labels.cpu().numpy())
-        loss = anomaly_loss(logits[..., 0].float(), labels, self.pos_weight)
-        self.log("val/loss", loss, sync_dist=True, batch_size=len(labels))
+        self._validation.add(logits[..., 0].float(), labels, self.pos_weight)
 
     def on_validation_epoch_end(self) -> None:
-        """Log AuPRC, FPR95 and AUROC over all processes."""
-        for other in self._metrics_of_others():
-            self._metrics.merge(other)
-        result, self._metrics = self._metrics.compute(), PixelMetrics()
+        """Log the mean loss over valid pixels, AuPRC, FPR95 and AUROC, of all processes together."""
+        counted, self._validation = self._validation_of_all(), _Validation()
+        result = counted.metrics.compute()
         if self.trainer.sanity_checking:
             return
         if not result.num_anomalous:
             raise DatasetError(
                 f"the validation data must show anomalies for AuPRC, got none in {result.num_valid} valid pixels"
             )
+        self.log("val/loss", counted.loss_sum / counted.num_valid, rank_zero_only=False)
         for name in ("auprc", "fpr95", "auroc"):
             self.log(f"val/{name}", float(getattr(result, name)), prog_bar=name == "auprc", rank_zero_only=False)
 
@@ -162,12 +178,40 @@ class HeadModule(LightningModule):
         with torch.no_grad():
             return self.model(batch.image.float() / 255), batch.labels
 
-    def _metrics_of_others(self) -> list[PixelMetrics]:
+    def _step_seed(self, batch_idx: int, purpose: int) -> int:
+        return hash((self.seed, self.current_epoch, batch_idx, self.global_rank, purpose)) % 2**63
+
+    def _validation_of_all(self) -> _Validation:
+        """What all processes counted, added up in the same order in each of them."""
         if self.trainer.world_size == 1:
-            return []
+            return self._validation
         gathered: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(gathered, self._metrics)
-        return [metrics for rank, metrics in enumerate(gathered) if rank != self.global_rank]
+        torch.distributed.all_gather_object(gathered, self._validation)
+        total = _Validation()
+        for counted in gathered:
+            total.merge(counted)
+        return total
+
+
+@dataclass
+class _Validation:
+    """What is counted of the validation data."""
+
+    metrics: PixelMetrics = field(default_factory=PixelMetrics)
+    loss_sum: float = 0.0
+    num_valid: float = 0.0
+
+    def add(self, logits: Tensor, labels: Tensor, pos_weight: float) -> None:
+        """Add pixels: (B, H, W) float32 logits, and labels."""
+        self.metrics.update(logits.cpu().numpy(), labels.cpu().numpy())
+        self.loss_sum += float(pixel_losses(logits, labels, pos_weight).sum(dtype=torch.float64))
+        self.num_valid += float(count_valid(labels))
+
+    def merge(self, other: _Validation) -> None:
+        """Add what another process counted."""
+        self.metrics.merge(other.metrics)
+        self.loss_sum += other.loss_sum
+        self.num_valid += other.num_valid
 
 
 def with_new_head(model: EoMTExt, head: HeadConfig) -> EoMTExt:

@@ -21,13 +21,14 @@ from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.evaluation import NORMAL, PixelMetrics, PixelResult
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_training.data.sample import AnomalyDataset
+from eomt_ext_training.targets import with_label_map
 
 
 def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) -> dict[str, PixelResult]:
     """Pixel metrics of several scores on a data set, from one pass of the network."""
     metrics = {score: PixelMetrics() for score in scores}
     for index in track(range(len(data)), "measuring"):
-        sample = data[index]
+        sample = with_label_map(data[index])
         maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), scores)
         for score, values in maps.items():
             metrics[score].update(values, sample.labels.numpy())
@@ -38,7 +39,7 @@ def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[s
     """Share of the known pixels of a data set whose score is above a threshold."""
     above, total = dict.fromkeys(thresholds, 0), 0
     for index in track(range(len(data)), "false alarms"):
-        sample = data[index]
+        sample = with_label_map(data[index])
         known = sample.labels.numpy() == NORMAL
         total += int(known.sum())
         maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), list(thresholds))

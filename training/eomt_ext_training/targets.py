@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_training.data.sample import ANOMALOUS, NORMAL, VOID
+from eomt_ext_training.data.sample import ANOMALOUS, NORMAL, VOID, Sample
 
 
 def label_map(target: Mapping[str, Tensor] | Tensor) -> Tensor:
@@ -51,10 +51,24 @@ def label_map(target: Mapping[str, Tensor] | Tensor) -> Tensor:
     return pixels
 
 
+def with_label_map(sample: Sample) -> Sample:
+    """The sample with a checked label map, in whichever form its labels are.
+
+    Raises:
+        DatasetError: naming the sample where its labels break a rule of :func:`label_map`.
+    """
+    try:
+        return sample._replace(labels=label_map(sample.labels))
+    except DatasetError as error:
+        raise DatasetError(f"{sample.key}: {error}") from error
+
+
 def _check_labels(labels: Tensor) -> None:
     if labels.is_floating_point() or labels.is_complex():
         raise DatasetError(f"labels must be integers (0, 1 or 255), got {labels.dtype}")
-    foreign = [value for value in torch.unique(labels).tolist() if value not in (NORMAL, ANOMALOUS, VOID)]
-    if foreign:
-        named = ", ".join(map(str, foreign[:8]))
-        raise DatasetError(f"labels must be 0 (normal), 1 (anomalous) or 255 (void), got {named}")
+    foreign = labels[(labels != NORMAL) & (labels != ANOMALOUS) & (labels != VOID)]
+    if foreign.numel():
+        named = ", ".join(map(str, torch.unique(foreign).tolist()[:8]))
+        raise DatasetError(
+            f"labels must be 0 (normal), 1 (anomalous) or 255 (void), got {named}: map other values to these"
+        )

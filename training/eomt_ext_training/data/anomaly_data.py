@@ -13,9 +13,11 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSamp
 
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.model.eomt import EoMT
+from eomt_ext_training import targets
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
-from eomt_ext_training.feature_cache import CacheSettings, FeatureCache
+from eomt_ext_training.feature_cache import CacheSettings, FeatureCache, hold_to_limit
+from eomt_ext_training.targets import with_label_map
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,11 @@ class AnomalyData(LightningDataModule):
         self._loaded: dict[str, Dataset[Any]] = dict(self._samples)
 
     def setup(self, stage: str) -> None:
-        """Compute what is missing of the frozen outputs; each process its share."""
+        """Compute what is missing of the frozen outputs that a stage needs; each process its share.
+
+        Raises:
+            DatasetError: where there is no room for all of them, or processes do not see what others computed.
+        """
         if self._cache is None:
             return
         trainer = self.trainer
@@ -62,8 +68,11 @@ class AnomalyData(LightningDataModule):
         network = cast(EoMT, cast(Any, trainer.lightning_module).model.network)
         home = network.q.weight.device
         network.to(trainer.strategy.root_device)
-        for name in ("train", "val"):
-            cache = FeatureCache(network, self._samples[name], self._cache)
+        names = ("train", "val") if stage == "fit" else ("val",)
+        caches = {name: FeatureCache(network, self._samples[name], self._cache) for name in names}
+        if any(cache.missing() for cache in caches.values()):
+            hold_to_limit(list(caches.values()))
+        for name, cache in caches.items():
             missing = cache.missing()
             trainer.strategy.barrier(f"{name} cache looked through")
             share = missing[trainer.global_rank :: trainer.world_size]
@@ -73,6 +82,12 @@ class AnomalyData(LightningDataModule):
                 for written in cache.compute(network, share, self._num_workers):
                     progress.advance(task, written)
             trainer.strategy.barrier(f"{name} cache complete")
+            if unseen := cache.missing():
+                raise DatasetError(
+                    f"the cache folder must be shared by all machines, but {len(unseen)} of {len(cache)} frozen "
+                    f"outputs, which other processes computed, are not in {cache.folder}: put data.cache.folder on a "
+                    "shared disk, or train without cache"
+                )
             self._loaded[name] = cache
         network.to(home)
 
@@ -105,9 +120,14 @@ class AnomalyData(LightningDataModule):
 class JoinedSamples(ConcatDataset[Sample]):
     """Data sets one after the other, as one."""
 
+    def __getitem__(self, index: int) -> Sample:
+        """A sample with a checked label map; raises ``DatasetError`` naming it where its labels break a rule."""
+        return with_label_map(super().__getitem__(index))  # type: ignore[no-untyped-call]
+
     def fingerprint(self) -> str:
-        """Digest of those of the data sets."""
-        return fingerprint_of([cast(AnomalyDataset, part).fingerprint() for part in self.datasets])
+        """Digest of those of the data sets, and of the code that makes label maps."""
+        parts = [cast(AnomalyDataset, part).fingerprint() for part in self.datasets]
+        return fingerprint_of(parts, generators=[targets])
 
 
 class ShareSampler(DistributedSampler[Any]):

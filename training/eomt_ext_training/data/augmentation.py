@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
+from eomt_ext_training.targets import with_label_map
 
 
 class Augmented(Dataset[Sample]):
@@ -36,6 +38,7 @@ class Augmented(Dataset[Sample]):
         sample = self._samples[original]
         if copy == 0:
             return sample
+        sample = with_label_map(sample)
         rng = np.random.default_rng((self._seed, original, copy))
         image, labels = sample.image, sample.labels
         if rng.random() < 0.5:
@@ -45,10 +48,8 @@ class Augmented(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """Digest of the samples and of the changes."""
-        from eomt_ext_training.data import augmentation
-
         settings = (self._samples.fingerprint(), self._copies, self._seed)
-        return fingerprint_of(settings, generators=[augmentation])
+        return fingerprint_of(settings, generators=[sys.modules[__name__]])
 
 
 def vary_light(images: Tensor, rng: np.random.Generator) -> Tensor:

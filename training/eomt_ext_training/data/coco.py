@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, EomtExtError
+from eomt_ext_core.evaluation import datasets
 from eomt_ext_core.evaluation.datasets import read_rgb
 from eomt_ext_core.scenes import Sprite
+from eomt_ext_training.data import cutouts
 from eomt_ext_training.data.cutouts import checked_heights, drawn_sprite, trimmed
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import report_skipped
+from eomt_ext_training.data.image_files import check_whole, report_skipped
 
 # What belongs to normal traffic, and thus to the classes of Cityscapes.
 TRAFFIC_CATEGORIES = (
@@ -64,12 +67,17 @@ class CocoCutouts:
         file_names, candidates = _candidates(self._annotations, set(exclude), min_area_px)
         order = np.random.default_rng(seed).permutation(len(candidates))[:max_cutouts]
         self._cutouts: list[NDArray[np.uint8]] = []
+        self._kept_ids: list[Any] = []
+        self._used_paths: set[Path] = set()
         skipped: list[str] = []
         for row in np.sort(order):
             instance = candidates[row]
             path = Path(images) / file_names[instance["image_id"]]
             try:
+                check_whole(path)
                 self._cutouts.append(_cut_out(read_rgb(path), instance))
+                self._kept_ids.append(instance.get("id"))
+                self._used_paths.add(path)
             except EomtExtError as error:
                 skipped.append(str(error))
         self.skipped = tuple(skipped)
@@ -88,8 +96,9 @@ class CocoCutouts:
         return drawn_sprite(self._cutouts, self.height_m, rng)
 
     def fingerprint(self) -> str:
-        """Covers the annotation file and the settings."""
-        return fingerprint_of(self._settings, [self._annotations])
+        """Covers the settings, the annotation file, the images, which instances are there, and the code."""
+        files = [self._annotations, *self._used_paths]
+        return fingerprint_of((self._settings, self._kept_ids), files, [sys.modules[__name__], cutouts, datasets])
 
 
 def instance_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 import eomt_ext_core.scenes as scenes_package
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES, SceneConfig, Sprite, draw_obstacle
+from eomt_ext_training.data import image_files
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.image_files import decode, list_images, report_skipped
 
@@ -57,8 +59,8 @@ class ProceduralCutouts:
         return obstacle.drawing(min(resolution, _LARGEST_DRAWING_PX))
 
     def fingerprint(self) -> str:
-        """Covers the families and the generator's source."""
-        return fingerprint_of((self.families, self.textures), generators=[scenes_package])
+        """Covers the families and the code."""
+        return fingerprint_of((self.families, self.textures), generators=[sys.modules[__name__], scenes_package])
 
 
 class CutoutFolder:
@@ -100,8 +102,8 @@ class CutoutFolder:
         return drawn_sprite(self._cutouts, self.height_m, rng)
 
     def fingerprint(self) -> str:
-        """Covers the files."""
-        return fingerprint_of(self.height_m, self.paths)
+        """Covers the heights, the files and the code."""
+        return fingerprint_of(self.height_m, self.paths, [sys.modules[__name__], image_files])
 
 
 def trimmed(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -80,6 +80,7 @@ def readable_pairs(
 
     def problem_of(pair: LabelledFile) -> str | None:
         try:
+            check_whole(pair.image)
             image, labels = read_rgb(pair.image), read_label_map(pair.labels)
         except EomtExtError as error:
             return str(error)
@@ -114,6 +115,32 @@ def report_skipped(skipped: Sequence[str], total: int, what: str) -> None:
         log.warning("skipped: %s", line)
     if skipped:
         log.warning("%s: skipped %d of %d", what, len(skipped), total)
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a JPEG file that breaks off before its end-of-image marker; other formats do not decode then.
+
+    Raises:
+        DatasetError: naming the file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    if content.startswith(b"\xff\xd8") and _breaks_off(content):
+        raise DatasetError(
+            f"{path}: a JPEG file must have an end-of-image marker, got none in {len(content)} bytes: copy it again"
+        )
+
+
+def _breaks_off(jpeg: bytes) -> bool:
+    # OpenCV fills the rest of such an image with grey, and its labels would stay valid. The marker is looked for after
+    # the headers, where a thumbnail may have one of its own, and not at the end, where cameras append other data.
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":
+        is_filler = jpeg[at + 1 : at + 2] == b"\xff"
+        at += 1 if is_filler else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return jpeg.find(b"\xff\xd9", at) < 0
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:

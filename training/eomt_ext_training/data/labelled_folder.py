@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from eomt_ext_core.evaluation import datasets as layouts
 from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS
 from eomt_ext_training.data import views
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import list_images, report_skipped, split_readable
+from eomt_ext_training.data.image_files import check_whole, list_images, report_skipped, split_readable
 from eomt_ext_training.data.sample import VOID, Sample
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 
@@ -92,6 +93,7 @@ class LabelledImages:
 def _problem_of(found: tuple[layouts.Dataset, layouts.Sample]) -> str | None:
     dataset, item = found
     try:
+        check_whole(item.image_path)
         dataset.read(item)
     except EomtExtError as error:
         text = str(error)
@@ -139,4 +141,5 @@ class LabelledFolder(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """See :class:`~eomt_ext_training.data.sample.AnomalyDataset`."""
-        return fingerprint_of((self.views, self.images.label_values), self.images.files, [views])
+        generators = [sys.modules[__name__], layouts, views]
+        return fingerprint_of((self.views, self.images.label_values), self.images.files, generators)

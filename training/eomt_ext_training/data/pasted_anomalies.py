@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,7 +66,7 @@ class PastedAnomalies(Dataset[Sample]):
     def fingerprint(self) -> str:
         """See :class:`~eomt_ext_training.data.sample.AnomalyDataset`."""
         parts = (self.scenes.fingerprint(), self.source.fingerprint(), self.pasting, self.views)
-        return fingerprint_of(parts, generators=[pasting_module, views])
+        return fingerprint_of(parts, generators=[sys.modules[__name__], pasting_module, views])
 
     def _litter(
         self, image: NDArray[np.uint8], semantic: NDArray[np.uint8], view: View, rng: np.random.Generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.evaluation import datasets
 from eomt_ext_core.evaluation.datasets import read_rgb
+from eomt_ext_training.data import image_files
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.image_files import LabelledFile, list_images, read_label_map, readable_pairs
 from eomt_ext_training.data.sample import VOID, SemanticSample
@@ -71,9 +74,10 @@ class RoadScenes:
         return read_rgb(pair.image), self._table[read_label_map(pair.labels)]
 
     def fingerprint(self) -> str:
-        """Differs where files, classes or ground differ."""
+        """Differs where files, classes, ground or the code differ."""
         files = [path for pair in self.pairs for path in pair[:2]]
-        return fingerprint_of((self._class_of, self.ground_classes), files)
+        generators = [sys.modules[__name__], image_files, datasets]
+        return fingerprint_of((self._class_of, self.ground_classes), files, generators)
 
     def _check(self, path: Path, labels: NDArray[np.uint8]) -> None:
         foreign = sorted(set(np.unique(labels).tolist()) - set(self._class_of))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -18,12 +18,14 @@ class Sample(NamedTuple):
 
     Attributes:
         image: (3, h, w) uint8 RGB, of the model's crop size.
-        labels: (h, w) uint8: 0 known, 1 anomaly, 255 void.
+        labels: (h, w) integers: 0 known, 1 anomaly, 255 void; a data set may give
+            ``{"masks": (N, h, w) bool, "labels": (N,) of these}`` instead, see
+            :func:`~eomt_ext_training.targets.label_map`. In a batch it is always the former, uint8.
         key: names the sample within its data set, for messages.
     """
 
     image: Tensor
-    labels: Tensor
+    labels: Any  # a tensor or a mapping of a data set; batches, of the same type, hold tensors alone
     key: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,9 @@ class ProceduralScenes(Dataset[Sample]):
         return Sample(window, label_window, f"scene {seed}")
 
     def fingerprint(self) -> str:
-        """Digest of seeds, settings and the generator's source code."""
-        return fingerprint_of((self._seeds, self._config, self._crop_hw), generators=[scenes, windows])
+        """Digest of seeds, settings and the code."""
+        generators = [sys.modules[__name__], scenes, windows]
+        return fingerprint_of((self._seeds, self._config, self._crop_hw), generators=generators)
 
 
 class SemanticScenes(Dataset[SemanticSample]):
