@@ -133,10 +133,13 @@ class WindowConfig:
         "eomt",
         "eomt: short side resized to the crop, windows along the long side; grid: 2-D windows at a chosen scale",
         choices=("eomt", "grid"),
+        live=True,
     )
-    blend: str = option("uniform", "weights where windows overlap", choices=("uniform", "hann"))
-    overlap: float = option(0.25, "least overlap of grid windows, as a share of the crop", minimum=0.0, maximum=0.9)
-    scale: float = option(1.0, "scale of the image under grid windows", minimum=0.05, maximum=8.0)
+    blend: str = option("uniform", "weights where windows overlap", choices=("uniform", "hann"), live=True)
+    overlap: float = option(
+        0.25, "least overlap of grid windows, as a share of the crop", minimum=0.0, maximum=0.9, live=True
+    )
+    scale: float = option(1.0, "scale of the image under grid windows", minimum=0.05, maximum=8.0, live=True)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -154,7 +157,8 @@ class EngineConfig:
     )
     precision: str = option(
         "auto",
-        "arithmetic of the network; auto is bf16 on a GPU and on a CPU that multiplies in it, else fp32",
+        "arithmetic of the network; auto is bf16 where the hardware multiplies in it, else fp16 on a GPU and fp32 on a "
+        "CPU",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     optimize: str = option(

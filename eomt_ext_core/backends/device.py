@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.processor import cpu_info, multiplies_bf16
+from eomt_ext_core.scoring.head_scorer import BF16_CAPABILITY
 
-_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,10 +35,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 on a GPU and on a CPU that multiplies in it, else fp32."""
+    """``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 where the hardware multiplies in it.
+
+    Older GPUs, which do so in fp16, get that by ``auto``, and other CPUs fp32.
+    """
     if name != "auto":
         return name
-    return "bf16" if device.type == "cuda" or _BF16_FLAGS & _cpu_flags() else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= BF16_CAPABILITY else "fp16"
+    return "bf16" if multiplies_bf16() else "fp32"
 
 
 def choose_optimize(name: str, device: torch.device) -> str:
@@ -70,22 +75,8 @@ def limit_threads(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
         torch.set_num_threads(min(torch.get_num_threads(), max(1, round(int(granted) / int(period)))))
 
 
-@cache
-def _cpu_flags() -> frozenset[str]:
-    """What the CPU can do, in Linux's words; nothing where the system does not tell."""
-    return frozenset(_cpu_info("flags").split())
-
-
-def _cpu_info(field: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
-
-
 def device_name(device: torch.device) -> str:
     """What its maker calls it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _cpu_info("model name") or platform.processor() or platform.machine()
+    return cpu_info("model name") or platform.processor() or platform.machine()

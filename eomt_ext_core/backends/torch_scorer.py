@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch
+from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch, padded_sizes
+from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
-from eomt_ext_core.backends.window_scorer import SEMANTIC, class_names_of
+from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, SEMANTIC, class_names_of
+from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.factored import CPU_BAND_FLOATS, GPU_BAND_FLOATS
 from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
-from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_score, semantic_map
+from eomt_ext_core.scoring.semantic_bands import semantic_bands
+from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_score
 
-_GPU_BATCH = 256
-_CPU_BATCH = 1  # one window keeps all cores busy, and its activations stay small
+_COMPILED_SIZES = 64  # more than there are graphs; by default torch gives up at the ninth
+
+_log = logging.getLogger(__name__)
 
 
 class TorchWindowScorer:
@@ -30,6 +38,9 @@ class TorchWindowScorer:
         precision: ``fp32``, ``bf16`` or ``fp16``: the type of the network's weights and activations.
         optimize: ``none``, ``compile`` or ``graph`` (only on a GPU).
         score_stride: 1, 2 or 4: every pixel is scored, or every 2nd or 4th of each row and column.
+
+    Attributes:
+        head: what makes logits of predictions; None where the model has no head.
     """
 
     def __init__(
@@ -48,14 +59,14 @@ class TorchWindowScorer:
         on_gpu = device.type == "cuda"
         if not on_gpu:
             limit_threads()
-        self.max_batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self.max_batch = GPU_BATCH if on_gpu else CPU_BATCH
         self._optimize, self._stride = optimize, score_stride
         self._network = inference_network(model.network, device, DTYPES[precision])
         if optimize == "compile":
             self._network.compile(fullgraph=True, dynamic=False)
-        self._head: HeadScorer | None = None
+        self.head: HeadScorer | None = None
         if model.anomaly_head is not None:
-            self._head = make_head_scorer(copy.deepcopy(model.anomaly_head).to(device, torch.float32), device)
+            self.head = make_head_scorer(copy.deepcopy(model.anomaly_head).to(device, torch.float32), device)
         self._graphs = GraphedScores(self._score, device) if on_gpu and optimize != "none" else None
         self._run: ScoreBatch = self._graphs or self._score
 
@@ -69,26 +80,56 @@ class TorchWindowScorer:
         return {
             "backend": "torch",
             "optimize": self._optimize,
-            "scoring": "baselines only" if self._head is None else f"{self._head.name} ({self._head.reason})",
+            "scoring": "baselines only" if self.head is None else f"{self.head.name} ({self.head.reason})",
             "score_stride": str(self._stride),
         }
+
+    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+        """Capture the CUDA graphs, where it runs by them: see the protocol."""
+        for size in [] if self._graphs is None else padded_sizes(batch):
+            try:
+                self(torch.zeros((size, 3, *self.crop_hw), dtype=torch.uint8, device=self.device), scores)
+                continue
+            except torch.cuda.OutOfMemoryError:
+                pass  # what it holds is free only out of here
+            _log.warning("%d windows at a time do not fit the memory of %s: lower batch_windows", size, self.device)
+            self.free_memory()
+            torch.cuda.empty_cache()
 
     def free_memory(self) -> None:
         """Give up the CUDA graphs: see the protocol."""
         if self._graphs is not None:
             self._graphs.clear()
 
+    @torch.inference_mode()
+    def predict(self, crops: Tensor) -> Prediction:
+        """Run the network alone on (N, 3, h, w) uint8 windows; what it gives is of the precision's type."""
+        exact = {"allow_tf32": False} if self.precision == "fp32" else {}
+        with cudnn_settings(**exact), self._compiling():
+            prediction: Prediction = self._network(crops.float() / 255)
+            return prediction
+
+    def _compiling(self) -> AbstractContextManager[object]:
+        if self._optimize != "compile":
+            return nullcontext()
+        from torch._dynamo import config  # slow to import
+
+        # younger versions call it recompile_limit, and know this name too
+        return cast(AbstractContextManager[object], config.patch(cache_size_limit=_COMPILED_SIZES))
+
     def _score(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
-        masks, classes, features = self._network(crops.float() / 255)
+        masks, classes, features = self.predict(crops)
         size_hw = (self.crop_hw[0] // self._stride, self.crop_hw[1] // self._stride)
         maps: dict[str, Tensor] = {}
-        if "head" in scores and self._head is not None:
-            maps["head"] = self._head(masks, classes, size_hw, features).permute(0, 3, 1, 2)
+        if "head" in scores and self.head is not None:
+            maps["head"] = self.head(masks, classes, size_hw, features).permute(0, 3, 1, 2)
         others = [score for score in scores if score != "head"]
-        if others:  # one window at a time: the masks of all queries at every pixel are the largest tensor of all
-            singles = zip(torch.split(masks.float(), 1), torch.split(classes.float(), 1), strict=True)
-            stacked = torch.cat([_of_semantic(semantic_map(*single, size_hw), others) for single in singles])
+        if others:
             channels = [self.num_classes if score == SEMANTIC else 1 for score in others]
+            stacked = masks.new_empty((len(masks), sum(channels), *size_hw), dtype=torch.float32)
+            for window in range(len(masks)):
+                one = slice(window, window + 1)
+                _of_semantic(masks[one].float(), classes[one].float(), others, stacked[one])
             maps.update(zip(others, torch.split(stacked, channels, dim=1), strict=True))
         result = torch.cat([maps[score] for score in scores], dim=1)
         if self._stride > 1:
@@ -96,8 +137,11 @@ class TorchWindowScorer:
         return result
 
 
-def _of_semantic(semantic: Tensor, scores: Sequence[str]) -> Tensor:
-    """(1, C, h, w) to (1, K, h, w): the map itself, or baselines of it."""
-    return torch.cat(
-        [semantic if score == SEMANTIC else baseline_score(semantic, score)[:, None] for score in scores], dim=1
-    )
+def _of_semantic(masks: Tensor, classes: Tensor, scores: Sequence[str], result: Tensor) -> None:
+    """Fill a window's result, (1, K, h, w), with its semantic map or baselines of it."""
+    band_floats = GPU_BAND_FLOATS if result.is_cuda else CPU_BAND_FLOATS
+    rows = max(1, band_floats // (result.shape[3] * (classes.shape[1] + classes.shape[2])))
+    for band, channels_last in semantic_bands(masks, classes, (result.shape[2], result.shape[3]), rows):
+        semantic = channels_last.permute(0, 3, 1, 2)
+        parts = [semantic if score == SEMANTIC else baseline_score(semantic, score)[:, None] for score in scores]
+        torch.cat(parts, dim=1, out=result[:, :, band])

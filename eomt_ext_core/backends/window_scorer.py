@@ -10,6 +10,8 @@ from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
 
+GPU_BATCH = 256
+CPU_BATCH = 1  # one window keeps all cores busy, and its activations stay small
 SEMANTIC = "semantic"  # asked for beside scores: the semantic map, a channel for each known class
 
 
@@ -52,6 +54,10 @@ class WindowScorer(Protocol):
 
     def describe(self) -> dict[str, str]:
         """What an operator wants to know of it: ``backend``, ``scoring`` …"""
+        ...
+
+    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+        """Do what the first call with each number of windows up to ``batch``, beyond one, would be slow for."""
         ...
 
     def free_memory(self) -> None:

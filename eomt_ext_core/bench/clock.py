@@ -23,18 +23,21 @@ class StageClock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self._marks: list[tuple[str, float | torch.cuda.Event, int]] = []
         synchronize(device)
         self.skip()
 
-    def mark(self, stage: str) -> None:
-        """End a stage; the next one begins. A stage may end several times: its parts are added up."""
+    def mark(self, stage: str, times: int = 1) -> None:
+        """End a stage; the next one begins. A stage may end several times: its parts are added up.
+
+        Where it was done ``times`` over, a share of that is counted.
+        """
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
-            self._marks.append((stage, event))
+            self._marks.append((stage, event, times))
         else:
-            self._marks.append((stage, time.perf_counter()))
+            self._marks.append((stage, time.perf_counter(), times))
 
     def skip(self) -> None:
         """Count what has been done since the last mark to no stage."""
@@ -44,8 +47,8 @@ class StageClock:
         """Give the seconds of each stage marked so far, once the device is done."""
         synchronize(self._device)
         durations: dict[str, float] = defaultdict(float)
-        for (_, begin), (stage, end) in zip(self._marks, self._marks[1:], strict=False):
-            durations[stage] += _seconds_between(begin, end)
+        for (_, begin, _), (stage, end, times) in zip(self._marks, self._marks[1:], strict=False):
+            durations[stage] += _seconds_between(begin, end) / times
         durations.pop("", None)
         return dict(durations)
 

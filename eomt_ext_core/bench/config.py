@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 from eomt_ext_core.config import check_options, option
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.stages import OUTPUTS, RESIZE, STITCH
 
 SIZES = ("small", "base", "large")
 
 # A way of running a frame, and its arithmetic; the literal way and Transformers run in bf16 by autocast.
 VARIANTS = ("literal-fp32", "literal-bf16", "transformers-fp32", "transformers-bf16", "ours-fp32", "ours-bf16")
 REFERENCE = VARIANTS[0]
+# Ours otherwise than by ``optimize: auto``; to be asked for.
+WAYS_OF_OURS = ("ours-none-fp32", "ours-none-bf16", "ours-compile-fp32", "ours-compile-bf16")
 
-# Where the time of a frame goes, in the order of its path.
-STAGES = RESIZE, NETWORK, SCORING, STITCH, OUTPUTS = "resize, crop", "network", "scoring", "stitch, resize", "outputs"
-NETWORK_AND_SCORING = "network and scoring"  # where they cannot be told apart from outside
+# Where the time of a frame goes, in the order of its path, where network and scoring are told apart.
+NETWORK, SCORING = "network", "scoring"
+STAGES = RESIZE, NETWORK, SCORING, STITCH, OUTPUTS
 
 # Image sizes of common cameras, near 0.25, 0.5, 1, 2, 4 and 8 megapixels.
 GROWTH_HW = ((400, 640), (540, 960), (800, 1280), (1080, 1920), (1520, 2688), (2160, 3840))
@@ -44,7 +47,7 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        for name, known in (("sizes", SIZES), ("variants", VARIANTS)):
+        for name, known in (("sizes", SIZES), ("variants", VARIANTS + WAYS_OF_OURS)):
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
                 raise ConfigError(f"{name} must be out of {', '.join(known)}, got {', '.join(given) or 'none'}")

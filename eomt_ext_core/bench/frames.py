@@ -15,28 +15,35 @@ import torch
 from numpy.typing import NDArray
 
 from eomt_ext_core.bench.clock import StageClock, synchronize
-from eomt_ext_core.bench.config import NETWORK, NETWORK_AND_SCORING, SCORING
+from eomt_ext_core.bench.config import NETWORK, SCORING
 from eomt_ext_core.bench.memory import Memory, MemoryWatch
 from eomt_ext_core.bench.models import make_model
 from eomt_ext_core.bench.pipelines import Pipelines, make_pipelines
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.stages import NETWORK_AND_SCORING
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame: seconds from array to arrays and of each stage, and memory."""
+    """One frame: seconds from array to arrays, and of each stage."""
 
     frame_s: float
     stages_s: dict[str, float]
-    memory: Memory
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The frames that a variant runs before it is another's turn, and the probability where the variant gives one."""
+    """The frames that a variant runs before it is another's turn.
+
+    Attributes:
+        samples: of each frame.
+        memory: around the first, and those that lead in.
+        probability: of the last, where the variant gives one.
+    """
 
     samples: list[Sample]
+    memory: Memory
     probability: NDArray[np.float32] | None
 
 
@@ -54,30 +61,31 @@ def set_up(variant: str, model: str, device: str) -> None:
 def run_turn(variant: str, model: str, device: str, image_hw: tuple[int, int], num_frames: int, lead_in: int) -> Turn:
     """Run frames of the size ``image_hw`` in the process of a variant; the first ``lead_in`` do not count."""
     subject, image = _subject(variant, model, device), _image(image_hw)
+    subject.memory.start()
     for _ in range(lead_in):
         subject.pipelines.whole(image, StageClock(subject.device))
     samples = []
-    for _ in range(num_frames):
-        sample, probability = _run_frame(subject, image)
-        samples.append(sample)
-    return Turn(samples, probability)
+    for index in range(num_frames):
+        clock = StageClock(subject.device)
+        start = time.perf_counter()
+        probability = subject.pipelines.whole(image, clock)
+        synchronize(subject.device)
+        frame_s = time.perf_counter() - start
+        if index == 0:  # the stages, where they are timed apart, take memory of their own
+            memory = subject.memory.read()
+        samples.append(Sample(frame_s, _stages_s(subject, image, clock)))
+    return Turn(samples, memory, probability)
 
 
-def _run_frame(subject: _Subject, image: NDArray[np.uint8]) -> tuple[Sample, NDArray[np.float32] | None]:
-    clock = StageClock(subject.device)
-    subject.memory.start()
-    start = time.perf_counter()
-    probability = subject.pipelines.whole(image, clock)
-    synchronize(subject.device)
-    frame_s = time.perf_counter() - start
-    memory = subject.memory.read()
+def _stages_s(subject: _Subject, image: NDArray[np.uint8], clock: StageClock) -> dict[str, float]:
+    """Seconds of each stage: those on the clock, or of another frame where marking stages changes it."""
     if subject.pipelines.staged is not subject.pipelines.whole:
         clock = StageClock(subject.device)
         subject.pipelines.staged(image, clock)
     stages_s = clock.durations_s()
     if NETWORK_AND_SCORING in stages_s:
         stages_s[NETWORK] = stages_s.pop(NETWORK_AND_SCORING) - stages_s[SCORING]
-    return Sample(frame_s, stages_s, memory), probability
+    return stages_s
 
 
 def time_batch(model: str, device: str, image_hw: tuple[int, int], num_images: int) -> float:

@@ -1,4 +1,4 @@
-"""Peak memory of a process: what it holds resident on a CPU, what torch has allocated on a GPU."""
+"""Peak memory of a process: what it holds resident on a CPU, what torch has taken of the device on a GPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory around a frame, in bytes, beyond what the libraries alone take.
+    """Memory around frames, in bytes, beyond what the libraries alone take.
 
     Attributes:
-        held: before the frame: weights and buffers.
-        peak: the most during the frame.
+        held: before them: weights, buffers and CUDA graphs.
+        peak: the most during them.
     """
 
     held: int
@@ -27,7 +27,8 @@ class Memory:
 class MemoryWatch:
     """Follows the memory of this process; on a CPU it needs Linux's ``/proc``.
 
-    Make it before there is a model: what the process holds then is the libraries'. On a GPU nothing is.
+    Make it before there is a model: what the process holds then is the libraries'. On a GPU nothing is, and what torch
+    has reserved counts: what it says is allocated leaves out the activations of CUDA graphs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -36,17 +37,18 @@ class MemoryWatch:
         self._held = 0
 
     def start(self) -> None:
-        """Forget the peak so far."""
+        """Forget the peak so far, and on a GPU give back what is kept for reuse: not for a frame that is timed."""
         if self._device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._held = torch.cuda.memory_allocated(self._device)
+            self._held = torch.cuda.memory_reserved(self._device)
         else:
             (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
             self._held = _status_bytes("VmRSS")
 
     def read(self) -> Memory:
         """Give the peak since the start."""
-        peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else _status_bytes("VmHWM")
+        peak = torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else _status_bytes("VmHWM")
         return Memory(self._held - self.libraries, peak - self.libraries)
 
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import windows
 from eomt_ext_core.bench.clock import StageClock
-from eomt_ext_core.bench.config import NETWORK, RESIZE
-from eomt_ext_core.bench.literal import LiteralPipeline
+from eomt_ext_core.bench.config import NETWORK
+from eomt_ext_core.bench.literal import LiteralPipeline, autocast_or_exact
 from eomt_ext_core.bench.models import make_transformers_network
 from eomt_ext_core.bench.staged import StagedEngine
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.stages import RESIZE
 
 # Takes an image (H, W, 3) uint8 to its probability (H, W) float32, or to None where the way has no scoring.
 Run = Callable[[NDArray[np.uint8], StageClock], NDArray[np.float32] | None]
@@ -34,14 +35,15 @@ def make_pipelines(variant: str, model: EoMTExt, device: torch.device) -> Pipeli
     """Set up a variant.
 
     Args:
-        variant: out of :data:`~eomt_ext_core.bench.config.VARIANTS`.
+        variant: out of :data:`~eomt_ext_core.bench.config.VARIANTS`, or a way of ours.
         model: with an anomaly head; it may be moved or changed.
         device: where it runs.
     """
-    way, precision = variant.split("-")
+    way, *optimize, precision = variant.split("-")
     if way == "ours":
-        engine = AnomalyEngine(model, EngineConfig(device=str(device), precision=precision))
-        return Pipelines(lambda image, _: engine.infer(image).probability, StagedEngine(engine.scorer, model).run)
+        config = EngineConfig(device=str(device), precision=precision, optimize=optimize[0] if optimize else "auto")
+        engine = AnomalyEngine(model, config)
+        return Pipelines(lambda image, _: engine.infer(image).probability, StagedEngine(engine).run)
     bf16 = precision == "bf16"
     if way == "transformers":
         run = _transformers(model, device, bf16)
@@ -62,7 +64,7 @@ def _transformers(model: EoMTExt, device: torch.device, bf16: bool) -> Run:
         image = torch.from_numpy(image_rgb).to(device).permute(2, 0, 1)
         crops = windows.crop(windows.resize(image, plan), plan)
         clock.mark(RESIZE)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast_or_exact(device, bf16=bf16):
             network(pixel_values=(crops / 255 - encoder.pixel_mean) / encoder.pixel_std)
         clock.mark(NETWORK)
 

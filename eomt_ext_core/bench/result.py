@@ -39,11 +39,11 @@ class VariantResult:
 
     Attributes:
         frame: from array to arrays, or None where the variant has no scoring.
-        stages: by name; those that the variant has.
-        memory: before the first frame, and the peak over all of them.
-        held_at_end: as ``memory.held``, but before the last frame; the same where nothing leaks.
+        stages: by name; those that the variant has, without the network where it cannot be told from the scoring.
+        memory: before the first turn, and the peak over the first frames of all turns.
+        held_at_end: as ``memory.held``, but before the last turn; the same where nothing leaks.
         frame_ceiling_share: rate of the frame's arithmetic over the ceiling of the variant's precision.
-        network_ceiling_share: the same of the network stage alone.
+        network_ceiling_share: the same of the network stage alone, where it is known.
         largest_difference: of a probability from that of ``literal-fp32``, where both ran.
     """
 
@@ -52,7 +52,7 @@ class VariantResult:
     memory: Memory
     held_at_end: int
     frame_ceiling_share: float | None
-    network_ceiling_share: float
+    network_ceiling_share: float | None
     largest_difference: float | None
 
     @property

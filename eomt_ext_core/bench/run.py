@@ -192,6 +192,9 @@ def _sum_up_variant(
     samples = [sample for turn in turns for sample in turn.samples]
     timed = [stage for stage in STAGES if stage in samples[0].stages_s]
     stages = {stage: Times.of([sample.stages_s[stage] for sample in samples]) for stage in timed}
+    network = stages[NETWORK]
+    if network.median_s <= 0:  # what is left of network and scoring together, when the scoring alone took longer
+        del stages[NETWORK]
     probability = turns[0].probability
     frame = None if probability is None else Times.of([sample.frame_s for sample in samples])
     difference = None
@@ -200,10 +203,10 @@ def _sum_up_variant(
     return VariantResult(
         frame=frame,
         stages=stages,
-        memory=Memory(samples[0].memory.held, max(sample.memory.peak for sample in samples)),
-        held_at_end=samples[-1].memory.held,
+        memory=Memory(turns[0].memory.held, max(turn.memory.peak for turn in turns)),
+        held_at_end=turns[-1].memory.held,
         frame_ceiling_share=None if frame is None else sum(flops) / frame.median_s / ceiling,
-        network_ceiling_share=flops[0] / stages[NETWORK].median_s / ceiling,
+        network_ceiling_share=flops[0] / network.median_s / ceiling if NETWORK in stages else None,
         largest_difference=difference,
     )
 

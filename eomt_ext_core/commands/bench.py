@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, BenchConfig, parse_names, parse_sizes
+from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 
@@ -23,7 +23,10 @@ def bench(
         str | None, typer.Option(help="sizes of the images, width x height [default: 960x540,1920x1080]")
     ] = None,
     variants: Annotated[
-        str | None, typer.Option(help=f"{_DOC['variants']}: {', '.join(VARIANTS)} [default: all]")
+        str | None,
+        typer.Option(
+            help=f"{_DOC['variants']}: {', '.join(VARIANTS)} [default: all of these], {', '.join(WAYS_OF_OURS)}"
+        ),
     ] = None,
     repeats: Annotated[int | None, typer.Option(help=_DOC["repeats"], min=0)] = None,
     device: Annotated[str | None, typer.Option(help=_DOC["device"])] = None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,15 @@ from eomt_ext_core import windows
 from eomt_ext_core.backends.device import device_name
 from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
 from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig
-from eomt_ext_core.engine.checks import check_scores, check_semantic
+from eomt_ext_core.engine.checks import check_change, check_scores, check_semantic, has_semantic
 from eomt_ext_core.engine.frame import AnomalyFrame
-from eomt_ext_core.engine.frame_path import FramePath
+from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
-from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.uncertainty import baseline_probability
-
-_LIVE = ("threshold", "score", "batch_windows", "max_windows", "windows")
+from eomt_ext_core.stages import STITCH
 
 
 class AnomalyEngine:
@@ -59,9 +59,7 @@ class AnomalyEngine:
         self.calibration = LogitCalibration.of(self._scorer.info)
         self._path = FramePath(self._scorer)
         self._origin: dict[str, str] = {}
-        with self._path.on_device():  # what is compiled, captured or chosen once is so now, not at the first image
-            crop = torch.zeros((1, 3, *self.crop_hw), dtype=torch.uint8, device=self.device)
-            self._scorer(crop, (self._config.score,))
+        self._warm_up()
 
     @classmethod
     def load(
@@ -95,15 +93,12 @@ class AnomalyEngine:
 
     @config.setter
     def config(self, config: EngineConfig) -> None:
-        fixed = [
-            item.name
-            for item in fields(config)
-            if item.name not in _LIVE and getattr(config, item.name) != getattr(self._config, item.name)
-        ]
-        if fixed:
-            raise ConfigError(f"{', '.join(fixed)} cannot change in a running engine: make a new one")
+        self._config = self._checked(config)
+
+    def _checked(self, config: EngineConfig) -> EngineConfig:
+        check_change(self._config, config)
         check_scores((config.score,), self._scorer)
-        self._config = config
+        return config
 
     @property
     def scorer(self) -> WindowScorer:
@@ -113,14 +108,20 @@ class AnomalyEngine:
     @property
     def threshold(self) -> float:
         """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
-        return self._threshold(self._config)
+        return self.threshold_of(self._config)
 
-    def _threshold(self, config: EngineConfig) -> float:
+    def threshold_of(self, config: EngineConfig) -> float:
+        """The same under another configuration."""
         if config.threshold >= 0:
             return config.threshold
         if self.calibration is not None and config.score == "head":
             return self.calibration.threshold
         return DEFAULT_THRESHOLD
+
+    @property
+    def has_semantic(self) -> bool:
+        """Whether it can give the known class of each pixel; an exported file may lack what that takes."""
+        return has_semantic(self._scorer)
 
     def describe(self) -> dict[str, str]:
         """What an operator wants to know of it, in words: device, precision, backend, scoring path, checkpoint …"""
@@ -142,20 +143,26 @@ class AnomalyEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def warm_up(self, size_hw: tuple[int, int], num_images: int = 1, *, semantic: bool = False) -> None:
-        """Run over black images, so that the first real ones of this size are as fast as all others.
+    @contextmanager
+    def marking(self, mark: Callable[[str], None]) -> Iterator[None]:
+        """Have ``mark`` called with a name of :mod:`~eomt_ext_core.stages` where a stage ends, for measuring."""
+        self._path.mark = mark
+        try:
+            yield
+        finally:
+            self._path.mark = unmarked
 
-        Args:
-            size_hw: of the images to come.
-            num_images: most of them at a time; each number up to this is tried.
-            semantic: whether the known classes are going to be asked for.
+    def _warm_up(self) -> None:
+        """Compile, capture and choose now what is so once, that the first image may be as fast as all others.
 
-        Raises:
-            ImageError, InferenceError: as :meth:`infer_batch`.
+        What the first use of another score, of the known classes, or of more windows than configured takes is not.
         """
-        image = np.zeros((*size_hw, 3), np.uint8)
-        for count in range(1, num_images + 1):
-            self.infer_batch([image] * count, semantic=semantic)
+        config, (height, width) = self._config, self.crop_hw
+        with self._path.on_device():
+            self._scorer.warm_up((config.score,), min(config.batch_windows, self._scorer.max_batch))
+        one_window = replace(config, windows=replace(config.windows, mode="eomt"))
+        with suppress(InferenceError):  # it is told of an image, and not of none
+            self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], config=one_window)
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
         """Find what the model does not know in an image.
@@ -170,21 +177,25 @@ class AnomalyEngine:
         return self.infer_batch([image_rgb])[0]
 
     @torch.inference_mode()
-    def infer_batch(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[AnomalyFrame]:
+    def infer_batch(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+    ) -> list[AnomalyFrame]:
         """Do the same for several images, of any sizes, their windows together in one batch.
 
         Args:
             images_rgb: each (H, W, 3) uint8.
             semantic: give the known class of each pixel too: the arg max of the semantic map, stitched and resized as
                 the score is.
+            config: to run under instead of the engine's own, from which it may differ as a new one of that may.
 
         Returns:
             a frame for each image, in order.
 
         Raises:
-            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map.
+            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map; or
+                ``config`` is one that the engine would not take.
         """
-        config = self._config  # another thread may replace it
+        config = self._config if config is None else self._checked(config)  # another thread may replace its own
         names = (config.score, SEMANTIC) if semantic else (config.score,)
         if semantic:
             check_semantic(self._scorer)
@@ -192,9 +203,10 @@ class AnomalyEngine:
             scores, results = [], []
             for plan, stitched in self._path.stitched(images_rgb, names, config):
                 score = windows.to_image_size(stitched[:1], plan)[0]
+                self._path.mark(STITCH)
                 probability = self._probability(score, config.score)
                 scores.append(score)
-                results += [probability, probability > self._threshold(config)]
+                results += [probability, probability > self.threshold_of(config)]
                 if semantic:
                     results.append(windows.classes_at_image_size(stitched[1:], plan))
             arrays = self._path.download(results, scores)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
 from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
-from eomt_ext_core.config import SCORES
+from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.errors import ConfigError, ImageError
 from eomt_ext_core.windows import WindowPlan
 
@@ -33,6 +35,22 @@ def check_plan(plan: WindowPlan, max_windows: int) -> None:
         )
 
 
+def check_change(before: EngineConfig, after: EngineConfig) -> None:
+    """Refuse another configuration that differs in an option that is not live, by a :class:`ConfigError`."""
+    fixed = list(_fixed_changes(before, after))
+    if fixed:
+        raise ConfigError(f"{', '.join(fixed)} cannot change in a running engine: make a new one")
+
+
+def _fixed_changes(before: Any, after: Any) -> Iterator[str]:
+    for item in fields(before):
+        old, new = getattr(before, item.name), getattr(after, item.name)
+        if is_dataclass(old):
+            yield from _fixed_changes(old, new)
+        elif old != new and not item.metadata["live"]:
+            yield item.name
+
+
 def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
     """Refuse scores that are unknown, there twice, or not to be had of the scorer, by a :class:`ConfigError`."""
     if not scores or len(set(scores)) != len(scores) or not set(scores) <= set(SCORES):
@@ -47,6 +65,11 @@ def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
         )
     if missing:
         raise ConfigError(f"score {missing[0]!r} is not in the exported file: choose from {', '.join(offered)}")
+
+
+def has_semantic(scorer: WindowScorer) -> bool:
+    """Whether the scorer gives classes, and no more of them than have an id."""
+    return SEMANTIC in scorer.scores and scorer.num_classes <= _MOST_CLASSES
 
 
 def check_semantic(scorer: WindowScorer) -> None:

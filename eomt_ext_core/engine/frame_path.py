@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_image, check_plan
 from eomt_ext_core.engine.transfer import CudaTransfer, HostTransfer, Transfer
 from eomt_ext_core.errors import InferenceError
+from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
 from eomt_ext_core.windows import WindowPlan
 
 
@@ -24,9 +25,13 @@ class FramePath:
     """From images to their stitched scores on a scorer's device, and from results there to arrays.
 
     On a GPU everything is queued without waiting until :meth:`download`.
+
+    Attributes:
+        mark: called with the name of a stage where it ends, or where its end is queued.
     """
 
     def __init__(self, scorer: WindowScorer) -> None:
+        self.mark: Callable[[str], None] = unmarked
         self._scorer = scorer
         self._on_gpu = scorer.device.type == "cuda"
         self._transfer: Transfer = CudaTransfer(scorer.device) if self._on_gpu else HostTransfer()
@@ -60,11 +65,15 @@ class FramePath:
                 for image, plan in zip(images_rgb, plans, strict=True)
             ]
         )
+        self.mark(RESIZE)
         canvases = [windows.Canvas(plan) for plan in plans]
         places = (canvas for canvas, plan in zip(canvases, plans, strict=True) for _ in range(plan.num_windows))
         for batch in torch.split(crops, min(config.batch_windows, self._scorer.max_batch)):
-            for window in self._scorer(batch, scores):
+            scored = self._scorer(batch, scores)
+            self.mark(NETWORK_AND_SCORING)
+            for window in scored:
                 next(places).add(window)
+            self.mark(STITCH)
         return [(plan, canvas.average()) for plan, canvas in zip(plans, canvases, strict=True)]
 
     def download(self, results: Sequence[Tensor], scores: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -78,6 +87,7 @@ class FramePath:
         if not scores:
             return []
         *arrays, sums = self._transfer.download([*results, torch.stack([score.sum() for score in scores])])
+        self.mark(OUTPUTS)
         if not np.isfinite(sums).all():
             broken = sum(int(score.isfinite().logical_not().sum()) for score in scores)
             if broken:
@@ -92,3 +102,7 @@ class FramePath:
         plan = windows.plan(image.shape[:2], self._scorer.crop_hw, config.windows)
         check_plan(plan, config.max_windows)
         return plan
+
+
+def unmarked(stage: str) -> None:
+    """Mark nothing."""

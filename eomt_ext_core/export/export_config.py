@@ -36,6 +36,10 @@ class ExportConfig:
             raise ConfigError(
                 f"scores must be different names out of {', '.join(SCORES)}, got {', '.join(self.scores)}"
             )
+        if self.format == "onnx" and self.device != "cpu":
+            raise ConfigError(
+                f"device is for pt2, an ONNX file is for any: leave it out, or choose format pt2, got {self.device}"
+            )
         if self.score_stride == 3:
             raise ConfigError("score_stride must be 1, 2 or 4, got 3")
 

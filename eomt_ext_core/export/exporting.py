@@ -54,7 +54,7 @@ def export_model(
         info=model.info,
         origin=origin or {},
     )
-    device = choose_device(config.device if config.format == "pt2" else "cpu")
+    device = choose_device(config.device)
     program = ScoringProgram(model, contents.outputs, half=config.precision == "fp16", score_stride=config.score_stride)
     reference = TorchWindowScorer(model, torch.device("cpu"), "fp32", "none", config.score_stride)
     with whole_file(path) as temporary, torch.inference_mode():

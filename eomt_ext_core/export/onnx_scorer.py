@@ -11,15 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eomt_ext_core.backends.window_scorer import class_names_of
+from eomt_ext_core.backends.device import device_name, limit_threads
+from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, class_names_of
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError, InferenceError
 from eomt_ext_core.export.contents import ExportContents
 from eomt_ext_core.export.extra import require
 from eomt_ext_core.export.onnx_file import INPUT
-from eomt_ext_core.export.providers import check_provider, choose_providers
+from eomt_ext_core.export.providers import (
+    CPU,
+    Providers,
+    check_provider,
+    choose_providers,
+    device_of,
+    start_first,
+)
 
-_MAX_BATCH = 256
 # It has no exception of its own for this; the words are those of its arena and of CUDA.
 _OUT_OF_MEMORY = re.compile(r"failed to allocate memory|out of memory|bad allocation", re.IGNORECASE)
 
@@ -32,16 +39,18 @@ class OnnxWindowScorer:
     Attributes:
         contents: what the file says of itself.
         provider: onnxruntime's execution provider that is in use.
+        runs_on: the device that it computes on.
     """
 
-    def __init__(self, session: Any, contents: ExportContents, provider: str) -> None:
-        self.contents, self.provider = contents, provider
+    def __init__(self, session: Any, contents: ExportContents, provider: str, runs_on: torch.device) -> None:
+        self.contents, self.provider, self.runs_on = contents, provider, runs_on
+        self._device_name = _name_of(runs_on)
         self.crop_hw, self.num_classes = contents.crop_hw, contents.num_classes
         self.class_names = class_names_of(contents.info, contents.num_classes)
         self.scores = contents.outputs
         self.info = dict(contents.info)
         self.device, self.precision = torch.device("cpu"), contents.precision
-        self.max_batch = contents.batch or _MAX_BATCH
+        self.max_batch = contents.batch or (CPU_BATCH if provider == CPU else GPU_BATCH)
         self._session = session
 
     @classmethod
@@ -59,14 +68,18 @@ class OnnxWindowScorer:
         """
         config = config or EngineConfig()
         onnxruntime = require("onnxruntime")
-        providers = choose_providers(config.device, onnxruntime.get_available_providers())
+        limit_threads()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+
+        def start(providers: Providers) -> Any:
+            return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+
         if not Path(path).is_file():
             raise CheckpointError(f"{path}: no such file; give one that `eomt-ext export` wrote")
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = start([(CPU, {})])
         except Exception as error:  # onnxruntime's exceptions share no base
             reason = str(error).splitlines()[0]
             raise CheckpointError(
@@ -78,8 +91,12 @@ class OnnxWindowScorer:
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
         _check_config(config, contents)
+        providers = choose_providers(config.device, onnxruntime.get_available_providers(), contents.precision)
         wanted = [name for name, _ in providers]
-        return cls(session, contents, check_provider(config.device, wanted, session.get_providers()))
+        if wanted != [CPU]:
+            session = start_first(providers, start)
+        provider = check_provider(config.device, wanted, session.get_providers())
+        return cls(session, contents, provider, torch.device(device_of(provider, config.device)))
 
     def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
         """Score windows: see the protocol.
@@ -106,6 +123,8 @@ class OnnxWindowScorer:
     def describe(self) -> dict[str, str]:
         """What an operator wants to know: see the protocol."""
         return {
+            "device": str(self.runs_on),
+            "device_name": self._device_name,
             "backend": "onnxruntime",
             "provider": self.provider,
             "scoring": "in the exported file",
@@ -113,8 +132,20 @@ class OnnxWindowScorer:
             **{f"exported_from_{name}": value for name, value in self.contents.origin.items()},
         }
 
+    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+        """Run the largest batch on a GPU: see the protocol. TensorRT builds an engine for a range of sizes."""
+        if self.provider != CPU and not self.contents.batch:
+            self(torch.zeros((batch, 3, *self.crop_hw), dtype=torch.uint8), scores)
+
     def free_memory(self) -> None:
         """Nothing: onnxruntime's memory stays its own as long as the file is open."""
+
+
+def _name_of(device: torch.device) -> str:
+    """What its maker calls it, where this torch knows."""
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():  # a torch for the CPU counts none
+        return f"GPU {device.index}"
+    return device_name(device)
 
 
 def _check_config(config: EngineConfig, contents: ExportContents) -> None:

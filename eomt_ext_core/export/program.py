@@ -15,6 +15,7 @@ from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
 from eomt_ext_core.scoring.factored_weights import FactoredWeights
+from eomt_ext_core.scoring.semantic_bands import semantic_bands
 from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR, baseline_score
 
 # Activations of a window in flight at a time; the graph repeats the scoring for each band of rows.
@@ -58,17 +59,12 @@ class ScoringProgram(nn.Module):
             for each output (N, 1, h, w) float32, the score as ``WindowScorer`` gives it; (N, C, h, w) for ``SEMANTIC``.
         """
         masks, classes, features = (part.float() for part in self.network(crops.to(self._dtype) / 255))
-        classes = classes.softmax(dim=-1)[..., :-1]
-        mask_rows = BilinearRows(masks.permute(0, 2, 3, 1), self._size_hw)
         visual_rows = None if self.head is None else BilinearRows(self.head.project(features), self._size_hw)
         bands: list[list[Tensor]] = [[] for _ in self.outputs]
-        for start in range(0, self._size_hw[0], self._rows):
-            stop = min(start + self._rows, self._size_hw[0])
-            queries = mask_rows(start, stop).sigmoid()
-            semantic = (queries.flatten(1, 2) @ classes).unflatten(1, (stop - start, self._size_hw[1]))
+        for band, semantic in semantic_bands(masks, classes, self._size_hw, self._rows):
             for parts, output in zip(bands, self.outputs, strict=True):
                 if self.head is not None and visual_rows is not None and output == "head":
-                    parts.append(self.head(semantic, visual_rows(start, stop)))
+                    parts.append(self.head(semantic, visual_rows(band.start, band.stop)))
                 elif output == SEMANTIC:
                     parts.append(semantic.permute(0, 3, 1, 2))
                 else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eomt_ext_core.processor import multiplies_bf16
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
 from eomt_ext_core.scoring.factored_weights import FactoredWeights
@@ -25,8 +26,8 @@ class FactoredHead:
     """Anomaly logits from predictions, equal to semantic map, statistics and the head one after the other.
 
     With float32 features all is float32. With 16-bit features the second layer's product, the largest of all, has
-    operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU with AVX-512 BF16 or AMX), and
-    all else remains float32: an entropy summed in half precision is off by more than the head forgives.
+    operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU that has it), and all else
+    remains float32: an entropy summed in half precision is off by more than the head forgives.
 
     Holds copies of the head's weights: make a new one when the head has changed. Inference only (dropout is off).
 
@@ -111,7 +112,4 @@ def _statistics(semantic: Tensor) -> Tensor:
 
 def _multiplies(features: Tensor) -> bool:
     """Whether the hardware multiplies matrices of this type faster than those of float32."""
-    if features.is_cuda:
-        return True
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # younger than the oldest PyTorch we run on
-    return features.dtype == torch.bfloat16 and supported is not None and bool(supported())
+    return features.is_cuda or (features.dtype == torch.bfloat16 and multiplies_bf16())

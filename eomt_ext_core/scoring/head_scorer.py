@@ -12,7 +12,7 @@ from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.factored import FactoredHead
 from eomt_ext_core.scoring.pixel_maps import PixelMaps
 
-LEAST_CAPABILITY = (8, 0)  # bfloat16 on tensor cores
+BF16_CAPABILITY = (8, 0)  # of GPUs that multiply in bfloat16
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def _obstacle_to_triton(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"Triton kernels need a CUDA device, this is {device}"
     capability = torch.cuda.get_device_capability(device)
-    if capability < LEAST_CAPABILITY:
-        needed = ".".join(map(str, LEAST_CAPABILITY))
+    if capability < BF16_CAPABILITY:
+        needed = ".".join(map(str, BF16_CAPABILITY))
         return f"the kernel needs compute capability {needed}, this GPU has {'.'.join(map(str, capability))}"
     try:
         import triton  # noqa: F401

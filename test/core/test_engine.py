@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,16 @@ def test_half_precision_stays_close(model: EoMTExt, precision: str) -> None:
     difference = np.abs(rough.probability - exact.probability)
     assert rough.probability.dtype == np.float32
     assert 0 < difference.mean() < 0.02
+
+
+def test_a_compiled_network_gives_what_single_operators_give(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the tracer alone: to generate code takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    model = tiny_model(HeadConfig(16, 0.3, 8), num_blocks=1)
+    plain, compiled = (AnomalyEngine(model, replace(EXACT, optimize=name)) for name in ("none", "compile"))
+    assert compiled.describe()["optimize"] == "compile"
+    image = photo(75, 200)
+    assert largest(compiled.infer(image), plain.infer(image)) <= 1e-6
 
 
 @pytest.mark.gpu

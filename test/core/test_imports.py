@@ -14,7 +14,7 @@ PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TR
 # Parts of the core from the ground up; a part imports what stands lower, never its neighbour or what stands higher.
 FLOORS = [
     {"errors"},
-    {"config"},
+    {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles"},
     {"model"},
     {"backends"},

@@ -10,22 +10,22 @@ from eomt_ext_core.backends.device import choose_optimize, choose_precision, dev
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
-@pytest.mark.parametrize(
-    ("flags", "where", "expected"),
-    [
-        ({"avx512f", "avx512_bf16"}, CPU, "bf16"),
-        ({"amx_bf16"}, CPU, "bf16"),
-        ({"avx512f"}, CPU, "fp32"),
-        (set(), CPU, "fp32"),
-        (set(), GPU, "bf16"),
-    ],
-)
-def test_auto_precision_is_what_the_hardware_multiplies_in(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], where: torch.device, expected: str
+@pytest.mark.parametrize(("multiplies", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_what_the_cpu_multiplies_in(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_flags", lambda: frozenset(flags))
-    assert choose_precision("auto", where) == expected
-    assert choose_precision("fp16", where) == "fp16"
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: multiplies)
+    assert choose_precision("auto", CPU) == expected
+    assert choose_precision("fp16", CPU) == "fp16"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")])
+def test_auto_precision_is_what_the_gpu_multiplies_in(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", GPU) == expected
+    assert choose_precision("fp32", GPU) == "fp32"
 
 
 def test_graphs_are_for_gpus() -> None:

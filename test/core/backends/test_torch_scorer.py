@@ -1,14 +1,18 @@
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eomt_ext_core import CheckpointError, EoMTExt, HeadConfig
+from eomt_ext_core import AnomalyEngine, CheckpointError, EngineConfig, EoMTExt, HeadConfig
+from eomt_ext_core.backends import torch_scorer
+from eomt_ext_core.backends.cuda_graphs import padded_size
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
-from eomt_ext_core.backends.window_scorer import SEMANTIC, class_names_of
+from eomt_ext_core.backends.window_scorer import GPU_BATCH, SEMANTIC, class_names_of
 from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_score, semantic_map
 
 CPU = torch.device("cpu")
@@ -52,6 +56,115 @@ def test_a_stride_scores_fewer_pixels_and_resizes_the_logits(model: EoMTExt, cro
     expected = F.interpolate(expected, (64, 96), mode="bilinear", align_corners=False)
     torch.testing.assert_close(scorer(crops, ("head", SEMANTIC)), expected, atol=1e-4, rtol=0)
     assert scorer.describe()["score_stride"] == str(stride)
+
+
+@pytest.mark.parametrize("rows", [1, 13, 63])
+def test_bands_of_rows_change_nothing(
+    model: EoMTExt, crops: Tensor, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (SEMANTIC, *BASELINES)
+    whole = TorchWindowScorer(model, CPU)(crops, names)
+    monkeypatch.setattr(torch_scorer, "CPU_BAND_FLOATS", rows * 96 * (6 + 6))
+    torch.testing.assert_close(TorchWindowScorer(model, CPU)(crops, names), whole, atol=1e-5, rtol=0)
+
+
+def test_the_masks_of_all_queries_never_are_whole(
+    model: EoMTExt, crops: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_scorer, "CPU_BAND_FLOATS", 7 * 96 * (6 + 6))
+    scorer, areas = TorchWindowScorer(model, CPU), []
+
+    def listening(semantic: Tensor, kind: str) -> Tensor:
+        areas.append(semantic.shape[2])
+        return baseline_score(semantic, kind)
+
+    monkeypatch.setattr(torch_scorer, "baseline_score", listening)
+    scorer(crops, ("rba",))
+    assert areas == [7] * 9 + [1] + [7] * 9 + [1]
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("bf16", True)])
+def test_single_precision_is_never_tf32(
+    model: EoMTExt, crops: Tensor, precision: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    scorer = TorchWindowScorer(model, CPU, precision)
+    convolution = scorer._network.encoder.backbone.patch_embed.proj
+    convolution.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    scorer(crops, ("head",))
+    assert seen == [allowed]
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_compiled_it_takes_more_sizes_than_torch_does_by_default(
+    tiny_model: Make, crops: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    model = tiny_model(
+        HeadConfig(16, 0.3, 8), num_blocks=1, backbone_overrides={"embed_dim": 32, "depth": 1, "num_heads": 2}
+    )
+    plain, compiled = TorchWindowScorer(model, CPU), TorchWindowScorer(model, CPU, optimize="compile")
+    assert compiled.describe()["optimize"] == "compile"
+    for count in range(1, 11):
+        some = crops[:1].expand(count, -1, -1, -1)
+        torch.testing.assert_close(compiled(some, ("head",)), plain(some, ("head",)), atol=1e-5, rtol=0)
+
+
+class Graphs:
+    """In the place of CUDA graphs: says how many windows each call had."""
+
+    def __init__(self, function: Callable[..., Tensor], device: torch.device) -> None:
+        self.function = function
+        self.sizes: list[int] = []
+        self.too_many = 1000
+        self.cleared = 0
+
+    def __call__(self, crops: Tensor, scores: Any) -> Tensor:
+        self.sizes.append(len(crops))
+        if len(crops) >= self.too_many:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return self.function(crops, scores)
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+
+@pytest.fixture
+def graphed(model: EoMTExt) -> TorchWindowScorer:
+    """A scorer as on a GPU, on the CPU and without graphs."""
+    scorer = TorchWindowScorer(model, CPU)
+    scorer.max_batch = GPU_BATCH
+    scorer._graphs = scorer._run = Graphs(scorer._score, CPU)  # type: ignore[assignment]
+    return scorer
+
+
+def test_no_frame_meets_a_size_for_the_first_time(graphed: TorchWindowScorer) -> None:
+    engine = AnomalyEngine(graphed, EngineConfig(device="cpu", precision="fp32", batch_windows=5))
+    graphs: Any = graphed._graphs
+    assert graphs.sizes == [6, 4, 3, 2, 1, 1]  # the last is a whole frame
+    before = {padded_size(size) for size in graphs.sizes}
+    for width in range(96, 900, 96):
+        engine.infer(np.zeros((64, width, 3), np.uint8))
+    engine.infer_batch([np.zeros((64, 200, 3), np.uint8)] * 4)
+    assert {padded_size(size) for size in graphs.sizes} == before
+    assert max(graphs.sizes[6:]) == 5
+
+
+def test_what_does_not_fit_the_memory_is_said_and_left_out(
+    graphed: TorchWindowScorer, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs: Any = graphed._graphs
+    graphs.too_many = 8
+    graphed.warm_up(("head",), 12)
+    assert graphs.sizes == [12, 8, 6, 4, 3, 2, 1]
+    assert graphs.cleared == 2
+    assert caplog.messages[0] == "12 windows at a time do not fit the memory of cpu: lower batch_windows"
+
+
+def test_without_graphs_there_is_nothing_to_warm_up(model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = TorchWindowScorer(model, CPU)
+    monkeypatch.setattr(scorer, "_run", None)
+    scorer.warm_up(("head",), 8)
 
 
 def test_a_model_without_a_head_offers_none(tiny_model: Make) -> None:

@@ -9,6 +9,11 @@ def test_a_checkpoint_takes_the_place_of_the_random_models() -> None:
     assert BenchConfig(checkpoint="demo").models == ("demo",)
 
 
+def test_ways_of_ours_are_to_be_asked_for() -> None:
+    assert "ours-compile-bf16" not in BenchConfig().variants
+    assert BenchConfig(variants=("ours-compile-bf16", "ours-none-fp32")).variants[0] == "ours-compile-bf16"
+
+
 def test_quick_asks_for_less() -> None:
     assert len(QUICK.images_hw) < len(BenchConfig().images_hw)
     assert max(QUICK.growth_hw) < max(BenchConfig().growth_hw)

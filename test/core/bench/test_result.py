@@ -48,6 +48,10 @@ def test_the_tables_tell_the_figures(result: BenchResult) -> None:
     assert ours[0] == ["ours-fp32", "–", "1500", "500", "–", "–", "2000", "2000"]
     assert ours[1] == ["ours-fp32", "0.5", "6.0", "20.0", "3", "1", "50", "25", "1.0e-03"]
     assert "ours-bf16: not measured, why" in lines
+    variants = {"ours-fp32": replace(variant(2.0, scoring=0.5), network_ceiling_share=None)}
+    console.print(tables(replace(result, cases=[replace(result.cases[0], variants=variants)])))
+    shares = [line.split() for line in console.export_text().splitlines() if line.startswith("ours-fp32")][1]
+    assert shares[6] == "–"
     growth = [line.split() for line in lines if line.startswith("2 × 1000×500")]
     assert growth == [["2", "×", "1000×500", "1.00", "6", "1000", "1000", "2"]] * 2
 

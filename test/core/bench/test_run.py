@@ -7,6 +7,8 @@ import pytest
 from eomt_ext_core import EoMTExt, save_model
 from eomt_ext_core.bench import run
 from eomt_ext_core.bench.config import NETWORK, STAGES, BenchConfig
+from eomt_ext_core.bench.frames import Sample, Turn
+from eomt_ext_core.bench.memory import Memory
 from eomt_ext_core.errors import ConfigError
 
 
@@ -70,6 +72,18 @@ def test_a_whole_run(checkpoint: str, tmp_path: Path) -> None:
     assert [point.num_images for point in result.growth.cameras] == [1, 2, 4, 6, 8]
     result.write(tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["command"] == "eomt-ext bench"
+
+
+def test_a_network_that_is_lost_in_the_scoring_is_not_told() -> None:
+    def turn(network_s: float) -> Turn:
+        stages = {"network": network_s, "scoring": 0.5}
+        return Turn([Sample(1.0, stages)] * 3, Memory(1, 2), None)
+
+    known = run._sum_up_variant([turn(0.25)], (100, 10), 1000.0, None)
+    assert (known.network_ceiling_share, list(known.stages)) == (0.4, ["network", "scoring"])
+    for seconds in (0.0, -0.1):
+        lost = run._sum_up_variant([turn(seconds)], (100, 10), 1000.0, None)
+        assert (lost.network_ceiling_share, list(lost.stages)) == (None, ["scoring"])
 
 
 def test_a_model_without_a_head_is_refused(tiny_model: object, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, HeadConfig, save_model
+from eomt_ext_core import (
+    AnomalyEngine,
+    CheckpointError,
+    ConfigError,
+    EngineConfig,
+    EoMTExt,
+    HeadConfig,
+    WindowConfig,
+    save_model,
+)
 
 Make = Callable[..., EoMTExt]
 EXACT = EngineConfig(device="cpu", precision="fp32")
@@ -68,9 +77,25 @@ def test_a_running_engine_takes_what_may_change(checkpoint: Path) -> None:
     engine.config = replace(engine.config, score="rba")
     expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba")).infer(IMAGE)
     np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
-    with pytest.raises(ConfigError, match=r"precision, score_stride cannot change in a running engine"):
-        engine.config = replace(engine.config, precision="bf16", score_stride=2)
+    for windows in (WindowConfig(mode="grid", scale=0.5), WindowConfig(blend="hann")):
+        engine.config = replace(engine.config, windows=windows)
+        expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba", windows=windows)).infer(IMAGE)
+        np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
+    with pytest.raises(ConfigError, match=r"^precision, score_stride, max_windows cannot change in a running engine"):
+        engine.config = replace(engine.config, precision="bf16", score_stride=2, max_windows=7)
     assert engine.config.score_stride == 1
+
+
+def test_a_call_may_run_under_another_configuration(checkpoint: Path) -> None:
+    engine = AnomalyEngine.load(checkpoint, EXACT)
+    (frame,) = engine.infer_batch([IMAGE], config=replace(EXACT, score="rba", threshold=0.0))
+    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba")).infer(IMAGE)
+    np.testing.assert_array_equal(frame.probability, expected.probability)
+    assert frame.mask.all()
+    assert engine.config is EXACT
+    assert engine.threshold_of(replace(EXACT, threshold=0.25)) == 0.25
+    with pytest.raises(ConfigError, match=r"precision cannot change in a running engine"):
+        engine.infer_batch([IMAGE], config=replace(EXACT, precision="bf16"))
 
 
 class ConstantScorer:
@@ -87,6 +112,7 @@ class ConstantScorer:
     def __init__(self, scores: tuple[str, ...]) -> None:
         self.scores = scores
         self.batches: list[int] = []
+        self.warmed: tuple[str | int, ...] = ()
 
     def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
         self.batches.append(len(crops))
@@ -97,23 +123,29 @@ class ConstantScorer:
     def describe(self) -> dict[str, str]:
         return {"backend": "constant"}
 
+    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+        self.warmed = (*scores, batch)
+
     def free_memory(self) -> None: ...
 
 
 def test_any_scorer_runs_in_batches_that_it_takes() -> None:
     scorer = ConstantScorer(("head", "semantic"))
     engine = AnomalyEngine(scorer, EXACT)
-    assert scorer.batches == [1]  # warm
+    assert scorer.warmed == ("head", 2)
+    assert scorer.batches == [1], "a blank frame"
     frame = engine.infer_batch([np.zeros((8, 40, 3), np.uint8)], semantic=True)[0]
     assert scorer.batches == [1, 2, 2, 1]
     np.testing.assert_allclose(frame.probability, 1 / (1 + np.exp(-2.0)), rtol=1e-6)
     assert frame.semantic is not None
     assert (frame.semantic == 1).all()
+    assert engine.has_semantic
     assert engine.describe()["backend"] == "constant"
 
 
 def test_what_a_scorer_does_not_offer_is_refused() -> None:
     engine = AnomalyEngine(ConstantScorer(("head",)), EXACT)
+    assert not engine.has_semantic
     with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
         engine.infer_batch([np.zeros((8, 8, 3), np.uint8)], semantic=True)
     with pytest.raises(ConfigError, match="score 'rba' is not in the exported file: choose from head"):

@@ -47,5 +47,6 @@ def test_the_first_of_equal_classes_wins_and_the_result_has_the_image_size() -> 
 
 def test_more_classes_than_ids_are_refused(tiny_model: Make) -> None:
     engine = AnomalyEngine(tiny_model(num_classes=257), EngineConfig(device="cpu", score="rba"))
+    assert not engine.has_semantic
     with pytest.raises(ConfigError, match="at most 256 classes, got 257"):
         engine.infer_batch(IMAGES, semantic=True)

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, InferenceError
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
-from eomt_ext_core.backends.window_scorer import SEMANTIC
+from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, SEMANTIC
 from eomt_ext_core.export import onnx_scorer
 from eomt_ext_core.export.check import probe_crops
 from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CPU = torch.device("cpu")
 
 ON_CPU = EngineConfig(device="cpu", backend="onnxruntime")
 
@@ -48,6 +51,21 @@ def test_the_file_is_enough_alone(small_model: EoMTExt, onnx_file: Path) -> None
     inputs = onnx.load(onnx_file).graph.input
     assert [item.name for item in inputs] == ["crops"]
     assert inputs[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_an_operator_is_told_the_device_of_the_provider(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    described = AnomalyEngine(on_cpu, ON_CPU).describe()
+    assert described["device"] == "cpu"
+    assert described["device_name"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    on_gpu = OnnxWindowScorer(on_cpu._session, on_cpu.contents, "CUDAExecutionProvider", torch.device("cuda:1"))
+    described = AnomalyEngine(on_gpu, ON_CPU).describe()
+    assert (described["device"], described["device_name"]) == ("cuda:1", "GPU 1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"NVIDIA of {device}")
+    on_gpu = OnnxWindowScorer(on_cpu._session, on_cpu.contents, "CUDAExecutionProvider", torch.device("cuda:1"))
+    assert on_gpu.describe()["device_name"] == "NVIDIA of cuda:1"
 
 
 @pytest.mark.parametrize("size_hw", [(90, 260), (64, 96), (200, 70)])
@@ -127,7 +145,66 @@ def test_without_onnxruntime_the_extra_is_named(onnx_file: Path, monkeypatch: py
 
 
 def test_any_number_has_a_limit(onnx_file: Path) -> None:
-    assert OnnxWindowScorer.load(onnx_file, ON_CPU).max_batch == onnx_scorer._MAX_BATCH
+    on_cpu = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    assert on_cpu.max_batch == CPU_BATCH
+    on_gpu = OnnxWindowScorer(on_cpu._session, on_cpu.contents, "CUDAExecutionProvider", torch.device("cuda:0"))
+    assert on_gpu.max_batch == GPU_BATCH
+    two = replace(on_cpu.contents, batch=2)
+    assert OnnxWindowScorer(on_cpu._session, two, "CPUExecutionProvider", CPU).max_batch == 2
+
+
+def test_threads_are_limited_before_they_are_counted(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(onnx_scorer, "limit_threads", lambda: torch.set_num_threads(1))
+    try:
+        session = OnnxWindowScorer.load(onnx_file, ON_CPU)._session
+    finally:
+        torch.set_num_threads(before)
+    assert session.get_session_options().intra_op_num_threads == 1
+
+
+def test_a_provider_that_fails_gives_way_to_the_next_and_it_is_said(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = "CUDAExecutionProvider"
+    session = onnxruntime.InferenceSession
+    asked = []
+
+    def broken_gpu(*arguments: object, providers: list[tuple[str, dict[str, str]]], **options: object) -> object:
+        asked.append(providers)
+        if providers[0][0] == cuda:
+            raise RuntimeError("CUDA failure 101: invalid device ordinal")
+        return session(*arguments, providers=providers, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken_gpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cuda, "CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match="CUDAExecutionProvider did not start: CUDA failure 101"):
+        OnnxWindowScorer.load(onnx_file, replace(ON_CPU, device="cuda:1"))
+    assert asked == [[("CPUExecutionProvider", {})], [(cuda, {"device_id": "1"})]]
+    assert OnnxWindowScorer.load(onnx_file, replace(ON_CPU, device="auto")).provider == "CPUExecutionProvider"
+    assert caplog.messages == [
+        "CUDAExecutionProvider did not start: CUDA failure 101: invalid device ordinal; trying CPUExecutionProvider"
+    ]
+
+
+def test_on_a_gpu_the_largest_batch_is_run_before_the_first_image(onnx_file: Path) -> None:
+    on_cpu = OnnxWindowScorer.load(onnx_file, ON_CPU)
+    sizes = []
+
+    class Listening:
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+            sizes.append(len(inputs["crops"]))
+            return [np.zeros((sizes[-1], 1, *on_cpu.crop_hw), np.float32)]
+
+    gpu = torch.device("cuda:0")
+    AnomalyEngine(OnnxWindowScorer(Listening(), on_cpu.contents, "CPUExecutionProvider", CPU), ON_CPU)
+    assert sizes == [1]
+    AnomalyEngine(OnnxWindowScorer(Listening(), on_cpu.contents, "CUDAExecutionProvider", gpu), ON_CPU)
+    assert sizes == [1, 16, 1]
+    fixed = replace(on_cpu.contents, batch=2)
+    AnomalyEngine(OnnxWindowScorer(Listening(), fixed, "CUDAExecutionProvider", gpu), ON_CPU)
+    assert sizes == [1, 16, 1, 2]
 
 
 @pytest.mark.parametrize(
