@@ -142,12 +142,15 @@ def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
     os._exit(0)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def measure(
+    context: typer.Context,
     images_each: Annotated[int, typer.Option(help="images of a repeat")] = 40,
     repeats: Annotated[int, typer.Option(help="of each number of outputs, in turn")] = 3,
 ) -> None:
     """Run the node and print medians over all images."""
+    if context.invoked_subcommand is not None:  # a process of the measurement
+        return
     prepare_environment()
     timings: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
     ages: dict[str, list[float]] = collections.defaultdict(list)

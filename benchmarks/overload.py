@@ -4,7 +4,8 @@ The node, its cameras and the listener are three processes. The capacity is meas
 images never run out. Latency runs from an image's stamp to its answer at the listener. An image that comes in while
 another one is worked on waits at most that one's time and then takes its own, so the 99th percentile is to stay below
 twice the service time (the 99th percentile of the node's own processing time, from its diagnostics) and the transport
-there and back (twice the 99th percentile of an input image's way to a plain listener beside the node).
+there and back (twice the 99th percentile of an input image's way to a plain listener beside the node). Ends with code 1
+where that, the order of stamps, the memory or the share of a camera is not as it must be.
 
     python benchmarks/overload.py
     python benchmarks/overload.py --engine demo
@@ -29,13 +30,16 @@ MANY_AT_ONCE = 4  # does not divide the number of cameras
 CAPACITY_S = 8.0
 FLOOD_HZ = 60.0
 OUTPUT = "mask"
+MOST_GROWTH_MIB = 5.0  # from the second quarter of the time to the last
+MOST_UNFAIR = 1.1  # answers of the camera that has most, over those of the one that has least
 
 
 def topics(cameras: Sequence[str], name: str) -> list[str]:
     return [f"/eomt_ext/{camera}/{name}" if camera else f"/eomt_ext/{name}" for camera in cameras]
 
 
-def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, size_hw: tuple[int, int]) -> None:
+def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, size_hw: tuple[int, int]) -> bool:
+    """Whether everything was as it must be."""
     parameters: dict[str, Any] = {"device": "cpu", "publish_scale": 0.25}
     if cameras != ("",):
         parameters |= {"cameras": cameras, "max_batch_cameras": MANY_AT_ONCE}
@@ -79,6 +83,14 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
     latency_s = np.percentile(ages_s, (50, 99))
     bound_s = 2 * service_s[1] + 2 * transport_s[1]
     quarter = max(1, len(resident) // 4)
+    resident_mib = np.median(resident[quarter : 2 * quarter]), np.median(resident[-quarter:])
+    unfairness = max(answered) / max(1, min(answered))
+    kept = {
+        "latency": latency_s[1] <= bound_s,
+        "memory": resident_mib[1] - resident_mib[0] <= MOST_GROWTH_MIB,
+        "order": newer,
+        "share of each camera": min(answered) > 0 and unfairness <= MOST_UNFAIR,
+    }
     print(
         f"{len(cameras)} camera{'s' * (len(cameras) > 1)}, {size_hw[1]}×{size_hw[0]}, "
         f"capacity {capacity_hz:.1f} images/s, input {OVERLOAD} times that for {seconds:.0f} s\n"
@@ -86,14 +98,15 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
         f"  service time p50 {1e3 * service_s[0]:.0f} ms, p99 {1e3 * service_s[1]:.0f} ms; one way of an image "
         f"p50 {1e3 * transport_s[0]:.0f} ms, p99 {1e3 * transport_s[1]:.0f} ms\n"
         f"  latency p50 {1e3 * latency_s[0]:.0f} ms, p99 {1e3 * latency_s[1]:.0f} ms; "
-        f"bound {1e3 * bound_s:.0f} ms: {'kept' if latency_s[1] <= bound_s else 'BROKEN'}\n"
-        f"  resident memory {np.median(resident[quarter : 2 * quarter]):.1f} MiB in the second quarter, "
-        f"{np.median(resident[-quarter:]):.1f} MiB in the last\n"
+        f"bound {1e3 * bound_s:.0f} ms\n"
+        f"  resident memory {resident_mib[0]:.1f} MiB in the second quarter, {resident_mib[1]:.1f} MiB in the last\n"
         f"  every stamp newer than the last one's: {newer}; answers of each camera {answered}, "
-        f"most over least {max(answered) / min(answered):.3f}",
+        f"most over least {unfairness:.3f}\n"
+        f"  {', '.join(f'{name} ' + ('kept' if held else 'BROKEN') for name, held in kept.items())}",
         flush=True,
     )
     listener.close()
+    return all(kept.values())
 
 
 def _counts(operator: Operator) -> dict[str, int]:
@@ -112,8 +125,8 @@ def main(
 ) -> None:
     prepare_environment()
     stand_in_s = service_ms / 1e3 if engine == "stand-in" else None
-    for cameras in (("",), CAMERAS):
-        overload(cameras, seconds, stand_in_s, (height, width))
+    kept = [overload(cameras, seconds, stand_in_s, (height, width)) for cameras in (("",), CAMERAS)]
+    raise SystemExit(0 if all(kept) else 1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ more than 1 % of the memory.
 from __future__ import annotations
 
 import itertools
-import platform
 import re
 import statistics
 import sys
@@ -24,6 +23,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import rclpy
+import torch
 import typer
 from rclpy.qos import qos_profile_sensor_data
 from scipy import stats
@@ -31,6 +31,7 @@ from sensor_msgs.msg import Image
 from vehicle.operator import Operator
 from vehicle.processes import Holding, Listener, camera_process, node_process, prepare_environment
 
+from eomt_ext_core.bench.machine import describe_machine
 from eomt_ext_core.files import whole_file
 
 SIZE_HW = (120, 160)
@@ -131,8 +132,9 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
     return samples, {"malformed images sent": sent_broken} | counts
 
 
-def report(samples: list[Sample], counts: dict[str, int], minutes: float) -> tuple[str, bool]:
+def report(samples: list[Sample], counts: dict[str, int], command: str) -> tuple[str, bool]:
     """A table in Markdown, and whether the run passed."""
+    machine = describe_machine(torch.device("cpu"))
     steady = samples[round(WARM_UP * len(samples)) :]
     line = growth(steady)
     resident = statistics.median(sample.resident_mib for sample in steady)
@@ -143,8 +145,9 @@ def report(samples: list[Sample], counts: dict[str, int], minutes: float) -> tup
     rejected = sum(count for name, count in counts.items() if name.startswith("rejected/"))
     failed = sum(count for name, count in counts.items() if name.startswith("failed/"))
     rows = {
-        "command": f'`make soak ARGS="--minutes {minutes:g}"`',
-        "machine": f"2 cores of an AMD EPYC, shared; Python {platform.python_version()}",
+        "command": f"`{command}`",
+        "machine": f"{machine['processor']}; {machine['software']}",
+        "other load at the end": machine["other load"],
         "duration, lifecycle cycles": f"{samples[-1].time_s / 60:.1f} min, {len(samples)}",
         "images received, answered": f"{counts['received']}, {counts['published']}",
         "malformed images sent, rejected": f"{counts['malformed images sent']}, {rejected}",
@@ -165,7 +168,8 @@ def main(
     write: Annotated[bool, typer.Option(help="put the table into docs/reliability.md")] = False,
 ) -> None:
     prepare_environment()
-    table, passed = report(*soak(minutes, cycles), minutes)
+    command = f'make soak ARGS="--minutes {minutes:g} --cycles {cycles}"'
+    table, passed = report(*soak(minutes, cycles), command)
     print(table)
     if write:
         text = DOCUMENT.read_text()

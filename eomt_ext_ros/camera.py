@@ -87,6 +87,13 @@ class Camera:
             name for name in enabled if name in self.publishers and self.publishers[name].get_subscription_count() > 0
         }
 
+    def why_unwanted(self, enabled: tuple[str, ...]) -> str:
+        """Why none of the enabled outputs is to be computed, in words."""
+        switched_off = sorted(self.wanted(tuple(OUTPUTS)) - set(enabled))
+        if switched_off:
+            return f"{', '.join(switched_off)} subscribed to, but not in the parameter outputs"
+        return "nobody subscribes to an output"
+
     def publish_label_info(self, class_names: Sequence[str], threshold: float) -> None:
         """Latch the names of the known classes, where there are any and the message type is installed."""
         publisher = self.publishers.get("label_info")

@@ -59,6 +59,8 @@ def published_camera_info(info: Any, header: Any, size_hw: tuple[int, int], publ
         (info.roi.y_offset, published_hw[0] / size_hw[0] / max(1, info.binning_y)),
     )
     for matrix, columns in ((result.k, 3), (result.p, 4)):
+        if not any(matrix):  # of a camera without a calibration
+            continue
         for row, (offset, scale) in enumerate(offset_scale):
             for column in range(columns):
                 shift = scale * (0.5 - offset) - 0.5 if column == 2 else 0.0  # of the principal point

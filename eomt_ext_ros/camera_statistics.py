@@ -22,14 +22,14 @@ class CameraSnapshot:
     Attributes:
         name: of the camera; empty for the one without a name.
         counts: since the node began: ``received``, ``published``, ``dropped`` (a newer image took its place),
-            ``skipped`` (nobody subscribed to an output), ``rejected/<reason>`` and ``failed/<kind>``.
+            ``skipped`` (it needed no answer), ``rejected/<reason>`` and ``failed/<kind>``.
         input_rate_hz, output_rate_hz: over the last 5 s.
         input_age_s: time since the newest image came in, none before the first one.
         waiting_s: the same, or time since the camera was started.
         processing_s: from the turn of an image to its published answer, over the last 30 s.
         latency_s: from an image's stamp to its published answer, over the last 30 s, none where it is unknown.
         unanswered_s: since an image came in after the last turn had ended, 0 where none did.
-        unwanted: whether the newest image that had its turn was skipped.
+        skip: why the newest image that had its turn needed no answer, or empty.
         late_in_a_row: answers later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
         failure: what went wrong last, until an image is answered; or empty.
@@ -44,7 +44,7 @@ class CameraSnapshot:
     processing_s: Percentiles | None = None
     latency_s: Percentiles | None = None
     unanswered_s: float = 0.0
-    unwanted: bool = False
+    skip: str = ""
     late_in_a_row: int = 0
     rejection: str = ""
     failure: str = ""
@@ -72,9 +72,8 @@ class CameraStatistics:
         self._started_s = clock()
         self._newest_input_s: float | None = None
         self._unanswered_since_s: float | None = None
-        self._unwanted = False
         self._late_in_a_row = 0
-        self._failure = self._rejection = ""
+        self._failure = self._rejection = self._skip = ""
 
     def restart(self) -> None:
         """Begin anew, as when the node is activated; only the counts go on."""
@@ -96,16 +95,16 @@ class CameraStatistics:
             if self._unanswered_since_s is None:
                 self._unanswered_since_s = self._newest_input_s
 
-    def dropped(self, count: int = 1) -> None:
-        """Images had no turn, as a newer one came first or the node was stopped."""
+    def dropped(self) -> None:
+        """An image had no turn, as a newer one came first or the node was stopped."""
         with self._lock:
-            self._counts["dropped"] += count
+            self._counts["dropped"] += 1
 
-    def skipped(self) -> None:
-        """An image had its turn, but nobody subscribes to an output."""
+    def skipped(self, why: str) -> None:
+        """An image needed no answer; ``why`` is what people read."""
         with self._lock:
             self._counts["skipped"] += 1
-            self._end_turn(unwanted=True)
+            self._end_turn(skip=why)
 
     def rejected(self, reason: str, text: str) -> None:
         """An image could not be used; ``reason`` is the short word of an ``ImageError``, ``text`` what people read."""
@@ -161,12 +160,12 @@ class CameraStatistics:
                 processing_s=processing_s,
                 latency_s=latency_s,
                 unanswered_s=0.0 if self._unanswered_since_s is None else now_s - self._unanswered_since_s,
-                unwanted=self._unwanted,
+                skip=self._skip,
                 late_in_a_row=self._late_in_a_row,
                 rejection=self._rejection,
                 failure=self._failure,
             )
 
-    def _end_turn(self, *, unwanted: bool = False, rejection: str = "") -> None:
+    def _end_turn(self, *, skip: str = "", rejection: str = "") -> None:
         self._unanswered_since_s = None
-        self._unwanted, self._rejection = unwanted, rejection
+        self._skip, self._rejection = skip, rejection

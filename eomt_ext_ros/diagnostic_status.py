@@ -47,6 +47,7 @@ class NodeSnapshot:
         name: of the node with its namespace; slashes before it are left out.
         state: of the lifecycle: ``unconfigured``, ``inactive``, ``active`` …
         enabled: whether an active node is to answer images.
+        least_period_s: between two answers of a camera.
         error: what keeps the whole node from its work, such as a checkpoint that cannot be read; or empty.
         facts: of the engine, as it describes itself; empty without one.
         gpu_memory: as :func:`~eomt_ext_ros.diagnostics.gpu_memory` gives it; empty without a GPU.
@@ -57,6 +58,7 @@ class NodeSnapshot:
     name: str
     state: str
     enabled: bool = True
+    least_period_s: float = 0.0
     error: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     gpu_memory: Mapping[str, str] = field(default_factory=dict)
@@ -113,7 +115,7 @@ def _camera_findings(
         return
     if camera.waiting_s > config.silent_after_s:
         yield DiagnosticStatus.WARN, _silence(camera, topic)
-    elif camera.unanswered_s > config.silent_after_s:
+    elif camera.unanswered_s > node.least_period_s + config.silent_after_s:
         yield DiagnosticStatus.WARN, f"images come in, but for {camera.unanswered_s:.1f} s none was answered"
     if camera.rejection:
         yield DiagnosticStatus.WARN, f"newest image rejected: {camera.rejection}"
@@ -150,8 +152,8 @@ def _qos_of(publishers: Sequence[Endpoint]) -> str:
 
 def _in_order(camera: CameraSnapshot) -> str:
     rates = f"{camera.input_rate_hz:.1f} Hz in, {camera.output_rate_hz:.1f} Hz out"
-    if camera.unwanted:
-        return f"{rates}: nobody subscribes to an output"
+    if camera.skip:
+        return f"{rates}: {camera.skip}"
     return f"{rates}, latency p50 {camera.latency_s.p50_s:.3f} s" if camera.latency_s else rates
 
 

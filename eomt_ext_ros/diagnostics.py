@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,12 +51,16 @@ def input_topic(node: Node, subscription: Any) -> InputTopic:
     )
 
 
-def gpu_memory(device: str) -> dict[str, str]:
-    """What PyTorch holds of a GPU's memory, in MiB; empty for a device that is no GPU.
+def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
+    """What PyTorch holds of a GPU's memory, in MiB; empty where the engine runs on no GPU, or not in PyTorch.
 
     Reads PyTorch's own books and does not call the driver, so that any thread may ask.
+
+    Args:
+        facts: of the engine, as it describes itself.
     """
-    if not device.startswith("cuda"):
+    device = facts.get("device", "")
+    if not device.startswith("cuda") or facts.get("backend") != "torch":
         return {}
     numbers_b = {
         "allocated": torch.cuda.memory_allocated(device),

@@ -30,13 +30,13 @@ def declared_size_hw(data: bytes) -> tuple[int, int]:
     >>> declared_size_hw(b"GIF89a")
     Traceback (most recent call last):
         ...
-    eomt_ext_core.errors.ImageError: compressed images must be JPEG or PNG, got bytes starting with 474946383961
+    eomt_ext_core.errors.ImageError: compressed images must be JPEG or PNG, got 6 bytes of another kind
     """
     if data.startswith(_JPEG_START):
         return _jpeg_size_hw(data)
     if data.startswith(_PNG_START):
         return _png_size_hw(data)
-    raise ImageError(f"compressed images must be JPEG or PNG, got bytes starting with {data[:12].hex()}", "encoding")
+    raise ImageError(f"compressed images must be JPEG or PNG, got {len(data)} bytes of another kind", "encoding")
 
 
 def _jpeg_size_hw(data: bytes) -> tuple[int, int]:

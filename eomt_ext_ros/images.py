@@ -11,6 +11,9 @@ Every rejection is an ``ImageError`` whose ``reason`` is one of
 - ``"encoding"``: nothing here decodes the encoding or the compression,
 - ``"decode"``: the decoder refused the data.
 
+What an error quotes of a message ends in the log and in the diagnostics: numbers, and the names of encoding, format and
+frame, in short and with control characters escaped; never data.
+
 YUV encodings are decoded as OpenCV and cv_bridge do: BT.601, limited range (luma 16 to 235). What a camera sends in
 full range comes out with 16 % more contrast, its darkest and brightest values clipped.
 """
@@ -181,11 +184,12 @@ def _check_dimensions(height: int, width: int) -> None:
 def _check_layout(msg: Image, data: NDArray[np.uint8], rows: int, step: int, row_bytes: int) -> None:
     if step < row_bytes:
         raise ImageError(
-            f"step must be at least {row_bytes} for {msg.encoding} of width {msg.width}, got {msg.step}", "step"
+            f"step must be at least {row_bytes} for {_short(msg.encoding)} of width {msg.width}, got {msg.step}", "step"
         )
     if data.size != rows * step:
         raise ImageError(
-            f"{msg.encoding} of height {msg.height} with step {msg.step} holds {rows * step} bytes, got {data.size}",
+            f"{_short(msg.encoding)} of height {msg.height} with step {msg.step} holds {rows * step} bytes, "
+            f"got {data.size}",
             "size",
         )
 
@@ -251,8 +255,8 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
         pixels = np.asarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"))
     except Exception as error:  # a CvBridgeError, or what NumPy and OpenCV raise inside
         raise ImageError(
-            f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({error}): let the camera driver or an "
-            "image_proc node publish rgb8",
+            f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({type(error).__name__}: {_short(str(error))}): "
+            "let the camera driver or an image_proc node publish rgb8",
             "encoding",
         ) from error
     if pixels.shape != (msg.height, msg.width, 3) or pixels.dtype != np.uint8:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError, ImageError, windows
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.node_config import NodeConfig
 
 RETRY_PERIOD_S = 1.0
@@ -21,13 +24,16 @@ REGROW_PERIOD_S = 60.0
 """After which a halved batch is tried in its full size again."""
 
 Outcome = AnomalyFrame | Exception
-OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+_MEMORY_IS_SHORT = re.compile(
+    r"out of memory|not enough memory|can(no|')t allocate memory|ALLOC(ATION)?_FAILED", re.IGNORECASE
+)
 
 
 class Engine(Protocol):
     """What is needed of :class:`~eomt_ext_core.engine.AnomalyEngine`."""
 
     config: EngineConfig
+    """Another thread may replace it; what does not go with the model is refused by a ``ConfigError``."""
 
     @property
     def crop_hw(self) -> tuple[int, int]:
@@ -41,8 +47,17 @@ class Engine(Protocol):
     def threshold(self) -> float:
         """The probability above which a pixel belongs to the mask."""
 
-    def infer_batch(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[AnomalyFrame]:
-        """A frame for each image."""
+    def threshold_of(self, config: EngineConfig) -> float:
+        """The same under another configuration."""
+
+    @property
+    def has_semantic(self) -> bool:
+        """Whether it can give the known class of each pixel."""
+
+    def infer_batch(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+    ) -> list[AnomalyFrame]:
+        """A frame for each image; ``config`` is to run under instead of the engine's own."""
 
     def describe(self) -> dict[str, str]:
         """What runs where, for people."""
@@ -82,7 +97,8 @@ class Inference:
     An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
     not cost the others theirs. Out of memory, the engine's reserve is freed, the batch of windows halved and the call
     tried once more; where that fails too, the caller is to rest for ``rest_s`` between attempts, and each of them
-    halves the batch again. The full size comes back by itself. Belongs to one thread.
+    halves the batch again. Below one window, the images are tried one at a time. The full size comes back by itself.
+    Belongs to one thread.
 
     Attributes:
         error: what failed in the last call, none where it gave frames; an image that cannot be used is no failure.
@@ -98,39 +114,42 @@ class Inference:
         self.error: Exception | None = None
         self.rest_s = 0.0
         self._clock = clock
-        self._config = engine.config
         self._batch_limit: int | None = None
-        self._regrow_at_s = 0.0
-
-    @property
-    def batch_windows(self) -> int:
-        """Most windows that the network sees at a time, as configured or as far as memory reached."""
-        configured = self._config.batch_windows
-        return configured if self._batch_limit is None else min(configured, self._batch_limit)
+        self._one_by_one = False
+        self._regrow_at_s = math.inf
 
     def describe(self) -> dict[str, str]:
-        """The engine in words, and its batch."""
-        configured = self._config.batch_windows
-        short = f" instead of {configured}, as memory is short" if self.batch_windows < configured else ""
-        return {**self.engine.describe(), "batch_windows": f"{self.batch_windows}{short}"}
+        """The engine in words, and its batch: as configured or as far as memory reached."""
+        configured = self.engine.config.batch_windows
+        batch = str(self._within_limit(configured))
+        if batch != str(configured):
+            batch += f" instead of {configured}, as memory is short"
+        if self._one_by_one:
+            batch += ", one image at a time"
+        return {**self.engine.describe(), "batch_windows": batch}
 
-    def configure(self, config: EngineConfig) -> None:
-        """Let the engine run under another configuration; may be called by another thread."""
-        self._config = config
-        self.engine.config = replace(config, batch_windows=self.batch_windows)
+    def infer(
+        self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig | None = None, *, semantic: bool = False
+    ) -> list[Outcome]:
+        """An outcome for each image, in order; what the engine raises for images is one.
 
-    def infer(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[Outcome]:
-        """An outcome for each image, in order; never raises an ``Exception``."""
+        Args:
+            images_rgb: each (H, W, 3) uint8.
+            config: to run under instead of the engine's own.
+            semantic: give the known class of each pixel too.
+        """
         if not images_rgb:
             return []
-        if self._batch_limit is not None and self._clock() >= self._regrow_at_s:
-            self._limit_batch(None)
-        outcomes = self._attempt(images_rgb, semantic)
+        config = config or self.engine.config
+        if self._clock() >= self._regrow_at_s:
+            self._batch_limit, self._one_by_one, self._regrow_at_s = None, False, math.inf
+        outcomes = self._attempt(images_rgb, config, semantic)
         # Out here the exception's frames are gone, and with them what they held of the memory that is short.
         if _is_short(outcomes):
+            del outcomes
             self.engine.free_memory()
-            self._halve(images_rgb)
-            outcomes = self._attempt(images_rgb, semantic)
+            self._take_less(images_rgb, config)
+            outcomes = self._attempt(images_rgb, config, semantic)
         self.rest_s = 0.0
         if _is_short(outcomes):
             self.engine.free_memory()
@@ -140,29 +159,41 @@ class Inference:
             self.error = failure
         return outcomes
 
-    def _attempt(self, images_rgb: Sequence[NDArray[np.uint8]], semantic: bool) -> list[Outcome]:
-        try:
-            return list(self.engine.infer_batch(images_rgb, semantic=semantic))
-        except OUT_OF_MEMORY as error:
-            return [error.with_traceback(None)] * len(images_rgb)
-        except Exception as error:
-            if len(images_rgb) == 1:
-                return [error]
-        return [outcome for image in images_rgb for outcome in self._attempt([image], semantic)]
+    def _attempt(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
+        if len(images_rgb) == 1 or not self._one_by_one:
+            limited = replace(config, batch_windows=self._within_limit(config.batch_windows))
+            try:
+                return list(self.engine.infer_batch(images_rgb, semantic=semantic, config=limited))
+            except Exception as error:
+                if is_out_of_memory(error):
+                    forget_frames(error)
+                    return [error] * len(images_rgb)
+                if len(images_rgb) == 1:
+                    return [error]
+        return [outcome for image in images_rgb for outcome in self._attempt([image], config, semantic)]
 
-    def _halve(self, images_rgb: Sequence[NDArray[np.uint8]]) -> None:
-        plans = [windows.plan(image.shape[:2], self.engine.crop_hw, self._config.windows) for image in images_rgb]
-        seen = min(self.batch_windows, sum(plan.num_windows for plan in plans))
-        self._limit_batch(max(1, seen // 2))
+    def _within_limit(self, batch_windows: int) -> int:
+        limit = self._batch_limit  # diagnostics ask from another thread
+        return batch_windows if limit is None else min(batch_windows, limit)
+
+    def _take_less(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> None:
+        plans = [windows.plan(image.shape[:2], self.engine.crop_hw, config.windows) for image in images_rgb]
+        seen = min(self._within_limit(config.batch_windows), sum(plan.num_windows for plan in plans))
+        if seen == 1 and len(images_rgb) > 1:
+            self._one_by_one = True
+        self._batch_limit = max(1, seen // 2)
         self._regrow_at_s = self._clock() + REGROW_PERIOD_S
 
-    def _limit_batch(self, most: int | None) -> None:
-        self._batch_limit = most
-        self.configure(self._config)
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was short, on the GPU or on the host; CUDA's libraries have no exception of their own for it."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None
 
 
 def _is_short(outcomes: list[Outcome]) -> bool:
-    return any(isinstance(outcome, OUT_OF_MEMORY) for outcome in outcomes)
+    return any(isinstance(outcome, Exception) and is_out_of_memory(outcome) for outcome in outcomes)
 
 
 def _failure(outcomes: list[Outcome]) -> Exception | None:

@@ -19,11 +19,13 @@ class InferenceThread(Generic[Item]):
     """Call a function, in a thread of its own, with the newest items of the cameras that wait.
 
     Args:
-        work: called with a batch, items by camera. Returns the seconds for which no batch is taken, at least 0. It must
-            not raise: whoever has something to report reports it there.
+        work: called with a batch, items by camera. Returns the seconds for which no batch is taken, at least 0. It
+            should report its failures itself: an ``Exception`` ends only its batch, and is left to
+            ``threading.excepthook``, which prints it.
         name: of the thread.
 
-    The thread is a daemon: where it does not end, the process can.
+    The thread is a daemon: where it does not end, the process can. Where it ends before it is told to, nothing further
+    is taken, as after :meth:`stop`.
     """
 
     def __init__(self, work: Callable[[dict[str, Item]], float], name: str = "inference") -> None:
@@ -85,15 +87,25 @@ class InferenceThread(Generic[Item]):
 
     def stop(self, timeout_s: float) -> bool:
         """Take nothing further and wait for what is being done; false where that takes longer than the timeout."""
+        self._take_nothing_further()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _take_nothing_further(self) -> None:
         with self._wake:
             self._stopping = True
             for future, _ in self._jobs:
                 future.cancel()
             self._wake.notify_all()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._take_turns()
+        finally:  # an exception that is none to go on after ends the thread amid its work
+            self._busy = False
+            self._take_nothing_further()
+
+    def _take_turns(self) -> None:
         while True:
             with self._wake:
                 self._busy = False
@@ -103,10 +115,17 @@ class InferenceThread(Generic[Item]):
             if job is not None:
                 job()
             elif batch:
-                rest_s = self._work(batch)
+                rest_s = self._work_on(batch)
                 self._rest_until_s = time.monotonic() + rest_s if rest_s else float("-inf")
             else:
                 return
+
+    def _work_on(self, batch: dict[str, Item]) -> float:
+        try:
+            return self._work(batch)
+        except Exception as error:
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
+            return 0.0
 
     def _next(self) -> tuple[Callable[[], None] | None, dict[str, Item]]:
         """Wait for a job or a batch; neither where the thread is to end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -18,18 +19,20 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
+from rclpy.signals import uninstall_signal_handlers
 
 from eomt_ext_core import ConfigError
 from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
+from eomt_ext_ros.held_frames import empty_frames
 from eomt_ext_ros.inference import Engine, EngineFactory, Inference, load_engine
 from eomt_ext_ros.inference_thread import InferenceThread
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
 from eomt_ext_ros.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.pipeline import Pipeline
-from eomt_ext_ros.reports import Reports, in_brief
+from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.services import Services
 from eomt_ext_ros.settings import declare_settings, read_settings
 from eomt_ext_ros.transitions import reported
@@ -67,6 +70,7 @@ class AnomalyNode(LifecycleNode):
         self._engine_factory = engine_factory
         self._thread: InferenceThread[Any] | None = None
         self._pipeline: Pipeline | None = None
+        self._reloading: Future[str] | None = None  # the last reload, done or not
         # Last, as it may raise: the context then destroys the node, which must be able to.
         self.settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -98,13 +102,13 @@ class AnomalyNode(LifecycleNode):
     @reported(TransitionCallbackReturn.FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and advertise the outputs."""
-        self.settings = settings = declare_settings(self)
-        config = settings.node
-        self.cameras = {
-            name: Camera(self, config.image_transport, self.statistics_of(name)) for name in settings.cameras
-        }
-        self._thread = InferenceThread(self._answer)
         try:
+            self.settings = settings = declare_settings(self)
+            config = settings.node
+            self.cameras = {
+                name: Camera(self, config.image_transport, self.statistics_of(name)) for name in settings.cameras
+            }
+            self._thread = InferenceThread(self._answer)
             engine = result_of(self._thread.call(lambda: self._load(config)), self.context)
             self._pipeline = Pipeline(self.cameras, Inference(engine), settings, Reports(self))
             self._thread.limit(config.max_batch_cameras, config.least_period_s)
@@ -134,7 +138,9 @@ class AnomalyNode(LifecycleNode):
 
     @reported(TransitionCallbackReturn.ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and finish what is being done."""
+        """Unsubscribe and finish what is being done; not while a checkpoint is loaded, which may take long."""
+        if self._is_reloading("deactivate"):
+            return TransitionCallbackReturn.FAILURE
         self._unsubscribe()
         self._forget_waiting()
         assert self._thread is not None, "a node that is active is configured"
@@ -143,7 +149,9 @@ class AnomalyNode(LifecycleNode):
 
     @reported(TransitionCallbackReturn.ERROR)
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model and the outputs."""
+        """Let go of the model and the outputs; not while a checkpoint is loaded."""
+        if self._is_reloading("clean up"):
+            return TransitionCallbackReturn.FAILURE
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
@@ -180,6 +188,13 @@ class AnomalyNode(LifecycleNode):
         """Whether the inference thread is there."""
         return self._thread is not None and self._thread.is_alive
 
+    def _is_reloading(self, attempt: str) -> bool:
+        """Whether ``~/reload`` stands in the way of a transition, which the log says then."""
+        if self._reloading is None or self._reloading.done():
+            return False
+        self.get_logger().error(f"cannot {attempt} while ~/reload loads a checkpoint: try again when it has replied")
+        return True
+
     def _unsubscribe(self) -> None:
         for camera in self.cameras.values():
             camera.unsubscribe()
@@ -199,6 +214,7 @@ class AnomalyNode(LifecycleNode):
 
     def _release(self) -> None:
         self._unsubscribe()
+        self._forget_waiting()
         if self._thread is not None:
             finish_within(STOP_TIMEOUT_S, self._thread.stop, self.context)
         if self._pipeline is not None:
@@ -224,8 +240,14 @@ class AnomalyNode(LifecycleNode):
     def _reload(self) -> str:
         assert self._pipeline is not None, "a configured node has a pipeline"
         config = self.config
-        self._pipeline.use(Inference(self._load(config)))
-        gc.collect()  # as in _release
+        try:
+            self._pipeline.use(Inference(self._load(config)))
+        except Exception as error:
+            empty_frames(error)  # which hold what there is of the new model
+            raise
+        finally:
+            gc.collect()  # as in _release
+            self._pipeline.inference.engine.free_memory()
         self._tell_classes()
         return config.checkpoint
 
@@ -239,7 +261,7 @@ class AnomalyNode(LifecycleNode):
         statistics = self.statistics[camera]
         statistics.received()
         if not self.enabled or self._thread is None:
-            statistics.skipped()
+            statistics.skipped("the node was disabled")
         elif self._thread.put(camera, msg):
             statistics.dropped()
 
@@ -248,8 +270,10 @@ class AnomalyNode(LifecycleNode):
             settings = read_settings(self, parameters)
             if self._pipeline is not None:
                 refuse_fixed_changes(self.config, settings.node)
+                threshold = self._pipeline.inference.engine.threshold
                 self._pipeline.apply(settings)
-                self._tell_classes()
+                if self._pipeline.inference.engine.threshold != threshold:
+                    self._tell_classes()
         except (ConfigError, TypeError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._thread is not None:
@@ -265,7 +289,10 @@ class AnomalyNode(LifecycleNode):
 
     def begin_reload(self) -> Future[str] | None:
         """Let the inference thread load the checkpoint; its name when that is done. None where not configured."""
-        return None if self._thread is None else self._thread.call(self._reload)
+        if self._thread is None:
+            return None
+        self._reloading = self._thread.call(self._reload)
+        return self._reloading
 
 
 def main(args: list[str] | None = None) -> int:
@@ -287,17 +314,31 @@ def main(args: list[str] | None = None) -> int:
     except (ConfigError, ParameterException) as error:
         get_logger("eomt_ext").fatal(f"cannot start: {error}")
         code = 1
+    except Exception as error:
+        if rclpy.ok():  # else the context ended amid a callback, and ROS refused what that did
+            get_logger("eomt_ext").fatal(f"ended by an error: {explained(error)}")
+            code = 1
     finally:
-        executor.shutdown()
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    if node is not None and node.is_inferring:
-        # Python would go on to tear down what the thread still runs in, which ends in a crash or not at all.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            _ignore_signals()
+            executor.shutdown()
+            if node is not None:
+                node.destroy_node()
+            rclpy.try_shutdown()
+        finally:
+            if node is not None and node.is_inferring:
+                # Python would go on to tear down what the thread still runs in, which ends in a crash or not at all.
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
     return code
+
+
+def _ignore_signals() -> None:
+    """Let nothing interrupt the end of the process, which takes a second or two."""
+    uninstall_signal_handlers()  # of ROS, which would else put Python's back in the end
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from eomt_ext_core.visualization import COLOUR_MAPS
 
 OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
 RESERVED_CAMERA_NAMES = ("input", "output")
+_HUB_SCHEME = "hf://"  # what the core would download
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class NodeConfig:
     """Settings of the node; those of the engine are parameters of the same node.
 
     Raises:
-        ConfigError: where an option, an output or a camera's name breaks its rule.
+        ConfigError: where an option, an output or a camera's name breaks its rule, or a model would be downloaded.
     """
 
     checkpoint: str = option(
         "demo",
-        "file, folder or hf://owner/name of the model, demo is the built-in demonstration; ~/reload takes up another",
+        "file or folder of the model, demo is the built-in demonstration; ~/reload takes up another",
         live=True,
     )
     head: str = option("", "separate file with the anomaly head, or empty; ~/reload takes up another", live=True)
@@ -77,6 +78,8 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name in ("checkpoint", "head"):
+            _refuse_download(name, getattr(self, name))
         unknown = [name for name in self.outputs if name not in OUTPUTS]
         if unknown:
             raise ConfigError(f"outputs must be some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}")
@@ -96,6 +99,14 @@ class NodeConfig:
     def least_period_s(self) -> float:
         """Between two answers of a camera."""
         return 1 / self.max_rate_hz if self.max_rate_hz else 0.0
+
+
+def _refuse_download(name: str, source: str) -> None:
+    if source.startswith(_HUB_SCHEME):
+        raise ConfigError(
+            f"{name} must be a local file or folder, as the node downloads nothing, got {source}: fetch it beforehand "
+            f"with `eomt-ext convert {source} model.safetensors` and give that file"
+        )
 
 
 @dataclass(frozen=True)

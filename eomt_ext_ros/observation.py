@@ -16,7 +16,6 @@ def observe(node: AnomalyNode) -> NodeSnapshot:
     """Look at the node, from the executor's thread."""
     inference = node.inference
     facts = {} if inference is None else inference.describe()
-    failure = None if inference is None else inference.error
     cameras = []
     for name in node.settings.cameras:
         subscriptions = node.cameras[name].subscriptions if name in node.cameras else []
@@ -26,9 +25,19 @@ def observe(node: AnomalyNode) -> NodeSnapshot:
         name=node.get_fully_qualified_name(),
         state=node.state,
         enabled=node.enabled,
-        error=node.error or (f"inference fails: {in_brief(failure)}" if failure else ""),
+        least_period_s=node.config.least_period_s,
+        error=node.error or _inference_error(node),
         facts=facts,
-        gpu_memory=gpu_memory(facts.get("device", "")),
+        gpu_memory=gpu_memory(facts),
         simulated_time=node.get_parameter("use_sim_time").value,
         cameras=cameras,
     )
+
+
+def _inference_error(node: AnomalyNode) -> str:
+    inference = node.inference
+    if inference is None:
+        return ""
+    if not node.is_inferring:
+        return "the inference thread has ended, and no image is answered: clean the node up and configure it"
+    return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

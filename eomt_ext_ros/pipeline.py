@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,9 @@ from eomt_ext_core import AnomalyFrame, ConfigError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.camera_info import published_camera_info
+from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.images import to_image_msg
-from eomt_ext_ros.inference import OUT_OF_MEMORY, Inference
+from eomt_ext_ros.inference import Engine, Inference, Outcome, is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import IMAGE_OUTPUTS, Rendering, scaled_hw
@@ -24,6 +26,18 @@ from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
+
+
+class _Terms(NamedTuple):
+    """What a batch is worked on by, from its first image to its last output, whatever changes meanwhile."""
+
+    inference: Inference
+    settings: Settings
+    threshold: float
+
+    @property
+    def engine(self) -> Engine:
+        return self.inference.engine
 
 
 class _Job(NamedTuple):
@@ -58,8 +72,9 @@ class Pipeline:
         self, cameras: Mapping[str, Camera], inference: Inference, settings: Settings, reports: Reports
     ) -> None:
         self._cameras, self._reports = cameras, reports
-        self._inference, self._settings = inference, settings
-        _check(inference, settings)
+        self._lock = threading.Lock()  # of the terms
+        self._terms = _agreed(inference, settings)
+        self._told_of_semantic = False
         self._renderer = ThreadPoolExecutor(1, "rendering")
 
     def close(self) -> None:
@@ -69,7 +84,7 @@ class Pipeline:
     @property
     def inference(self) -> Inference:
         """Of the model in use."""
-        return self._inference
+        return self._terms.inference
 
     def use(self, inference: Inference) -> None:
         """Let the next batch run through another model.
@@ -77,9 +92,9 @@ class Pipeline:
         Raises:
             ConfigError: where it does not go with the settings; then the one in use stays.
         """
-        inference.configure(self._settings.node.engine)  # which may have changed while it was loaded
-        _check(inference, self._settings)
-        self._inference = inference
+        with self._lock:
+            self._terms = _agreed(inference, self._terms.settings)  # which may have changed while it was loaded
+        self._told_of_semantic = False
 
     def apply(self, settings: Settings) -> None:
         """Let the next batch run under other settings; may be called by another thread.
@@ -87,79 +102,87 @@ class Pipeline:
         Raises:
             ConfigError: where the model does not go with them; then all stays as it was.
         """
-        inference = self._inference
-        inference.configure(settings.node.engine)
-        try:
-            _check(inference, settings)
-        except ConfigError:
-            inference.configure(self._settings.node.engine)
-            raise
-        self._settings = settings
+        with self._lock:
+            self._terms = _agreed(self._terms.inference, settings)
 
     def answer(self, batch: Mapping[str, Any]) -> float:
         """Work on image messages, by camera; returns the seconds to rest before the next batch."""
         began_s = time.monotonic()
-        inference, settings = self._inference, self._settings
-        config = settings.node
+        terms = self._terms
+        config = terms.settings.node
         jobs = []
         for name, msg in batch.items():
             camera = self._cameras[name]
             with self._accounted(camera):
-                if wanted := camera.wanted(config.outputs):
+                wanted = camera.wanted(config.outputs)
+                why_not = camera.why_unwanted(config.outputs) if not wanted else ""
+                if "semantic" in wanted and not terms.engine.has_semantic:
+                    why_not = self._without_semantic()
+                    wanted.remove("semantic")
+                if wanted:
                     jobs.append(_decode(camera, msg, wanted))
                 else:
-                    camera.statistics.skipped()
-        seen = [job for job in jobs if job.wanted != {"camera_info"}]
-        outcomes = inference.infer(
-            [job.image_rgb for job in seen], semantic=any(job.needs_semantic(config) for job in seen)
-        )
-        outcome_of = {job.camera.name: outcome for job, outcome in zip(seen, outcomes, strict=True)}
+                    camera.statistics.skipped(why_not)
+        outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
         for job in jobs:
             with self._accounted(job.camera):
                 outcome = outcome_of.get(job.camera.name)
                 if isinstance(outcome, Exception):
                     raise outcome
-                if outcome is not None:
-                    self._publish(job, outcome, inference, settings)
-                if "camera_info" in job.wanted:
-                    self._publish_camera_info(job, config)
+                # Before the first is published: an image has all of its outputs or none.
+                messages = {} if outcome is None else self._messages(job, outcome, terms)
+                if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
+                    messages["camera_info"] = info
+                if not messages:
+                    job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
+                    continue
+                for name, message in messages.items():
+                    job.camera.publishers[name].publish(message)
                 job.camera.statistics.published(
                     time.monotonic() - began_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s
                 )
-        return inference.rest_s
+        return terms.inference.rest_s
 
-    def _publish(self, job: _Job, frame: AnomalyFrame, inference: Inference, settings: Settings) -> None:
+    def _messages(self, job: _Job, frame: AnomalyFrame, terms: _Terms) -> dict[str, Any]:
+        """The outputs that are wanted, but ``camera_info``, by name."""
         found = ObstacleFrame(frame.mask, [], 0)
         if job.wanted & _SHOW_OBSTACLES:
             found = find_obstacles(
                 frame.probability,
-                settings.obstacles(job.camera.name),
-                threshold=inference.engine.threshold,
+                terms.settings.obstacles(job.camera.name),
+                threshold=terms.threshold,
                 semantic=frame.semantic,
-                class_names=inference.engine.class_names,
+                class_names=terms.engine.class_names,
             )
-        rendering = Rendering(job.image_rgb, frame, found, settings.node)
+        rendering = Rendering(job.image_rgb, frame, found, terms.settings.node)
         names = [name for name in IMAGE_OUTPUTS if name in job.wanted]
-        # Publishing holds Python's lock and rendering does not: the next image is rendered while one is published.
+        # Filling a message holds Python's lock and rendering does not: the next image is rendered meanwhile.
         images = [self._renderer.submit(rendering.image, name) for name in names]
-        for name, image in zip(names, images, strict=True):
-            job.camera.publishers[name].publish(to_image_msg(*image.result(), job.header))
+        messages = {name: to_image_msg(*image.result(), job.header) for name, image in zip(names, images, strict=True)}
         if "obstacles" in job.wanted:
-            msg = to_obstacles_msg(found.obstacles, job.header, rendering.scale_xy)
-            job.camera.publishers["obstacles"].publish(msg)
+            messages["obstacles"] = to_obstacles_msg(found.obstacles, job.header, rendering.scale_xy)
+        return messages
 
-    def _publish_camera_info(self, job: _Job, config: NodeConfig) -> None:
+    def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
+        """The calibration for the published images, or none where none came in or it is not theirs."""
         info = job.camera.info
         if info is None:
-            return
+            return None
         height, width = job.image_rgb.shape[:2]
         published_hw = scaled_hw((height, width), config.publish_scale)
         try:
-            msg = published_camera_info(info, job.header, (height, width), published_hw)
+            return published_camera_info(info, job.header, (height, width), published_hw)
         except ImageError as error:
             self._reports.error("withheld camera_info", str(error))
-        else:
-            job.camera.publishers["camera_info"].publish(msg)
+            return None
+
+    def _without_semantic(self) -> str:
+        """Why that output is left out; in the log once for each model."""
+        why = "semantic is subscribed to, but the model does not give the class of each pixel: see docs/export.md"
+        if not self._told_of_semantic:
+            self._told_of_semantic = True
+            self._reports.error("withheld semantic", why)
+        return why
 
     @contextmanager
     def _accounted(self, camera: Camera) -> Iterator[None]:
@@ -171,14 +194,14 @@ class Pipeline:
             if isinstance(error, ImageError):
                 camera.statistics.rejected(error.reason, str(error))
                 self._reports.error("rejected", f"{source} rejected: {error}")
-            elif isinstance(error, OUT_OF_MEMORY):
+            elif is_out_of_memory(error):
                 camera.statistics.failed("memory", str(error))
                 self._reports.error("failed", f"{source} not answered, out of memory: {error}")
             else:
                 camera.statistics.failed("inference", in_brief(error))
                 self._reports.error("failed", f"{source} not answered, inference failed: {explained(error)}")
             # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
-            error.__traceback__ = None
+            forget_frames(error)
 
 
 def _decode(camera: Camera, msg: Any, wanted: set[str]) -> _Job:
@@ -188,7 +211,31 @@ def _decode(camera: Camera, msg: Any, wanted: set[str]) -> _Job:
     return _Job(camera, msg.header, image_rgb, wanted)
 
 
-def _check(inference: Inference, settings: Settings) -> None:
-    engine = inference.engine
+def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:
+    """What became of the images, by camera."""
+    names, config = [job.camera.name for job in jobs], terms.settings.node
+    semantic = any(job.needs_semantic(config) for job in jobs)
+    try:
+        outcomes = terms.inference.infer([job.image_rgb for job in jobs], config.engine, semantic=semantic)
+        return dict(zip(names, outcomes, strict=True))
+    except Exception as error:
+        return dict.fromkeys(names, error)
+
+
+def _agreed(inference: Inference, settings: Settings) -> _Terms:
+    """A model and the settings that it is to run under, which it takes up.
+
+    Raises:
+        ConfigError: where they do not go together; then the model stays as it was.
+    """
+    engine, config = inference.engine, settings.node
+    threshold = engine.threshold_of(config.engine)
+    if config.obstacles.region == "drivable" and not engine.has_semantic:
+        raise ConfigError(
+            "region drivable needs the class of each pixel, which this model does not give (it is an export without "
+            "--semantic, or has more than 256 classes): export it anew, or choose the region polygon or everywhere"
+        )
     for camera in settings.cameras:
-        check_obstacle_config(settings.obstacles(camera), engine.threshold, engine.class_names)
+        check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
+    engine.config = config.engine  # last, as it is held to rules too
+    return _Terms(inference, settings, threshold)

@@ -21,7 +21,8 @@ class Services:
 
     ``~/set_enabled`` lets images go unanswered, or answers them again; configuring enables. ``~/reload`` loads the
     checkpoint that the parameters name now, in the inference thread between two batches, and answers when that is done:
-    until then no image is answered, and the executor goes on. Where it fails, the model in use stays.
+    until then no image is answered, the node can neither be deactivated nor cleaned up, and the executor goes on. Where
+    it fails, the model in use stays.
     """
 
     def __init__(self, node: AnomalyNode) -> None:
@@ -33,8 +34,16 @@ class Services:
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._node.enable(request.data)
         response.success = True
-        response.message = "images are answered" if request.data else "images are not answered"
+        response.message = self._answering()
         return response
+
+    def _answering(self) -> str:
+        state, answered = self._node.state, f"images are {'' if self._node.enabled else 'not '}answered"
+        if state == "active":
+            return answered
+        if state == "inactive":
+            return f"{answered} once the node is active; it is inactive"
+        return f"images are not answered: the node is {state}; configuring enables it, whatever is asked for now"
 
     async def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         job = self._node.begin_reload()

@@ -24,10 +24,10 @@ ARGUMENTS = (
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("autostart", "", "true or false: configure and activate at start" + AS_IN_FILE),
     ("cameras", "", "names of several cameras, separated by commas" + AS_IN_FILE),
-    ("image_topic", "", "camera images; of several cameras with {camera} for the name; empty: ~/input/image"),
+    ("image_topic", "", "camera images; of several cameras, named by cameras, with {camera}; empty: ~/input/image"),
     ("camera_info_topic", "", "calibration of the camera, as image_topic; empty: camera_info beside image_topic"),
     ("image_transport", "", "raw, or compressed for image_topic/compressed" + AS_IN_FILE),
-    ("checkpoint", "", "file, folder or hf://owner/name of the model" + AS_IN_FILE),
+    ("checkpoint", "", "file or folder of the model, or demo" + AS_IN_FILE),
     ("device", "", "auto, cpu, cuda or cuda:N" + AS_IN_FILE),
     ("require_cuda", "", "true or false: refuse to run on a CPU" + AS_IN_FILE),
     ("rviz", "false", "true or false: start rviz2 with the package's displays"),
@@ -87,11 +87,19 @@ def input_remappings(given: dict[str, str], cameras: list[str]) -> dict[str, str
     if image_topic and not camera_info_topic:
         folder, slash, _ = image_topic.rpartition("/")
         camera_info_topic = f"{folder}{slash}camera_info"
-    suffix = "/compressed" if given["image_transport"] == "compressed" else ""
-    topics = {f"image{suffix}": image_topic and image_topic + suffix, "camera_info": camera_info_topic}
-    if len(cameras) > 1 and any(topic and "{camera}" not in topic for topic in topics.values()):
+    # Both transports, as which of them the node subscribes to may be told by params_file alone.
+    topics = {
+        "image": image_topic,
+        "image/compressed": image_topic and f"{image_topic}/compressed",
+        "camera_info": camera_info_topic,
+    }
+    named = [topic for topic in (image_topic, camera_info_topic) if topic]
+    if len(cameras) > 1 and any("{camera}" not in topic for topic in named):
+        raise ValueError(f"topics of several cameras must hold {{camera}} for the name, got {', '.join(named)}")
+    if not cameras and any("{camera}" in topic for topic in named):
         raise ValueError(
-            f"topics of several cameras must hold {{camera}} for the name, got {', '.join(topics.values())}"
+            f"{{camera}} in a topic stands for the names in the argument cameras, got {', '.join(named)} without it: "
+            "give cameras:=front,left,… here, also where params_file names them"
         )
     return {
         f"~/{camera}/input/{name}" if camera else f"~/input/{name}": topic.replace("{camera}", camera)

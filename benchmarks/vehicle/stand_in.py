@@ -26,12 +26,18 @@ class StandIn:
     crop_hw = (640, 640)
     class_names = ("road", "car")
     threshold = 0.5
+    has_semantic = True
 
     def __init__(self, config: NodeConfig, seconds: float) -> None:
         self.config: EngineConfig = config.engine
         self._seconds = seconds
 
-    def infer_batch(self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False) -> list[AnomalyFrame]:
+    def threshold_of(self, config: EngineConfig) -> float:
+        return self.threshold
+
+    def infer_batch(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+    ) -> list[AnomalyFrame]:
         began_s = time.monotonic()
         frames = [street(image.shape[:2]) for image in images_rgb]
         time.sleep(max(0.0, began_s + self._seconds - time.monotonic()))

@@ -141,21 +141,40 @@ class StandInEngine:
     """Says of every pixel that it is as anomalous as it is red. Can be held back, and fails as it is told."""
 
     crop_hw = (32, 64)
+    class_names = ("road", "car")
+    has_semantic = True
 
     def __init__(self, config):
+        self.refused_scores, self.configs = set(), []
         self.config = config.engine
-        self.class_names = ("road", "car")
         self.batches, self.failures, self.freed = [], [], 0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
     @property
-    def threshold(self):
-        return max(self.config.threshold, 0.5) if self.config.threshold < 0 else self.config.threshold
+    def config(self):
+        return self.configs[-1]
 
-    def infer_batch(self, images_rgb, *, semantic=False):
+    @config.setter
+    def config(self, config):
+        from eomt_ext_core import ConfigError
+
+        if config.score in self.refused_scores:
+            raise ConfigError(f"score {config.score!r} needs what this model lacks")
+        self.configs.append(config)
+
+    @property
+    def threshold(self):
+        return self.threshold_of(self.config)
+
+    def threshold_of(self, config):
+        return 0.5 if config.threshold < 0 else config.threshold
+
+    def infer_batch(self, images_rgb, *, semantic=False, config=None):
         from eomt_ext_core import AnomalyFrame
 
+        assert self.has_semantic or not semantic
+        threshold = self.threshold_of(config or self.config)
         self.batches.append(len(images_rgb))
         assert self.may_go_on.wait(TIMEOUT_S)
         if self.failures and (failure := self.failures.pop(0)) is not None:
@@ -164,7 +183,7 @@ class StandInEngine:
         for image in images_rgb:
             probability = image[..., 0].astype(np.float32) / 255
             classes = image[..., 1] // 128 if semantic else None
-            frames.append(AnomalyFrame(probability, probability > self.threshold, classes))
+            frames.append(AnomalyFrame(probability, probability > threshold, classes))
         return frames
 
     def free_memory(self):

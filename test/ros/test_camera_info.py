@@ -80,3 +80,17 @@ def test_a_calibration_of_something_else_is_refused(changes, size_hw, rule):
 def test_a_driver_without_a_calibration_is_no_fault():
     info = CameraInfo(header=Header(frame_id="front"))
     assert published_camera_info(info, HEADER, (360, 640), (360, 640)).header == HEADER
+    smaller = published_camera_info(info, HEADER, (360, 640), (180, 320))
+    assert (smaller.height, smaller.width) == (180, 320)
+    assert not np.any(smaller.k), "zeros are what an uncalibrated camera is known by"
+    assert not np.any(smaller.p)
+
+
+def test_names_of_frames_are_told_in_short():
+    frames = ["\x1b[2Jevil" * 10**6, "lidar" * 10**6]
+    with pytest.raises(ImageError) as caught:
+        published_camera_info(
+            camera_info(header=Header(frame_id=frames[0])), Header(frame_id=frames[1]), (720, 1280), (720, 1280)
+        )
+    assert len(str(caught.value)) < 300
+    assert "\x1b" not in str(caught.value)

@@ -36,19 +36,19 @@ def publish(camera, processing_s=0.1, latency_s=0.2, late_after_s=0.5):
 
 
 def test_every_image_is_counted_by_what_became_of_it(camera):
-    for _ in range(8):
+    for _ in range(7):
         camera.received()
     camera.dropped()
-    camera.dropped(2)
-    camera.skipped()
+    camera.dropped()
+    camera.skipped("not wanted")
     camera.rejected("encoding", "rgb9")
     camera.rejected("size", "too small")
     camera.failed("memory", "out of memory")
     publish(camera)
     assert camera.counts == camera.snapshot().counts
     assert camera.counts == {
-        "received": 8,
-        "dropped": 3,
+        "received": 7,
+        "dropped": 2,
         "skipped": 1,
         "rejected/encoding": 1,
         "rejected/size": 1,
@@ -141,7 +141,7 @@ def test_without_a_stamp_the_processing_time_says_what_is_late(camera):
 
 def test_a_failure_stays_until_an_image_is_answered(camera):
     camera.failed("inference", "boom")
-    camera.skipped()
+    camera.skipped("not wanted")
     camera.rejected("size", "too small")
     assert (camera.snapshot().failure, camera.snapshot().rejection) == ("boom", "too small")
     publish(camera)
@@ -149,7 +149,11 @@ def test_a_failure_stays_until_an_image_is_answered(camera):
 
 
 def test_a_rejection_is_that_of_the_newest_image(camera):
-    for end in (camera.skipped, lambda: publish(camera), lambda: camera.failed("inference", "boom")):
+    for end in (
+        lambda: camera.skipped("not wanted"),
+        lambda: publish(camera),
+        lambda: camera.failed("inference", "boom"),
+    ):
         camera.rejected("size", "too small")
         end()
         assert camera.snapshot().rejection == ""
@@ -167,11 +171,13 @@ def test_images_that_come_in_without_an_end_are_unanswered(camera, clock):
     assert camera.snapshot().unanswered_s == 0
 
 
-def test_unwanted_is_an_image_that_nobody_waits_for(camera):
-    camera.skipped()
-    assert camera.snapshot().unwanted
+def test_why_an_image_needed_no_answer_is_known_until_the_next_has_its_turn(camera):
+    camera.skipped("nobody subscribes")
+    assert camera.snapshot().skip == "nobody subscribes"
+    camera.skipped("switched off")
+    assert camera.snapshot().skip == "switched off"
     publish(camera)
-    assert not camera.snapshot().unwanted
+    assert camera.snapshot().skip == ""
 
 
 def test_a_restart_forgets_all_but_the_counts(camera, clock):

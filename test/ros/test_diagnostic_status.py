@@ -174,6 +174,12 @@ def test_images_that_get_no_answer_warn():
     assert "none was answered" not in statuses(unanswered_s=12.0, waiting_s=6.0)[1].message
 
 
+def test_a_low_rate_that_was_asked_for_is_no_fault():
+    slow = replace(NODE, least_period_s=10.0)  # max_rate_hz 0.1
+    assert statuses(slow, unanswered_s=14.9)[1].level == OK
+    assert statuses(slow, unanswered_s=15.1)[1].level == WARN
+
+
 def test_a_failure_is_an_error_and_says_what_else_is_wrong():
     status = statuses(failure="CUDA out of memory", rejection="bad size")[1]
     assert status.level == ERROR
@@ -203,6 +209,7 @@ def test_stamps_of_another_clock_warn():
 
 
 def test_dropped_images_and_idleness_are_no_fault():
-    status = statuses(counts={"received": 1000, "dropped": 990}, unwanted=True, output_rate_hz=0.0)[1]
+    counts = {"received": 1000, "dropped": 990}
+    status = statuses(counts=counts, skip="nobody subscribes to an output", output_rate_hz=0.0)[1]
     assert status.level == OK
     assert status.message == "15.0 Hz in, 0.0 Hz out: nobody subscribes to an output"

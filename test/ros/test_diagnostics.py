@@ -109,8 +109,9 @@ def test_simulated_time_that_stands_still_does_not_silence_it(pair):
     assert heard[0].status[0].message == "the node is inactive: images are not answered"
 
 
-def test_a_cpu_has_no_gpu_memory():
-    assert gpu_memory("cpu") == gpu_memory("") == {}
+def test_gpu_memory_is_told_of_pytorch_on_a_gpu_alone():
+    assert gpu_memory({"device": "cpu", "backend": "torch"}) == gpu_memory({}) == {}
+    assert gpu_memory({"device": "cuda:0", "backend": "onnxruntime"}) == {}
 
 
 @pytest.mark.gpu
@@ -119,7 +120,7 @@ def test_gpu_memory_is_what_pytorch_holds():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     block = torch.zeros(64 * 2**20, dtype=torch.uint8, device="cuda:0")
-    memory = {name: int(value) for name, value in gpu_memory("cuda:0").items()}
+    memory = {name: int(value) for name, value in gpu_memory({"device": "cuda:0", "backend": "torch"}).items()}
     assert 64 <= memory["GPU memory allocated (MiB)"] <= memory["GPU memory reserved (MiB)"]
     assert memory["GPU memory reserved (MiB)"] <= memory["GPU memory total (MiB)"]
     assert block.numel() == 64 * 2**20

@@ -1,16 +1,24 @@
 """Faults that the node survives, with what its operator sees."""
 
+import gc
+import weakref
+
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
 from eomt_ext_ros import inference as inference_module
+from eomt_ext_ros.images import to_image_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+CUBLAS_OUT_OF_MEMORY = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
 def values(status):
@@ -22,7 +30,7 @@ def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg)
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY]
     assert rig.answer(image_msg(1)).header == image_msg(1).header
-    assert (rig.engine.freed, rig.engine.config.batch_windows) == (1, 1)
+    assert rig.engine.freed == 1
     status = rig.diagnostics()["inference"]
     assert status.level == OK
     assert values(status)["batch_windows"] == "1 instead of 2, as memory is short"
@@ -32,7 +40,7 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
     monkeypatch.setattr(inference_module, "RETRY_PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
-    rig.engine.failures = [OUT_OF_MEMORY] * 4
+    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY] * 2
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("failed/memory")
     statuses = rig.diagnostics()
@@ -63,6 +71,130 @@ def test_a_failing_inference_is_an_error_until_the_next_answer(stand_in, image_m
     rig.answer(rig.stamped(image_msg(2)))
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert len(rig.messages("probability")) == 1
+
+
+def test_a_refused_score_leaves_nothing_behind_when_memory_is_short(stand_in, image_msg):
+    rig = stand_in(score="energy")
+    rig.start("probability")
+    rig.engine.refused_scores = {"head"}
+    assert "score 'head' needs what this model lacks" in rig.set(score="head")
+    rig.engine.failures = [OUT_OF_MEMORY]
+    rig.answer(image_msg(1))
+    assert rig.engine.config.score == "energy"
+    rig.answer(image_msg(2))
+
+
+def test_where_memory_cannot_even_be_freed_the_image_fails_and_the_next_is_answered(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("probability")
+    rig.engine.failures = [OUT_OF_MEMORY]
+
+    def broken():
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.engine, "free_memory", broken)
+        rig.send(rig.stamped(image_msg(1)))
+        rig.spin_until_counted("failed/inference")
+    status = rig.diagnostics()["camera"]
+    assert (status.level, "unspecified launch failure" in status.message) == (ERROR, True)
+    rig.answer(rig.stamped(image_msg(2)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_configured_anew(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("probability")
+    rig.engine.failures = [SystemExit()]
+    rig.send(image_msg(1))
+    rig.spin_until(lambda: not rig.node.is_inferring, "the thread to end")
+    status = rig.diagnostics()["inference"]
+    assert status.level == ERROR
+    assert "the inference thread has ended" in status.message
+    assert [rig.change_state(label) for label in ("deactivate", "cleanup", "configure", "activate")] == [True] * 4
+    assert rig.diagnostics()["inference"].level == OK
+    rig.answer(image_msg(2))
+
+
+def test_thresholds_that_change_during_inference_are_for_the_next_image(stand_in):
+    rig = stand_in(threshold=0.8, obstacles__threshold_low=0.6, obstacles__min_area_px=1)
+    rig.start("mask")
+    pixels = np.zeros((48, 80, 3), np.uint8)
+    pixels[10:20, 10:20, 0] = 0.7 * 255
+    pixels[12, 12, 0] = 0.9 * 255
+    pixels[30:40, 10:20, 0] = 0.5 * 255
+    rig.engine.may_go_on.clear()
+    rig.send(rig.stamped(to_image_msg(pixels, "rgb8", Header())))
+    rig.spin_until(lambda: rig.engine.batches, "inference")
+    assert rig.set(obstacles__threshold_low=0.3, threshold=0.4) == ""
+    rig.engine.may_go_on.set()
+    rig.spin_until(lambda: rig.messages("mask"), "the mask")
+    rig.answer(rig.stamped(to_image_msg(pixels, "rgb8", Header())), "mask")
+    before, after = (np.frombuffer(msg.data, np.uint8).reshape(48, 80) == 255 for msg in rig.messages("mask"))
+    np.testing.assert_array_equal(before, pixels[..., 0] > 0.6 * 255)
+    np.testing.assert_array_equal(after, pixels[..., 0] > 0)
+
+
+def test_a_refused_change_never_reaches_the_engine(stand_in):
+    rig = stand_in(threshold=0.8, obstacles__threshold_low=0.6)
+    rig.node.start()
+    before = list(rig.engine.configs)
+    assert "threshold_low must be at most the threshold 0.5, got 0.6" in rig.set(threshold=0.5)
+    assert rig.engine.configs == before
+
+
+def test_a_model_without_a_semantic_map_gives_every_other_output(stand_in, image_msg, capfd):
+    rig = stand_in()
+    rig.start("probability", "semantic")
+    rig.engine.has_semantic = False
+    for seed in (1, 2, 3):
+        rig.answer(rig.stamped(image_msg(seed)))
+    assert rig.messages("semantic") == []
+    assert "region drivable needs the class of each pixel" in rig.set(obstacles__region="drivable")
+    rig.answer(rig.stamped(image_msg(4)))
+    rig.client.destroy_subscription(rig.heard["probability"].subscription)
+    publisher = rig.node.cameras[""].publishers["probability"]
+    rig.spin_until(lambda: not publisher.get_subscription_count(), "the listener to be gone")
+    rig.send(rig.stamped(image_msg(5)))
+    rig.spin_until_counted("skipped")
+    assert "the model does not give the class of each pixel" in rig.diagnostics()["camera"].message
+    assert capfd.readouterr().err.count("the model does not give the class of each pixel") == 1
+
+
+def test_without_a_semantic_map_the_region_drivable_leaves_the_node_unconfigured(stand_in, monkeypatch):
+    monkeypatch.setattr(stand_in.keywords["engine_factory"], "has_semantic", False)
+    rig = stand_in(obstacles__region="drivable")
+    assert not rig.change_state("configure")
+    assert "region drivable needs the class of each pixel" in rig.diagnostics()["inference"].message
+
+
+def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_failed(stand_in, image_msg):
+    class Model:
+        pass
+
+    held = []
+
+    def half_loaded(config):
+        model = Model()
+        model.cycle = model
+        held.append(weakref.ref(model))
+        raise KeyError("layer 7")
+
+    rig = stand_in()
+    rig.start("probability")
+    rig.node._engine_factory = half_loaded
+    gc.collect()
+    gc.disable()
+    try:
+        answer = rig.call(Trigger, "reload", Trigger.Request())
+        assert [reference() for reference in held] == [None]
+    finally:
+        gc.enable()
+    assert not answer.success
+    assert "layer 7" in answer.message
+    assert "in half_loaded" in answer.message
+    assert rig.engine.freed == 1
+    rig.answer(image_msg(1))
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "empty"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import diagnostic_status
+from eomt_ext_ros import camera, diagnostic_status, node
 from eomt_ext_ros.node_config import OUTPUTS, CameraConfig, NodeConfig
 from eomt_ext_ros.parameter_fields import parameter_fields
 
@@ -65,11 +65,14 @@ def test_example_parameters_build_a_configuration():
 
 
 def test_quoted_diagnostics_are_what_the_node_says():
-    source = Path(diagnostic_status.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (diagnostic_status, camera, node))
     guide = GUIDES[1].read_text(encoding="utf-8")
     for words in (
         "compatible, so nothing is sent, or the network loses it",
         "nobody subscribes to an output",
+        "subscribed to, but not in the parameter outputs",
+        "the node was disabled",
+        "while ~/reload loads a checkpoint",
         "newest image rejected",
         "the node is disabled by ~/set_enabled",
         "image not answered",

@@ -76,3 +76,10 @@ def test_damaged_headers(data):
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"RIFF\0\0\0\0WEBP", bytes(12) + FILES["png"]])
 def test_other_files(data):
     assert reason_of(data) == "encoding"
+
+
+def test_the_error_quotes_no_data():
+    with pytest.raises(ImageError) as caught:
+        declared_size_hw(b"GIF89a")
+    assert b"GIF89a".hex() not in str(caught.value)
+    assert "GIF" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eomt_ext_core import AnomalyFrame, ConfigError, EngineConfig, ImageError, InferenceError
-from eomt_ext_ros.inference import REGROW_PERIOD_S, RETRY_PERIOD_S, Inference, load_engine
+from eomt_ext_ros.inference import REGROW_PERIOD_S, RETRY_PERIOD_S, Inference, is_out_of_memory, load_engine
 from eomt_ext_ros.node_config import NodeConfig
 
 FRAME = AnomalyFrame(np.zeros((32, 64), np.float32), np.zeros((32, 64), bool))
@@ -19,16 +19,20 @@ WIDE = np.zeros((32, 640, 3), np.uint8)  # ten windows of 32×64
 class FaultyEngine:
     """Answers, or fails as it is told: a number of windows that fits in memory, and values no image may have."""
 
-    crop_hw, class_names, threshold = (32, 64), (), 0.5
+    crop_hw, class_names, threshold, has_semantic = (32, 64), (), 0.5, True
 
     def __init__(self, batch_windows=16):
         self.config = EngineConfig(device="cpu", batch_windows=batch_windows)
-        self.fits, self.poison = 1000, {}
+        self.fits, self.images_fit, self.poison = 1000, 1000, {}
         self.calls, self.freed = [], 0
 
-    def infer_batch(self, images_rgb, *, semantic=False):
-        self.calls.append((len(images_rgb), self.config.batch_windows))
-        if self.config.batch_windows > self.fits:
+    def threshold_of(self, config):
+        return self.threshold
+
+    def infer_batch(self, images_rgb, *, semantic=False, config=None):
+        batch_windows = (config or self.config).batch_windows
+        self.calls.append((len(images_rgb), batch_windows))
+        if batch_windows > self.fits or len(images_rgb) > self.images_fit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         for image in images_rgb:
             if image[0, 0, 0] in self.poison:
@@ -109,33 +113,120 @@ def test_out_of_memory_twice_it_rests_between_attempts_and_recovers_by_itself(in
     assert (inference.error, inference.rest_s) == (None, 0.0)
 
 
-def test_what_the_failed_call_held_is_gone_when_memory_is_freed(engine):
-    held = []
+@pytest.fixture
+def no_collector():
+    """What is gone went with its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
-    def infer_batch(images_rgb, *, semantic=False):
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("link", ["alone", "cause", "context"])
+def test_what_the_failed_call_held_is_gone_when_memory_is_freed_and_the_call_tried_again(engine, link):
+    held, alive = [], []
+
+    def allocate():
         activations = np.zeros(3)
         held.append(weakref.ref(activations))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
+    def infer_batch(images_rgb, *, semantic=False, config=None):
+        note()
+        graph = np.zeros(3)
+        held.append(weakref.ref(graph))
+        if link == "alone":
+            allocate()
+        try:
+            allocate()
+        except RuntimeError as error:
+            if link == "context":
+                raise MemoryError("the capture ended")  # noqa: B904
+            raise MemoryError("the capture ended") from error
+
+    def note():
+        alive.append([reference() is not None for reference in held])
+
+    engine.infer_batch, engine.free_memory = infer_batch, note
+    Inference(engine).infer([image()])
+    assert alive == [[], [False] * 2, [False] * 2, [False] * 4], "a call, freed, the next call, freed"
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_frames_of_a_batch_that_memory_was_short_for_are_gone_before_it_is_tried_again(engine):
+    made, alive = [], []
+
+    def infer_batch(images_rgb, *, semantic=False, config=None):
+        alive.append([reference() is not None for reference in made])
+        if len(images_rgb) > 1:
+            raise KeyError("of one image, so that each is tried alone")
+        if images_rgb[0][0, 0, 0] == 7:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        probability = np.zeros((32, 64), np.float32)
+        made.append(weakref.ref(probability))
+        return [AnomalyFrame(probability, probability > 0.5)]
+
     engine.infer_batch = infer_batch
-    gc.collect()
-    gc.disable()
-    try:
-        engine.free_memory = lambda: alive.append([reference() is not None for reference in held])
-        alive = []
-        Inference(engine).infer([image()])
-    finally:
-        gc.enable()
-    assert alive == [[False], [False, False]]
+    Inference(engine).infer([image(), image(7)])
+    assert alive[:4] == [[], [], [True], [False]]
 
 
-def test_a_live_change_keeps_the_batch_that_memory_allows(inference, engine):
-    engine.fits = 8
+def test_images_that_only_fit_alone_are_tried_one_at_a_time(inference, engine, now):
+    engine.images_fit = 1
+    images = [image(), image(1), image(2)]
+    assert {type(outcome) for outcome in inference.infer(images)} == {torch.cuda.OutOfMemoryError}
+    assert inference.rest_s == RETRY_PERIOD_S
+    assert inference.infer(images) == [FRAME] * 3
+    assert engine.calls == [(3, 16), (3, 1), (3, 1), *[(1, 1)] * 3]
+    assert (inference.error, inference.rest_s) == (None, 0.0)
+    assert inference.describe()["batch_windows"] == "1 instead of 16, as memory is short, one image at a time"
+    before = len(engine.calls)
+    assert inference.infer(images) == [FRAME] * 3
+    assert engine.calls[before:] == [(1, 1)] * 3, "nothing is tried that is known to fail"
+    now[0] += REGROW_PERIOD_S
+    engine.images_fit = 1000
+    assert inference.infer(images) == [FRAME] * 3
+    assert engine.calls[-1] == (3, 16)
+    assert inference.describe()["batch_windows"] == "16"
+
+
+def test_of_images_tried_one_at_a_time_one_that_never_fits_costs_the_others_nothing(engine):
+    engine.config, engine.images_fit = replace(engine.config, batch_windows=1), 1
+    engine.poison = {7: torch.cuda.OutOfMemoryError("CUDA out of memory")}
+    first, second, third = Inference(engine).infer([image(), image(7), image()])
+    assert first is third is FRAME
+    assert isinstance(second, torch.cuda.OutOfMemoryError)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_short"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError("onnxruntime"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (InferenceError("the file says: out of memory"), False),
+    ],
+)
+def test_it_is_known_when_memory_is_short(inference, engine, error, is_short):
+    assert is_out_of_memory(error) is is_short
+    engine.poison = {7: error}
+    assert inference.infer([image(7)]) == [error]
+    assert bool(engine.freed) is bool(inference.rest_s) is is_short
+
+
+def test_under_another_configuration_the_batch_is_still_what_memory_allows(inference, engine):
+    engine.fits, configured = 8, engine.config
     inference.infer([WIDE, WIDE])
-    inference.configure(replace(engine.config, batch_windows=12, threshold=0.9))
-    assert (engine.config.batch_windows, engine.config.threshold) == (8, 0.9)
-    inference.configure(replace(engine.config, batch_windows=4))
-    assert engine.config.batch_windows == 4
+    assert engine.config is configured, "which is the operator's"
+    for batch_windows, expected in ((12, 8), (4, 4), (16, 8)):
+        inference.infer([WIDE], replace(engine.config, batch_windows=batch_windows))
+        assert engine.calls[-1] == (1, expected)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

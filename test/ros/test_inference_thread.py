@@ -131,3 +131,41 @@ def test_stop_ends_an_idle_thread():
     assert thread.stop(TIMEOUT_S)
     assert not thread.is_alive
     assert "idle thread" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_exception_of_the_work_is_printed_and_ends_only_its_batch(monkeypatch):
+    printed, done = [], []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+
+    def work(batch):
+        done.append(batch)
+        return 1 / batch["front"]
+
+    thread = InferenceThread(work, "faulty")
+    thread.put("front", 0)
+    wait_for(lambda: printed)
+    thread.put("front", 1)
+    wait_for(lambda: len(done) == 2)
+    assert thread.stop(TIMEOUT_S)
+    assert done == [{"front": 0}, {"front": 1}]
+    assert [(args.exc_type, args.thread.name) for args in printed] == [(ZeroDivisionError, "faulty")]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_amid_its_work_is_not_waited_for():
+    def work(batch):
+        raise SystemExit
+
+    thread = InferenceThread(work, "ended")
+    thread.put("front", 0)
+    wait_for(lambda: not thread.is_alive)
+    assert thread.drain(0.0)
+    assert thread.call(print).cancelled()
+    assert thread.stop(0.0)
+
+
+def wait_for(condition):
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)

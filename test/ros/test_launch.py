@@ -79,7 +79,11 @@ def test_what_is_neither_true_nor_false_is_refused(launched, argument):
 )
 def test_the_calibration_is_looked_for_beside_the_images(launched, image_topic, camera_info_topic, expected):
     (node,) = launched(image_topic=image_topic, camera_info_topic=camera_info_topic)
-    assert node.remappings == [("~/input/image", image_topic), ("~/input/camera_info", expected)]
+    assert node.remappings == [
+        ("~/input/image", image_topic),
+        ("~/input/image/compressed", f"{image_topic}/compressed"),
+        ("~/input/camera_info", expected),
+    ]
 
 
 def test_rviz_shows_the_topics_of_the_nodes_namespace(launched):
@@ -97,14 +101,27 @@ def test_several_cameras_have_topics_and_parameters_of_their_own(launched):
     )
     assert node.parameters[1] == {"image_transport": "compressed", "cameras": ["front", "rear"]}
     assert node.remappings == [
+        ("~/front/input/image", "/front/image_raw"),
         ("~/front/input/image/compressed", "/front/image_raw/compressed"),
         ("~/front/input/camera_info", "/front/camera_info"),
+        ("~/rear/input/image", "/rear/image_raw"),
         ("~/rear/input/image/compressed", "/rear/image_raw/compressed"),
         ("~/rear/input/camera_info", "/rear/camera_info"),
     ]
     assert ("/eomt_ext/output/overlay", "/eomt_ext/front/output/overlay") in rviz.remappings
     with pytest.raises(ValueError, match=r"must hold \{camera\} for the name"):
         launched(cameras="front,rear", image_topic="/image_raw")
+
+
+def test_a_transport_that_only_the_parameter_file_names_is_remapped_too(launched):
+    (node,) = launched(params_file="/compressed.yaml", image_topic="/camera/image_raw")
+    assert ("~/input/image/compressed", "/camera/image_raw/compressed") in node.remappings
+
+
+@pytest.mark.parametrize("argument", ["image_topic", "camera_info_topic"])
+def test_a_pattern_without_the_names_that_it_stands_for_is_refused(launched, argument):
+    with pytest.raises(ValueError, match=r"stands for the names in the argument cameras, got /\{camera\}/x"):
+        launched(params_file="/cameras.yaml", **{argument: "/{camera}/x"})
 
 
 def test_topics_that_the_launch_file_names_are_those_of_the_node(launch_file):

@@ -1,6 +1,7 @@
 """The managed node's transitions, through its services where another process would use them."""
 
 import gc
+import signal
 import threading
 
 import pytest
@@ -14,6 +15,15 @@ from rclpy.parameter import Parameter
 
 from eomt_ext_ros import node as node_module
 from eomt_ext_ros.node import AnomalyNode, main
+
+
+@pytest.fixture
+def signals():
+    """Puts the handlers of signals back that the end of a process switches off."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def worker_threads():
@@ -80,6 +90,18 @@ def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(make
     assert "in broken" in err
 
 
+def test_what_is_wrong_with_a_new_camera_is_told_where_configuring_finds_it(make_rig):
+    rig = make_rig(front__polygon=[0.5, 0.5])
+    assert rig.set(cameras=["front"]) == ""
+    assert not rig.change_state("configure")
+    assert rig.state == "unconfigured"
+    status = rig.diagnostics()["inference"]
+    assert status.level == b"\x02"
+    assert status.message.startswith("not configured: polygon must be x, y of at least three corners, got 2 numbers")
+    assert rig.set(front__polygon=[0.0, 0.0, 1.0, 0.0, 1.0, 1.0]) == ""
+    assert rig.change_state("configure")
+
+
 def test_start_configures_and_activates(rig):
     rig.node.start()
     assert rig.state == "active"
@@ -101,6 +123,20 @@ def test_shutdown_from_each_state(rig, steps):
     assert worker_threads() == []
     assert rig.node.cameras == {}
     assert rig.node.inference is None
+
+
+def test_an_image_that_waits_at_the_shutdown_is_accounted_for(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("probability")
+    rig.engine.may_go_on.clear()
+    rig.send(image_msg(1))
+    rig.spin_until(lambda: rig.engine.batches, "the first image to be worked on")
+    rig.send(image_msg(2))
+    timer = threading.Timer(0.3, rig.engine.may_go_on.set)
+    timer.start()
+    assert rig.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    timer.join()
+    assert dict(rig.node.counts) == {"received": 2, "published": 1, "dropped": 1}
 
 
 def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg, monkeypatch, capfd):
@@ -127,6 +163,7 @@ def test_a_node_can_be_destroyed_in_each_state_and_twice(context, tiny_model, st
     node.destroy_node()
 
 
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("argument", ["threshold:=2.0", "threshold:=1", "device:=tpu", "score:=magic"])
 def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument, capfd):
     assert main(["--ros-args", "-p", argument]) == 1
@@ -136,6 +173,7 @@ def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument,
     assert "Traceback" not in err
 
 
+@pytest.mark.usefixtures("signals")
 def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypatch):
     class Unwoken(SingleThreadedExecutor):
         calls = 0
@@ -149,6 +187,22 @@ def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypat
     monkeypatch.setattr(node_module, "SingleThreadedExecutor", Unwoken)
     assert main(["--ros-args", "-p", "autostart:=false"]) == 0
     assert Unwoken.calls == 3
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("context_ends", [True, False])
+def test_what_a_callback_raises_is_an_error_unless_the_context_ended_under_it(monkeypatch, capfd, context_ends):
+    class Interrupted(SingleThreadedExecutor):
+        def spin_once(self, timeout_sec=None):
+            if context_ends:
+                rclpy.try_shutdown()
+            raise RuntimeError("failed to publish: context is invalid")
+
+    monkeypatch.setattr(node_module, "SingleThreadedExecutor", Interrupted)
+    assert main(["--ros-args", "-p", "autostart:=false"]) == (0 if context_ends else 1)
+    err = capfd.readouterr().err
+    assert ("in spin_once" in err) == ("ended by an error" in err) == (not context_ends)
+    assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
 def layers():

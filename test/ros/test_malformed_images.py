@@ -275,12 +275,36 @@ def test_bytes_that_are_no_message_do_not_reach_the_node(stand_in, image_msg, le
     assert rig.node.counts == {"received": 1, "published": 1}
 
 
-@pytest.mark.parametrize("transport", CASES)
-def test_what_a_message_says_is_told_in_short(stand_in, transport, capfd):
-    rig = stand_in(image_transport=transport)
+class LoudCvBridge:
+    """Refuses every image, and quotes it."""
+
+    def imgmsg_to_cv2(self, msg, desired_encoding):
+        raise RuntimeError(f"Unrecognized image encoding [{msg.encoding}], data {bytes(msg.data)}")
+
+
+EVIL = "\x1b[2Jevil" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("msg", "cv_bridge", "reason"),
+    [
+        (raw(EVIL, 4, 4), None, "encoding"),
+        (raw(EVIL, 4, 4), LoudCvBridge(), "encoding"),
+        (raw(EVIL, 4, 4, step=3), LoudCvBridge(), "step"),
+        (raw(EVIL, 4, 4, size=15), LoudCvBridge(), "size"),
+        (compressed(b"GIF89a\x1b[2J", EVIL), None, "encoding"),
+        (compressed(JPEGS[0][:100], EVIL), None, "decode"),
+    ],
+    ids=["no cv_bridge", "cv_bridge", "step", "size", "format", "file"],
+)
+def test_what_a_message_says_is_told_in_short(stand_in, msg, cv_bridge, reason, monkeypatch, capfd):
+    monkeypatch.setattr(images, "_load_cv_bridge", lambda: (cv_bridge, "left out"))
+    rig = stand_in(image_transport="raw" if isinstance(msg, Image) else "compressed")
     rig.start("probability")
-    name = "evil" * 10**6
-    rig.send(raw(name, 4, 4) if transport == "raw" else compressed(b"GIF89a", name))
-    rig.spin_until_counted("rejected/encoding")
-    assert len(rig.diagnostics()["camera"].message) < 1000
-    assert len(capfd.readouterr().err) < 4000
+    rig.send(msg)
+    rig.spin_until_counted(f"rejected/{reason}")
+    told, logged = rig.diagnostics()["camera"].message, capfd.readouterr().err
+    assert len(told) < 1000
+    assert len(logged) < 4000
+    assert "\x1b[2J" not in told + logged
+    assert "474946" not in told + logged, "no data, in hexadecimal neither"

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from eomt_ext_core.visualization import heatmap, overlay
-from eomt_ext_ros import outputs
+from eomt_ext_ros import outputs, pipeline
 from eomt_ext_ros.images import DECODED_ENCODINGS, to_image_msg, to_rgb
 
 IMAGE_OUTPUTS = ("probability", "mask", "overlay", "heatmap")
@@ -210,6 +210,52 @@ def test_camera_info_alone_needs_no_inference(rig, image_msg):
     rig.send_camera_info(camera_info("camera_optical"))
     assert stamp_of(rig.answer(image_msg(7), "camera_info")) == (1000, 7)
     assert slow.calls == 0
+
+
+def test_an_image_that_nothing_was_published_for_is_skipped(rig, image_msg):
+    rig.start("camera_info")
+    rig.send(rig.stamped(image_msg(1)))
+    rig.spin_until_counted("skipped")
+    assert "camera_info alone is subscribed to, and none goes with the image" in rig.diagnostics()["camera"].message
+    rig.send_camera_info(camera_info("camera_optical"))
+    last = rig.stamped(image_msg(2))
+    assert rig.answer(last, "camera_info").header == last.header
+    assert dict(rig.node.counts) == {"received": 2, "skipped": 1, "published": 1}
+
+
+@pytest.mark.parametrize("broken", [(outputs, "overlay"), (pipeline, "to_obstacles_msg")], ids=lambda where: where[1])
+def test_an_image_has_all_of_its_outputs_or_none(stand_in, image_msg, monkeypatch, broken):
+    def fail(*_, **__):
+        raise RuntimeError("no room")
+
+    rig = stand_in()
+    rig.start(*IMAGE_OUTPUTS, "obstacles")
+    with monkeypatch.context() as patch:
+        patch.setattr(*broken, fail)
+        rig.send(image_msg(1))
+        rig.spin_until_counted("failed/inference")
+    rig.answer(image_msg(2))
+    for name in (*IMAGE_OUTPUTS, "obstacles"):
+        rig.spin_until(lambda name=name: rig.messages(name), name)
+        assert [stamp_of(msg) for msg in rig.messages(name)] == [(1000, 2)], name
+
+
+def test_the_region_drivable_limits_the_mask_and_not_the_probability(stand_in):
+    rig = stand_in(obstacles__region="drivable", obstacles__min_area_px=1, obstacles__drivable_reach=0.0)
+    rig.start("probability", "mask", "semantic", "obstacles")
+    pixels = np.zeros((48, 80, 3), np.uint8)  # red is the probability, green from 128 on the class car, else road
+    pixels[:24, :, 1] = 255
+    pixels[4:10, 8:20, 0] = 204  # in the sky
+    pixels[16:32, 40:50, 0] = 255  # standing on the road
+    rig.answer(to_image_msg(pixels, "rgb8", Header()), "obstacles")
+    rig.spin_until(lambda: all(rig.messages(name) for name in ("probability", "mask", "semantic")), "the images")
+    np.testing.assert_array_equal(pixels_of(rig.messages("semantic")[0]), pixels[..., 1] // 128)
+    np.testing.assert_array_equal(pixels_of(rig.messages("probability")[0]), pixels[..., 0].astype(np.float32) / 255)
+    standing = np.where(pixels[..., 0] == 255, 255, 0)
+    np.testing.assert_array_equal(pixels_of(rig.messages("mask")[0]), standing)
+    assert rig.set(obstacles__region="everywhere") == ""
+    rig.answer(to_image_msg(pixels, "rgb8", Header(stamp=Time(sec=1))), "mask")
+    np.testing.assert_array_equal(pixels_of(rig.messages("mask")[1]), np.where(pixels[..., 0], 255, 0))
 
 
 def test_results_that_are_not_finite_are_never_published(rig, image_msg, capfd):

@@ -20,6 +20,8 @@ from eomt_ext_ros.images import to_image_msg
 SERVICE_S = 0.1
 OVERLOAD = 4
 SECONDS = 4.0
+WARM_UP_S = 2.0
+MOST_GROWTH_IMAGES = 6  # of the 160 that come in
 CAMERAS = ["front", "front_left", "front_right", "rear", "left", "right"]
 
 
@@ -87,10 +89,10 @@ def slow(stand_in):
 def test_under_overload_an_answer_takes_two_turns_at_most_and_nothing_piles_up(slow):
     rig = slow()
     street, rate_hz = Street(rig, [""], (480, 640)), OVERLOAD / SERVICE_S
-    street.run(rate_hz, 1.0)
+    street.run(rate_hz, WARM_UP_S)
     before = resident_bytes()
     street.run(rate_hz, SECONDS)
-    assert resident_bytes() - before < 0.2 * SECONDS * rate_hz * len(street.image.data)
+    assert resident_bytes() - before < MOST_GROWTH_IMAGES * len(street.image.data)
     stamps, ages_ns = zip(*street.heard[""], strict=True)
     assert list(stamps) == sorted(set(stamps))
     assert rig.node.counts["dropped"] > rig.node.counts["published"]

@@ -93,8 +93,8 @@ def test_fixed_changes_are_refused_with_all_their_names():
     before = NodeConfig()
     live = replace(before, overlay_opacity=0.1, engine=EngineConfig(threshold=0.3))
     refuse_fixed_changes(before, live)
-    fixed = replace(live, autostart=False, engine=EngineConfig(windows=WindowConfig(scale=2.0)))
-    with pytest.raises(ConfigError, match=r"^autostart, windows\.scale can change only while the node is unconfigured"):
+    fixed = replace(live, autostart=False, engine=EngineConfig(max_windows=8, windows=WindowConfig(scale=2.0)))
+    with pytest.raises(ConfigError, match=r"^autostart, max_windows can change only while the node is unconfigured"):
         refuse_fixed_changes(before, fixed)
 
 

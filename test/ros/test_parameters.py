@@ -28,6 +28,10 @@ LIVE = {
     "score": "msp",
     "threshold": 0.75,
     "batch_windows": 3,
+    "windows.mode": "grid",
+    "windows.blend": "hann",
+    "windows.overlap": 0.5,
+    "windows.scale": 2.0,
     "obstacles.threshold_low": 0.25,
     "obstacles.min_area_px": 7,
     "obstacles.max_obstacles": 9,
@@ -92,6 +96,8 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         ("obstacles.polygon", [0.0, 0.0, 1.0], "polygon must be x, y of at least three corners, got 3 numbers"),
         ("obstacles.min_area_px", 0, "out of range"),
         ("obstacles.polygon", None, "obstacles.polygon cannot be deleted"),
+        ("checkpoint", "hf://owner/name", "with `eomt-ext convert hf://owner/name model.safetensors`"),
+        ("head", "hf://owner/name", "head must be a local file or folder, as the node downloads nothing"),
     ],
 )
 def test_invalid_values_are_refused_with_the_rule(rig, name, value, rule):
@@ -103,7 +109,9 @@ def test_invalid_values_are_refused_with_the_rule(rig, name, value, rule):
     assert read_parameters(rig.node) == rig.node.config
 
 
-@pytest.mark.parametrize("parameters", [{"threshold": 7.0}, {"threshold": 1}, {"device": "tpu"}, {"score": ""}])
+@pytest.mark.parametrize(
+    "parameters", [{"threshold": 7.0}, {"threshold": 1}, {"device": "tpu"}, {"score": ""}, {"checkpoint": "hf://a/b"}]
+)
 def test_invalid_values_at_the_start_end_the_node(make_rig, parameters):
     with pytest.raises((ConfigError, ParameterException), match=next(iter(parameters))):
         make_rig(**parameters)
@@ -141,7 +149,10 @@ def test_every_live_parameter_can_change_while_the_node_is_active_and_no_other(r
         assert rig.node.get_parameter(name).value == value
     assert read_parameters(rig.node) == rig.node.config
     assert rig.node.inference.engine.config == rig.node.config.engine
-    assert rig.node.config.engine == EngineConfig(device="cpu", score="msp", threshold=0.75, batch_windows=3)
+    windows = WindowConfig("grid", "hann", overlap=0.5, scale=2.0)
+    assert rig.node.config.engine == EngineConfig(
+        device="cpu", score="msp", threshold=0.75, batch_windows=3, windows=windows
+    )
     assert rig.node.config.obstacles.polygon == (0.0, 0.5, 1.0, 0.5, 1.0, 1.0)
     assert rig.node.config.diagnostics.silent_after_s == 1.5
 

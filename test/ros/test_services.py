@@ -1,5 +1,7 @@
 """``~/set_enabled``, ``~/reload`` and live parameters, as another process uses them."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from std_srvs.srv import SetBool, Trigger
 from eomt_ext_core import load_model, save_model
 from eomt_ext_core.visualization import heatmap
 from eomt_ext_ros.bags.messages import plane
+from eomt_ext_ros.camera import Camera
 
 
 def enable(rig, yes):
@@ -31,6 +34,39 @@ def test_a_disabled_node_answers_nothing_and_says_so(stand_in, image_msg):
     rig.answer(image_msg(3))
     assert rig.engine.batches == [1, 1]
     assert rig.diagnostics()["inference"].level == b"\x00"
+
+
+def test_the_reply_says_what_state_keeps_images_from_being_answered(stand_in):
+    rig = stand_in()
+    unconfigured = (
+        "images are not answered: the node is unconfigured; configuring enables it, whatever is asked for now"
+    )
+    assert enable(rig, True) == enable(rig, False) == unconfigured
+    assert rig.change_state("configure")
+    assert rig.node.enabled
+    assert enable(rig, False) == "images are not answered once the node is active; it is inactive"
+    assert enable(rig, True) == "images are answered once the node is active; it is inactive"
+    assert rig.change_state("activate")
+    assert enable(rig, True) == "images are answered"
+
+
+def test_why_images_need_no_answer_is_told_apart(stand_in, image_msg):
+    rig = stand_in()
+    rig.start()
+
+    def told_of(seed):
+        rig.send(image_msg(seed))
+        rig.spin_until_counted("skipped", seed)
+        return rig.diagnostics()["camera"].message
+
+    assert told_of(1).endswith("Hz out: nobody subscribes to an output")
+    rig.listen("heatmap")
+    assert rig.set(outputs=["probability"]) == ""
+    assert told_of(2).endswith("Hz out: heatmap subscribed to, but not in the parameter outputs")
+    enable(rig, False)
+    assert told_of(3) == "the node is disabled by ~/set_enabled: images are not answered"
+    enable(rig, True)
+    assert rig.diagnostics()["camera"].message.endswith("Hz out: the node was disabled")
 
 
 def test_what_waits_when_the_node_is_disabled_is_let_go(stand_in, image_msg):
@@ -95,6 +131,37 @@ def test_the_executor_goes_on_while_a_checkpoint_is_loaded(stand_in, image_msg):
     assert future.result().success
     assert rig.engine is not engine
     rig.spin_until_counted("published", 2)
+
+
+def test_a_reload_holds_up_no_transition_and_is_not_cut_short(stand_in, capfd):
+    rig = stand_in()
+    rig.start()
+    engine_factory, may_load = rig.node._engine_factory, threading.Event()
+    rig.node._engine_factory = lambda config: may_load.wait(30) and engine_factory(config)
+    for transition, words, state in (("deactivate", "deactivate", "active"), ("cleanup", "clean up", "inactive")):
+        may_load.clear()
+        job = rig.node.begin_reload()
+        assert not rig.change_state(transition)
+        assert rig.state == state
+        assert not job.done()
+        assert f"cannot {words} while ~/reload loads a checkpoint" in capfd.readouterr().err
+        may_load.set()
+        assert job.result(30)
+        assert rig.change_state(transition)
+
+
+def test_the_names_of_the_classes_are_told_again_only_with_another_threshold_or_model(stand_in, monkeypatch):
+    told = []
+    monkeypatch.setattr(Camera, "publish_label_info", lambda camera, names, threshold: told.append(threshold))
+    rig = stand_in()
+    rig.start()
+    assert told == [0.5]
+    assert rig.set(overlay_opacity=0.1, max_rate_hz=9.0) == ""
+    assert told == [0.5]
+    assert rig.set(threshold=0.75) == ""
+    assert told == [0.5, 0.75]
+    assert rig.call(Trigger, "reload", Trigger.Request()).success
+    assert told == [0.5, 0.75, 0.75]
 
 
 def test_live_parameters_take_effect_on_the_next_image(stand_in, image_msg):
