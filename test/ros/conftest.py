@@ -109,11 +109,13 @@ def launch_stand_ins(monkeypatch):
 @pytest.fixture(scope="module")
 def context():
     rclpy = pytest.importorskip("rclpy")
+    # A lifecycle node lies in cycles: destroyed or not, it stays in the graph, under the name of those to come, until
+    # it is collected. pytest holds the fixtures of a module's last test until the module is over.
+    gc.collect()
     context = rclpy.context.Context()
     rclpy.init(context=context)
     yield context
     rclpy.try_shutdown(context=context)
-    gc.collect()  # a lifecycle node lies in cycles, and stays in the graph until it is collected, destroyed or not
 
 
 @pytest.fixture

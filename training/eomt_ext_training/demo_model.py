@@ -69,6 +69,7 @@ class Plan:
     )
     head_scenes: int = 4000
     head_epochs: int = 16
+    pixels_per_crop: int | None = 4096  # drawn in each step; none takes all
     test_scenes: int = 200
 
     def quick(self) -> Plan:
@@ -137,7 +138,7 @@ def train_its_head(plan: Plan, network: Path, families: tuple[str, ...], cache: 
         return ProceduralScenes(MODEL.crop_hw, count, first_seed, obstacle_families=families, rendered=cache)
 
     seed_everything(0)
-    module = HeadModule(str(network), None, HEAD, lr=1e-3, pixels_per_crop=4096)
+    module = HeadModule(str(network), None, HEAD, lr=1e-3, pixels_per_crop=plan.pixels_per_crop)
     data = AnomalyData(
         [scenes(HEAD_SEEDS, plan.head_scenes)],
         [scenes(VALIDATION_SEEDS, max(8, plan.head_scenes // 20))],
