@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 import rclpy
 import typer
@@ -30,6 +31,7 @@ from vehicle.stand_in import make_factory
 
 from eomt_ext_ros import camera as camera_module
 from eomt_ext_ros import outputs, pipeline
+from eomt_ext_ros.allocator import keep_freed_images
 from eomt_ext_ros.node import AnomalyNode
 
 SIZE_HW = (1080, 1920)
@@ -41,6 +43,7 @@ SUBSCRIBED = {
     "nothing": (),
     "probability": ("probability",),
     "mask, obstacles": ("mask", "obstacles"),
+    "all for programs": tuple(name for name in EVERY if name not in outputs.PICTURES),
     "every output": EVERY,
 }
 
@@ -92,6 +95,8 @@ class TimedExecutor(SingleThreadedExecutor):
 @app.command(hidden=True)
 def node() -> None:
     """The node, timed; prints the stages of each image."""
+    keep_freed_images()
+    cv2.setNumThreads(1)  # as the node's own main does
     rclpy.init()
     stages = Stages()
     executor = TimedExecutor()

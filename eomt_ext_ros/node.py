@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import Future
 from typing import Any
 
+import cv2
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
@@ -22,6 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import uninstall_signal_handlers
 
 from eomt_ext_core import ConfigError
+from eomt_ext_ros.allocator import keep_freed_images
 from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
@@ -297,6 +299,8 @@ class AnomalyNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end; returns the exit code."""
+    keep_freed_images()
+    cv2.setNumThreads(1)  # more would wait for the cores that inference and publishing use
     rclpy.init(args=args)
     executor = SingleThreadedExecutor()
     node: AnomalyNode | None = None

@@ -15,7 +15,9 @@ from eomt_ext_core.obstacles import ObstacleFrame
 from eomt_ext_core.visualization import heatmap, overlay
 from eomt_ext_ros.node_config import NodeConfig
 
-IMAGE_OUTPUTS = ("probability", "mask", "semantic", "heatmap", "overlay")
+DATA_IMAGES = ("probability", "mask", "semantic")
+PICTURES = ("overlay", "heatmap")  # for people; the one that takes longer first
+IMAGE_OUTPUTS = (*DATA_IMAGES, *PICTURES)
 
 
 def scaled_hw(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,11 +21,12 @@ from eomt_ext_ros.images import to_image_msg
 from eomt_ext_ros.inference import Engine, Inference, Outcome, is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
-from eomt_ext_ros.outputs import IMAGE_OUTPUTS, Rendering, scaled_hw
+from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
+_Picture = Future[tuple[NDArray[Any], str]]
 
 
 class _Terms(NamedTuple):
@@ -129,22 +130,34 @@ class Pipeline:
                 outcome = outcome_of.get(job.camera.name)
                 if isinstance(outcome, Exception):
                     raise outcome
-                # Before the first is published: an image has all of its outputs or none.
-                messages = {} if outcome is None else self._messages(job, outcome, terms)
-                if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
-                    messages["camera_info"] = info
-                if not messages:
+                if not self._publish(job, outcome, terms):
                     job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
                     continue
-                for name, message in messages.items():
-                    job.camera.publishers[name].publish(message)
                 job.camera.statistics.published(
                     time.monotonic() - began_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s
                 )
         return terms.inference.rest_s
 
-    def _messages(self, job: _Job, frame: AnomalyFrame, terms: _Terms) -> dict[str, Any]:
-        """The outputs that are wanted, but ``camera_info``, by name."""
+    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> bool:
+        """Publish the outputs of an image, those for programs first; false where there are none to publish."""
+        publishers, config = job.camera.publishers, terms.settings.node
+        messages, pictures = ({}, {}) if frame is None else self._outputs(job, frame, terms)
+        if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
+            messages["camera_info"] = info
+        # All of them are there before the first is published: a program has all outputs of an image or none.
+        for name, message in messages.items():
+            publishers[name].publish(message)
+        for name, picture in pictures.items():
+            try:
+                publishers[name].publish(to_image_msg(*picture.result(), job.header))
+            except Exception as error:
+                if not messages:
+                    raise
+                self._reports.error(f"withheld {name}", f"{name} withheld: {explained(error)}")
+        return bool(messages or pictures)
+
+    def _outputs(self, job: _Job, frame: AnomalyFrame, terms: _Terms) -> tuple[dict[str, Any], dict[str, _Picture]]:
+        """The wanted outputs, but ``camera_info``, by name: messages for programs, and pictures that become ready."""
         found = ObstacleFrame(frame.mask, [], 0)
         if job.wanted & _SHOW_OBSTACLES:
             found = find_obstacles(
@@ -155,13 +168,14 @@ class Pipeline:
                 class_names=terms.engine.class_names,
             )
         rendering = Rendering(job.image_rgb, frame, found, terms.settings.node)
-        names = [name for name in IMAGE_OUTPUTS if name in job.wanted]
-        # Filling a message holds Python's lock and rendering does not: the next image is rendered meanwhile.
-        images = [self._renderer.submit(rendering.image, name) for name in names]
-        messages = {name: to_image_msg(*image.result(), job.header) for name, image in zip(names, images, strict=True)}
+        # Publishing holds Python's lock and rendering does not.
+        pictures = {name: self._renderer.submit(rendering.image, name) for name in PICTURES if name in job.wanted}
+        messages = {
+            name: to_image_msg(*rendering.image(name), job.header) for name in DATA_IMAGES if name in job.wanted
+        }
         if "obstacles" in job.wanted:
             messages["obstacles"] = to_obstacles_msg(found.obstacles, job.header, rendering.scale_xy)
-        return messages
+        return messages, pictures
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
