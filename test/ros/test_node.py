@@ -223,21 +223,42 @@ def test_an_image_that_nothing_was_published_for_is_skipped(rig, image_msg):
     assert dict(rig.node.counts) == {"received": 2, "skipped": 1, "published": 1}
 
 
-@pytest.mark.parametrize("broken", [(outputs, "overlay"), (pipeline, "to_obstacles_msg")], ids=lambda where: where[1])
-def test_an_image_has_all_of_its_outputs_or_none(stand_in, image_msg, monkeypatch, broken):
-    def fail(*_, **__):
-        raise RuntimeError("no room")
+def fail(*_, **__):
+    raise RuntimeError("no room")
 
+
+def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start(*IMAGE_OUTPUTS, "obstacles")
     with monkeypatch.context() as patch:
-        patch.setattr(*broken, fail)
+        patch.setattr(pipeline, "to_obstacles_msg", fail)
         rig.send(image_msg(1))
         rig.spin_until_counted("failed/inference")
     rig.answer(image_msg(2))
     for name in (*IMAGE_OUTPUTS, "obstacles"):
         rig.spin_until(lambda name=name: rig.messages(name), name)
         assert [stamp_of(msg) for msg in rig.messages(name)] == [(1000, 2)], name
+
+
+def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_msg, monkeypatch, capfd):
+    rig = stand_in()
+    rig.start(*IMAGE_OUTPUTS, "obstacles")
+    monkeypatch.setattr(outputs, "overlay", fail)
+    rig.answer(image_msg(1))
+    for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
+        rig.spin_until(lambda name=name: rig.messages(name), name)
+    assert rig.messages("overlay") == []
+    assert "overlay withheld" in capfd.readouterr().err
+    assert not rig.node.counts["failed/inference"]
+
+
+def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("overlay")
+    monkeypatch.setattr(outputs, "overlay", fail)
+    rig.send(image_msg(1))
+    rig.spin_until_counted("failed/inference")
+    assert rig.messages("overlay") == []
 
 
 def test_the_region_drivable_limits_the_mask_and_not_the_probability(stand_in):
