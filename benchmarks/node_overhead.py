@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import rclpy
 import typer
@@ -31,8 +30,7 @@ from vehicle.stand_in import make_factory
 
 from eomt_ext_ros import camera as camera_module
 from eomt_ext_ros import outputs, pipeline
-from eomt_ext_ros.allocator import keep_freed_images
-from eomt_ext_ros.node import AnomalyNode
+from eomt_ext_ros.node import AnomalyNode, prepare_process
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
@@ -95,8 +93,7 @@ class TimedExecutor(SingleThreadedExecutor):
 @app.command(hidden=True)
 def node() -> None:
     """The node, timed; prints the stages of each image."""
-    keep_freed_images()
-    cv2.setNumThreads(1)  # as the node's own main does
+    prepare_process()
     rclpy.init()
     stages = Stages()
     executor = TimedExecutor()

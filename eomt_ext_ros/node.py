@@ -246,10 +246,10 @@ class AnomalyNode(LifecycleNode):
             self._pipeline.use(Inference(self._load(config)))
         except Exception as error:
             empty_frames(error)  # which hold what there is of the new model
-            raise
-        finally:
-            gc.collect()  # as in _release
+            gc.collect()
             self._pipeline.inference.engine.free_memory()
+            raise
+        gc.collect()  # as in _release; the new model has its CUDA graphs, which freeing memory would give up
         self._tell_classes()
         return config.checkpoint
 
@@ -297,10 +297,15 @@ class AnomalyNode(LifecycleNode):
         return self._reloading
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to end; returns the exit code."""
+def prepare_process() -> None:
+    """Set up a process of the node's own for images."""
     keep_freed_images()
     cv2.setNumThreads(1)  # more would wait for the cores that inference and publishing use
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to end; returns the exit code."""
+    prepare_process()
     rclpy.init(args=args)
     executor = SingleThreadedExecutor()
     node: AnomalyNode | None = None

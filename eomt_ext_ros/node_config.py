@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.model.checkpoint import HUB_SCHEME
 from eomt_ext_core.visualization import COLOUR_MAPS
 
 OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
 RESERVED_CAMERA_NAMES = ("input", "output")
-_HUB_SCHEME = "hf://"  # what the core would download
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class NodeConfig:
 
 
 def _refuse_download(name: str, source: str) -> None:
-    if source.startswith(_HUB_SCHEME):
+    if source.startswith(HUB_SCHEME):
         raise ConfigError(
             f"{name} must be a local file or folder, as the node downloads nothing, got {source}: fetch it beforehand "
             f"with `eomt-ext convert {source} model.safetensors` and give that file"

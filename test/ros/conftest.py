@@ -364,6 +364,13 @@ class Rig(Caller):
         self.publishers[camera][0].publish(msg)
         self.spin_until(lambda: self.node.counts["received"] > before, "the node to receive an image")
 
+    def hold_one_and_let_one_wait(self, held, waiting):
+        """Send two images; the stand-in works on the first until ``engine.may_go_on`` is set."""
+        self.engine.may_go_on.clear()
+        self.send(held)
+        self.spin_until(lambda: self.engine.batches, "the first image to be worked on")
+        self.send(waiting)
+
     def send_camera_info(self, msg, camera=""):
         self.node.cameras[camera].info = None
         self.publishers[camera][1].publish(msg)

@@ -128,10 +128,7 @@ def test_shutdown_from_each_state(rig, steps):
 def test_an_image_that_waits_at_the_shutdown_is_accounted_for(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
-    rig.engine.may_go_on.clear()
-    rig.send(image_msg(1))
-    rig.spin_until(lambda: rig.engine.batches, "the first image to be worked on")
-    rig.send(image_msg(2))
+    rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))
     timer = threading.Timer(0.3, rig.engine.may_go_on.set)
     timer.start()
     assert rig.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS

@@ -72,10 +72,7 @@ def test_why_images_need_no_answer_is_told_apart(stand_in, image_msg):
 def test_what_waits_when_the_node_is_disabled_is_let_go(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
-    rig.engine.may_go_on.clear()
-    rig.send(image_msg(1))
-    rig.spin_until(lambda: rig.engine.batches, "the first image to be worked on")
-    rig.send(image_msg(2))
+    rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))
     enable(rig, False)
     rig.engine.may_go_on.set()
     rig.spin_until_counted("published")
