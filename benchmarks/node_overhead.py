@@ -1,9 +1,14 @@
 """What the node adds to inference at 1920×1080: receive, decode, find obstacles, render, publish, in milliseconds.
 
-Inference is replaced by a stand-in of constant time. The images come from another process over DDS; the outputs go to a
-third one. Each number of outputs is subscribed in turn, several times over, in one run: what nobody subscribes to is to
-cost nothing. Time on the clock counts, and beside it the CPU time of the threads that do it, which other load on the
-machine does not lengthen much.
+Inference is replaced by a stand-in of constant time. Images come from another process over DDS, faster than the node
+answers, so that one image follows the other; the outputs go to a third process. Each number of outputs is subscribed in
+turn, several times over, in one run: what nobody subscribes to is to cost nothing. Time on the clock counts, and beside
+it the CPU time of the threads that do it, which other load on the machine does not lengthen much.
+
+"ADDED TO EACH IMAGE" is what the inference thread does but for inference, and the executor's taking of the image: what
+there is between one inference and the next. Pictures are drawn and published by a thread of their own, beside the next
+inference. "until the last output" is how long after its turn began, inference left out, an image's last output was
+handed to the middleware.
 
     python benchmarks/node_overhead.py
 """
@@ -29,12 +34,13 @@ from vehicle.processes import FOLDER, Listener, camera_process, prepare_environm
 from vehicle.stand_in import make_factory
 
 from eomt_ext_ros import camera as camera_module
-from eomt_ext_ros import outputs, pipeline
+from eomt_ext_ros import outputs, pictures, pipeline
+from eomt_ext_ros.dds_profile import publication_environment
 from eomt_ext_ros.node import AnomalyNode, prepare_process
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
-RATE_HZ = 5.0
+RATE_HZ = 20.0
 WARM_UP = 5
 EVERY = tuple(camera_module.OUTPUTS)
 SUBSCRIBED = {
@@ -72,9 +78,13 @@ class Stages:
 
         setattr(owner, name, timed)
 
-    def finish(self, node: AnomalyNode) -> None:
-        """Take the image that was just answered or skipped into account."""
-        self.images.append(dict(self._now))
+    def now(self, stage: str) -> float:
+        """Seconds on the clock that a stage has taken of this image."""
+        return self._now[stage][0]
+
+    def finish(self, **clock_s: float) -> None:
+        """Take the image that was just answered, skipped or shown into account, and other times of it."""
+        self.images.append({**self._now, **{stage: (taken, 0.0) for stage, taken in clock_s.items()}})
         self._now.clear()
 
 
@@ -92,39 +102,55 @@ class TimedExecutor(SingleThreadedExecutor):
 
 @app.command(hidden=True)
 def node() -> None:
-    """The node, timed; prints the stages of each image."""
+    """The node, timed; prints the stages of each image and of its pictures."""
     prepare_process()
+    os.environ.update(publication_environment(os.environ))
     rclpy.init()
-    stages = Stages()
+    stages, of_pictures = Stages(), Stages()
     executor = TimedExecutor()
     stages.time(executor, "take", "receive")
     stages.time(camera_module.Camera, "decode", "decode")
     stages.time(pipeline, "find_obstacles", "obstacles")
-    stages.time(outputs.Rendering, "image", lambda _, name: f"render {name}")
     stages.time(pipeline, "to_image_msg", "fill messages")
+    for name, stage in (("heatmap", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
+        of_pictures.time(outputs, name, stage)
+    of_pictures.time(pictures, "to_image_msg", "fill messages")
     anomaly = AnomalyNode(engine_factory=make_factory(STAND_IN_S))
     executor.add_node(anomaly)
     anomaly.start()
     stages.time(anomaly.inference.engine, "infer_batch", "inference")
-    for publisher in anomaly.cameras[""].publishers.values():
-        stages.time(publisher, "publish", "publish")
-    answer = anomaly._pipeline.answer
+    for name, publisher in anomaly.cameras[""].publishers.items():
+        (of_pictures if name in outputs.PICTURES else stages).time(publisher, "publish", "publish")
+    stages.time(anomaly._pipeline, "answer", "turn")
+    of_pictures.time(anomaly._pipeline._pictures, "_show", "pictures")
+    answer, show, draw = anomaly._pipeline.answer, anomaly._pipeline._pictures.show, anomaly._pipeline._pictures._show
+    began_s = 0.0
+    began_of: collections.deque[float] = collections.deque()  # the turns whose pictures are not drawn yet
 
-    def answer_one(batch: Any) -> float:
-        try:
-            return float(timed_answer.answer(batch))
-        finally:
-            stages.finish(anomaly)
+    def timed_answer(batch: Any) -> float:
+        nonlocal began_s
+        began_s = time.perf_counter()
+        rest_s = float(answer(batch))
+        stages.finish()
+        return rest_s
 
-    timed_answer = type("Answer", (), {"answer": staticmethod(answer)})()
-    stages.time(timed_answer, "answer", "answer")
-    anomaly._pipeline.answer = answer_one
+    def timed_show(*args: Any) -> Any:
+        began_of.append(began_s + stages.now("inference"))
+        return show(*args)
+
+    def timed_draw(*args: Any) -> Any:
+        failed = draw(*args)
+        of_pictures.finish(until_last_output=time.perf_counter() - began_of.popleft())
+        return failed
+
+    anomaly._pipeline.answer = timed_answer
+    anomaly._pipeline._pictures.show, anomaly._pipeline._pictures._show = timed_show, timed_draw
     try:
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    print(json.dumps(stages.images[WARM_UP:]), flush=True)
+    print(json.dumps([stages.images[WARM_UP:], of_pictures.images[WARM_UP:]]), flush=True)
     os._exit(0)
 
 
@@ -147,7 +173,7 @@ def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
 @app.callback(invoke_without_command=True)
 def measure(
     context: typer.Context,
-    images_each: Annotated[int, typer.Option(help="images of a repeat")] = 40,
+    images_each: Annotated[int, typer.Option(help="images that are sent in a repeat")] = 100,
     repeats: Annotated[int, typer.Option(help="of each number of outputs, in turn")] = 3,
 ) -> None:
     """Run the node and print medians over all images."""
@@ -155,40 +181,40 @@ def measure(
         return
     prepare_environment()
     timings: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
-    ages: dict[str, list[float]] = collections.defaultdict(list)
+    shown: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
     for _ in range(repeats):
         for name, subscribed in SUBSCRIBED.items():
             with _child("node") as anomaly, _child("listen", *subscribed) as listener:
                 with camera_process(["/eomt_ext/input/image"], RATE_HZ, images_each / RATE_HZ, SIZE_HW) as camera:
                     camera.wait()
                 time.sleep(1)
-                timings[name] += _report(anomaly)
-                ages[name] += [age for heard in _report(listener).values() for age in heard[WARM_UP:]]
-    names = ["receive", "decode", "obstacles", "fill messages", "publish"]
-    renders = sorted({stage for taken in timings["every output"] for stage in taken if stage.startswith("render")})
-    heading = f"{'subscribed to':18}{'stage':22}{'ms':>8}{'CPU ms':>8}"
-    print(f"{heading}   medians of {repeats} × {images_each - WARM_UP} images")
+                images, of_pictures = _report(anomaly)
+                timings[name] += images
+                shown[name] += of_pictures
+                _report(listener)
+    print(f"{'subscribed to':18}{'':38}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × up to {images_each} images")
     for name, taken in timings.items():
-        for stage in [*names, *renders]:
-            if any(stage in each for each in taken):
-                _print(name, stage, [each.get(stage, (0.0, 0.0)) for each in taken])
-        _print(name, "ALL but inference", [_overhead(each) for each in taken])
-        if ages[name]:
-            late = statistics.median(ages[name]) - STAND_IN_S
-            print(f"{name:18}{'camera to listener, without inference':37}{late * 1e3:9.1f}")
+        for stage in ("receive", "decode", "obstacles", "fill messages", "publish"):
+            _print(name, stage, taken)
+        _print(name, "ADDED TO EACH IMAGE", [{"": _added(each)} for each in taken], "")
+        for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
+            _print(name, f"beside the next: {stage}", shown[name], stage)
+        _print(name, "until the last output", shown[name], "until_last_output")
 
 
-def _overhead(taken: dict[str, Seconds]) -> Seconds:
-    """On the clock from first to last; of the CPU also what the thread that renders takes meanwhile."""
-    none = np.zeros(2)
-    wall, cpu = np.add(taken["answer"], taken.get("receive", none)) - taken.get("inference", none)
-    rendering = sum(each[1] for stage, each in taken.items() if stage.startswith("render"))
-    return float(wall), float(cpu + rendering)
+def _added(taken: dict[str, Seconds]) -> Seconds:
+    """What the node does between two inferences."""
+    none = (0.0, 0.0)
+    wall, cpu = np.add(taken["turn"], taken.get("receive", none)) - taken.get("inference", none)
+    return float(wall), float(cpu)
 
 
-def _print(name: str, stage: str, taken: list[Seconds]) -> None:
-    wall_ms, cpu_ms = (1e3 * statistics.median(column) for column in zip(*taken, strict=True))
-    print(f"{name:18}{stage:22}{wall_ms:8.2f}{cpu_ms:8.2f}")
+def _print(name: str, label: str, taken: list[dict[str, Seconds]], stage: str | None = None) -> None:
+    times = [each[label if stage is None else stage] for each in taken if (label if stage is None else stage) in each]
+    if times:
+        wall_ms, cpu_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+        cpu = f"{cpu_ms:8.2f}" if cpu_ms else ""
+        print(f"{name:18}{label:38}{wall_ms:8.2f}{cpu}")
 
 
 def _child(*words: str) -> subprocess.Popen[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,8 @@ def heatmap(probability: NDArray[np.float32], colour_map: str = "turbo") -> NDAr
 
     ``colour_map`` is one of ``COLOUR_MAPS``, as OpenCV defines them; a ``ConfigError`` is raised where it is not.
     """
-    return _coloured(_levels(probability), _colours_rgb(colour_map))
+    levels = cv2.convertScaleAbs(probability, alpha=255)
+    return np.asarray(cv2.applyColorMap(levels, _colours_rgb(colour_map)[:, None]), dtype=np.uint8)
 
 
 def overlay(
@@ -50,38 +52,64 @@ def overlay(
         ImageError: where the sizes differ.
         ConfigError: where there is no such colour map.
     """
-    sizes = [array.shape[:2] for array in (image_rgb, probability, mask) if array is not None]
-    if len(set(sizes)) > 1:
-        given = ", ".join("×".join(map(str, size)) for size in sizes)
-        raise ImageError(f"image, probability and mask must have one size, got {given}", reason="shape")
-    levels = _levels(probability)
-    heat, kept = _blending(colour_map, opacity)
-    background = cv2.multiply(image_rgb, cv2.merge([cv2.LUT(levels, kept)] * 3), scale=1 / 255)
-    blended = cv2.add(background, _coloured(levels, heat), dst=background)
-    line_px = max(1, round(image_rgb.shape[0] / 360))
+    _check_sizes(image=image_rgb, probability=probability, mask=mask)
+    picture_rgb = blend(image_rgb, heatmap(probability, colour_map), probability, opacity)
+    outline(picture_rgb, mask, boxes_xywh)
+    return picture_rgb
+
+
+def blend(
+    image_rgb: NDArray[np.uint8], heatmap_rgb: NDArray[np.uint8], probability: NDArray[np.float32], opacity: float
+) -> NDArray[np.uint8]:
+    """Lay a heatmap over an image, as opaque as ``opacity`` times the probability.
+
+    Args:
+        image_rgb, heatmap_rgb: (H, W, 3) uint8.
+        probability: (H, W) float32 in [0, 1].
+        opacity: in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: where the sizes differ.
+    """
+    _check_sizes(image=image_rgb, heatmap=heatmap_rgb, probability=probability)
+    covered = cv2.cvtColor(cv2.convertScaleAbs(probability, alpha=255 * opacity), cv2.COLOR_GRAY2RGB)
+    heat = cv2.multiply(heatmap_rgb, covered, scale=1 / 255)
+    kept = cv2.bitwise_not(covered, dst=covered)
+    background = cv2.multiply(image_rgb, kept, dst=kept, scale=1 / 255)
+    return np.asarray(cv2.add(background, heat, dst=heat), dtype=np.uint8)
+
+
+def outline(
+    picture_rgb: NDArray[np.uint8],
+    mask: NDArray[np.bool_] | None,
+    boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
+) -> None:
+    """Draw the outline of a mask and frames around boxes into a picture, as :func:`overlay` has them.
+
+    Raises:
+        ImageError: where the sizes differ.
+    """
+    line_px = max(1, round(picture_rgb.shape[0] / 360))
     if mask is not None:
+        _check_sizes(picture=picture_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(blended, contours, -1, CONTOUR_RGB, line_px)
+        cv2.drawContours(picture_rgb, contours, -1, CONTOUR_RGB, line_px)
     for left, top, width, height in boxes_xywh:
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
         for inset in range(line_px):
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
-            cv2.rectangle(blended, *corners, BOX_RGB)
-    return np.asarray(blended, dtype=np.uint8)
+            cv2.rectangle(picture_rgb, *corners, BOX_RGB)
 
 
-def _coloured(levels: NDArray[np.uint8], colours_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.applyColorMap(levels, colours_rgb[:, None]), dtype=np.uint8)
-
-
-@functools.lru_cache(maxsize=8)
-def _blending(colour_map: str, opacity: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """For each level the colour that is added to an image, (256, 3), and what is kept of the image of 255, (256,)."""
-    levels = np.arange(256, dtype=np.uint8)
-    weights = np.repeat(levels, 3).reshape(256, 3)
-    heat = cv2.multiply(_colours_rgb(colour_map), weights, scale=opacity / 255)
-    return np.asarray(heat, dtype=np.uint8), np.uint8(255) - (levels * np.float32(opacity)).astype(np.uint8)
+def _check_sizes(**arrays: NDArray[Any] | None) -> None:
+    sizes = {name: array.shape[:2] for name, array in arrays.items() if array is not None}
+    if len(set(sizes.values())) > 1:
+        given = ", ".join("×".join(map(str, size)) for size in sizes.values())
+        raise ImageError(f"{', '.join(sizes)} must have one size, got {given}", reason="shape")
 
 
 @functools.cache
@@ -93,7 +121,3 @@ def _colours_rgb(colour_map: str) -> NDArray[np.uint8]:
     colours = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{colour_map.upper()}"))[:, 0, ::-1].copy()
     colours.setflags(write=False)
     return np.asarray(colours, dtype=np.uint8)
-
-
-def _levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.convertScaleAbs(probability, alpha=255), dtype=np.uint8)

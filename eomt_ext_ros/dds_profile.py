@@ -1,4 +1,4 @@
-"""Whether processes should be started under this package's Fast DDS profile; needs no ROS."""
+"""How processes should be started so that Fast DDS carries large images; needs no ROS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 _FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 _FAST_DDS_2_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _FAST_DDS_3_PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"  # it complains of the older name
+_PUBLICATION_MODE = "RMW_FASTRTPS_PUBLICATION_MODE"
 _USERS_CHOICE = (_FAST_DDS_2_PROFILES, _FAST_DDS_3_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS")
 
 
@@ -36,12 +37,27 @@ def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[s
     >>> profile_environment({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, Path("/share/fastdds.xml"))
     {}
     """
-    middleware = environment.get("RMW_IMPLEMENTATION", "")
-    if (
-        transports_chosen(environment)
-        or (middleware and "fastrtps" not in middleware)
-        or environment.get("ROS_LOCALHOST_ONLY") == "1"
-    ):
+    if transports_chosen(environment) or not _is_fast_dds(environment) or environment.get("ROS_LOCALHOST_ONLY") == "1":
         return {}
     older = environment.get("ROS_DISTRO") in _FAST_DDS_2_DISTRIBUTIONS
     return {_FAST_DDS_2_PROFILES if older else _FAST_DDS_3_PROFILES: str(profile)}
+
+
+def publication_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable to add to the node's processes so that publishing does not wait; none where the user chose.
+
+    A thread of Fast DDS then sends while the node works on what it publishes next, and no slow receiver holds it up. An
+    output that has not been sent when the next one of its topic is published is replaced by it, so that what publishes
+    in bursts should not run so.
+
+    >>> publication_environment({}), publication_environment({"RMW_IMPLEMENTATION": "rmw_zenoh_cpp"})
+    ({'RMW_FASTRTPS_PUBLICATION_MODE': 'ASYNCHRONOUS'}, {})
+    """
+    if environment.get(_PUBLICATION_MODE) or not _is_fast_dds(environment):
+        return {}
+    return {_PUBLICATION_MODE: "ASYNCHRONOUS"}
+
+
+def _is_fast_dds(environment: Mapping[str, str]) -> bool:
+    middleware = environment.get("RMW_IMPLEMENTATION", "")
+    return not middleware or "fastrtps" in middleware

@@ -146,7 +146,9 @@ class AnomalyNode(LifecycleNode):
         self._unsubscribe()
         self._forget_waiting()
         assert self._thread is not None, "a node that is active is configured"
+        assert self._pipeline is not None, "a node that is active is configured"
         finish_within(STOP_TIMEOUT_S, self._thread.drain, self.context)
+        finish_within(STOP_TIMEOUT_S, self._pipeline.drain, self.context)
         return super().on_deactivate(state)
 
     @reported(TransitionCallbackReturn.ERROR)
@@ -182,7 +184,7 @@ class AnomalyNode(LifecycleNode):
         if self._thread is not None:
             self._thread.stop(EXIT_TIMEOUT_S)
         if self._pipeline is not None:
-            self._pipeline.close()
+            self._pipeline.close(EXIT_TIMEOUT_S)
         super().destroy_node()
 
     @property
@@ -220,7 +222,7 @@ class AnomalyNode(LifecycleNode):
         if self._thread is not None:
             finish_within(STOP_TIMEOUT_S, self._thread.stop, self.context)
         if self._pipeline is not None:
-            self._pipeline.close()
+            self._pipeline.close(EXIT_TIMEOUT_S)
         for camera in self.cameras.values():
             camera.withdraw()
         self._thread, self._pipeline, self.cameras = None, None, {}

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.obstacles import ObstacleFrame
-from eomt_ext_core.visualization import heatmap, overlay
+from eomt_ext_core.visualization import blend, heatmap, outline
 from eomt_ext_ros.node_config import NodeConfig
 
 DATA_IMAGES = ("probability", "mask", "semantic")
-PICTURES = ("overlay", "heatmap")  # for people; the one that takes longer first
+PICTURES = ("heatmap", "overlay")  # for people
 IMAGE_OUTPUTS = (*DATA_IMAGES, *PICTURES)
 
 
@@ -43,13 +43,14 @@ class Rendering:
         config: the node's.
 
     Attributes:
+        found: the obstacles.
         scale_xy: width and height of the published images as shares of the camera's.
     """
 
     def __init__(
         self, image_rgb: NDArray[np.uint8], frame: AnomalyFrame, found: ObstacleFrame, config: NodeConfig
     ) -> None:
-        self._image_rgb, self._frame, self._found, self._config = image_rgb, frame, found, config
+        self._image_rgb, self._frame, self.found, self._config = image_rgb, frame, found, config
         height, width = frame.probability.shape
         self._size_hw = scaled_hw((height, width), config.publish_scale)
         self.scale_xy = self._size_hw[1] / width, self._size_hw[0] / height
@@ -59,7 +60,7 @@ class Rendering:
         renderers: dict[str, Callable[[], tuple[NDArray[Any], str]]] = {
             "probability": lambda: (self._probability, "32FC1"),
             "mask": lambda: (self._mask.view(np.uint8) * np.uint8(255), "mono8"),
-            "heatmap": lambda: (heatmap(self._probability, self._config.colour_map), "rgb8"),
+            "heatmap": lambda: (self._heatmap, "rgb8"),
             "overlay": lambda: (self._overlay(), "rgb8"),
             "semantic": lambda: (self._semantic(), "mono8"),
         }
@@ -72,21 +73,22 @@ class Rendering:
 
     @cached_property
     def _mask(self) -> NDArray[np.bool_]:
-        if self._found.mask.shape == self._size_hw:
-            return self._found.mask
-        covered = self._resized(self._found.mask.astype(np.float32), cv2.INTER_AREA)  # uint8 would round slivers away
+        if self.found.mask.shape == self._size_hw:
+            return self.found.mask
+        covered = self._resized(self.found.mask.astype(np.float32), cv2.INTER_AREA)  # uint8 would round slivers away
         return np.asarray(covered > 0)
 
+    @cached_property
+    def _heatmap(self) -> NDArray[np.uint8]:
+        return heatmap(self._probability, self._config.colour_map)
+
     def _overlay(self) -> NDArray[np.uint8]:
-        (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self._found.obstacles]
-        return overlay(
-            self._resized(self._image_rgb, cv2.INTER_AREA),
-            self._probability,
-            self._mask,
-            self._config.overlay_opacity,
-            colour_map=self._config.colour_map,
-            boxes_xywh=[(left * x, top * y, width * x, height * y) for left, top, width, height in boxes],
-        )
+        image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)
+        picture_rgb = blend(image_rgb, self._heatmap, self._probability, self._config.overlay_opacity)
+        (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self.found.obstacles]
+        boxes_xywh = [(left * x, top * y, width * x, height * y) for left, top, width, height in boxes]
+        outline(picture_rgb, self._mask, boxes_xywh)
+        return picture_rgb
 
     def _semantic(self) -> NDArray[np.uint8]:
         assert self._frame.semantic is not None, "the engine was asked for it"

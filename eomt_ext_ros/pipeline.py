@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,11 +21,11 @@ from eomt_ext_ros.inference import Engine, Inference, Outcome, is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
+from eomt_ext_ros.pictures import Pictures
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
-_Picture = Future[tuple[NDArray[Any], str]]
 
 
 class _Terms(NamedTuple):
@@ -76,11 +75,15 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
-        self._renderer = ThreadPoolExecutor(1, "rendering")
+        self._pictures = Pictures(max(1, len(cameras)), reports)
 
-    def close(self) -> None:
-        """End the thread that renders."""
-        self._renderer.shutdown(wait=False, cancel_futures=True)
+    def drain(self, timeout_s: float) -> bool:
+        """Wait for the pictures of the images that were answered; false where that takes longer than the timeout."""
+        return self._pictures.drain(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait as long for the pictures, and end the thread that draws them."""
+        self._pictures.close(timeout_s)
 
     @property
     def inference(self) -> Inference:
@@ -130,52 +133,32 @@ class Pipeline:
                 outcome = outcome_of.get(job.camera.name)
                 if isinstance(outcome, Exception):
                     raise outcome
-                if not self._publish(job, outcome, terms):
-                    job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
-                    continue
-                job.camera.statistics.published(
-                    time.monotonic() - began_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s
-                )
+                self._publish(job, outcome, terms, began_s)
         return terms.inference.rest_s
 
-    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> bool:
-        """Publish the outputs of an image, those for programs first; false where there are none to publish."""
+    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms, began_s: float) -> None:
+        """Publish the outputs of an image and count it as answered; pictures come after anything else."""
         publishers, config = job.camera.publishers, terms.settings.node
-        messages, pictures = ({}, {}) if frame is None else self._outputs(job, frame, terms)
+        rendering = None if frame is None else _render(job, frame, terms)
+        messages = {} if rendering is None else _messages(job, rendering)
         if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
             messages["camera_info"] = info
+        pictures = [] if rendering is None else [name for name in PICTURES if name in job.wanted]
+        if not messages and not pictures:
+            job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
+            return
         # All of them are there before the first is published: a program has all outputs of an image or none.
         for name, message in messages.items():
             publishers[name].publish(message)
-        for name, picture in pictures.items():
-            try:
-                publishers[name].publish(to_image_msg(*picture.result(), job.header))
-            except Exception as error:
-                if not messages:
-                    raise
-                self._reports.error(f"withheld {name}", f"{name} withheld: {explained(error)}")
-        return bool(messages or pictures)
-
-    def _outputs(self, job: _Job, frame: AnomalyFrame, terms: _Terms) -> tuple[dict[str, Any], dict[str, _Picture]]:
-        """The wanted outputs, but ``camera_info``, by name: messages for programs, and pictures that become ready."""
-        found = ObstacleFrame(frame.mask, [], 0)
-        if job.wanted & _SHOW_OBSTACLES:
-            found = find_obstacles(
-                frame.probability,
-                terms.settings.obstacles(job.camera.name),
-                threshold=terms.threshold,
-                semantic=frame.semantic,
-                class_names=terms.engine.class_names,
-            )
-        rendering = Rendering(job.image_rgb, frame, found, terms.settings.node)
-        # Publishing holds Python's lock and rendering does not.
-        pictures = {name: self._renderer.submit(rendering.image, name) for name in PICTURES if name in job.wanted}
-        messages = {
-            name: to_image_msg(*rendering.image(name), job.header) for name in DATA_IMAGES if name in job.wanted
-        }
-        if "obstacles" in job.wanted:
-            messages["obstacles"] = to_obstacles_msg(found.obstacles, job.header, rendering.scale_xy)
-        return messages, pictures
+        if rendering is not None and not messages:
+            failed = self._pictures.show(rendering, pictures, job.header, publishers).result()
+            if len(failed) == len(pictures):
+                raise failed[pictures[0]]
+        job.camera.statistics.published(
+            time.monotonic() - began_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s
+        )
+        if rendering is not None and messages and pictures:
+            self._pictures.show(rendering, pictures, job.header, publishers)
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
@@ -223,6 +206,28 @@ def _decode(camera: Camera, msg: Any, wanted: set[str]) -> _Job:
     if not camera.timeline.take(stamp_ns(msg.header.stamp)):
         raise ImageError("an image must be newer than the one answered before it, got an older or equal stamp", "stale")
     return _Job(camera, msg.header, image_rgb, wanted)
+
+
+def _render(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
+    """The output images of an image, with the obstacles in it where an output shows them."""
+    found = ObstacleFrame(frame.mask, [], 0)
+    if job.wanted & _SHOW_OBSTACLES:
+        found = find_obstacles(
+            frame.probability,
+            terms.settings.obstacles(job.camera.name),
+            threshold=terms.threshold,
+            semantic=frame.semantic,
+            class_names=terms.engine.class_names,
+        )
+    return Rendering(job.image_rgb, frame, found, terms.settings.node)
+
+
+def _messages(job: _Job, rendering: Rendering) -> dict[str, Any]:
+    """The wanted outputs for programs, but ``camera_info``, by name."""
+    messages = {name: to_image_msg(*rendering.image(name), job.header) for name in DATA_IMAGES if name in job.wanted}
+    if "obstacles" in job.wanted:
+        messages["obstacles"] = to_obstacles_msg(rendering.found.obstacles, job.header, rendering.scale_xy)
+    return messages
 
 
 def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:

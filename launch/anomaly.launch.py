@@ -8,7 +8,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.dds_profile import profile_environment, publication_environment
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
@@ -44,7 +44,7 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[Node]:
     """The processes, decided when the arguments have their values."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    additional_env = profile_environment(os.environ, CONFIG / "fastdds.xml")
+    profile = profile_environment(os.environ, CONFIG / "fastdds.xml")
     cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
     words = ("checkpoint", "device", "image_transport")
     parameters = {name: ParameterValue(given[name], value_type=str) for name in words if given[name]}
@@ -61,7 +61,7 @@ def start(context: LaunchContext) -> list[Node]:
             parameters=[given["params_file"], *([parameters] if parameters else [])],
             remappings=list(input_remappings(given, cameras).items()),
             arguments=["--ros-args", "--log-level", given["log_level"]],
-            additional_env=additional_env,
+            additional_env=profile | publication_environment(os.environ),
             output="screen",
         )
     ]
@@ -75,7 +75,7 @@ def start(context: LaunchContext) -> list[Node]:
                 executable="rviz2",
                 arguments=["-d", str(CONFIG / "anomaly.rviz")],
                 remappings=list(topics.items()) if prefix or camera else [],
-                additional_env=additional_env,
+                additional_env=profile,
             )
         )
     return nodes

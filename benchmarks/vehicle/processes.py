@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import rclpy
@@ -17,7 +18,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from eomt_ext_ros.bags.messages import stamp_ns
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.dds_profile import profile_environment, publication_environment
 
 FOLDER = Path(__file__).resolve().parents[1]
 END_TIMEOUT_S = 30.0
@@ -37,7 +38,8 @@ def node_process(
     """The node, with its own engine or with a stand-in for it; ends with the block."""
     program = ["eomt_ext_ros.node"] if stand_in_s is None else ["vehicle.stand_in", str(stand_in_s)]
     given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
-    with _process([*program, "--ros-args", "-r", f"__ns:={namespace}", *given]) as process:
+    words = [*program, "--ros-args", "-r", f"__ns:={namespace}", *given]
+    with _process(words, publication_environment(os.environ)) as process:
         yield process
 
 
@@ -53,8 +55,14 @@ def camera_process(
 
 
 @contextmanager
-def _process(module_and_arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])}
+def _process(
+    module_and_arguments: Sequence[str], added: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        **os.environ,
+        **added,
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, "-m", *module_and_arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ConfigError, ImageError
-from eomt_ext_core.visualization import BOX_RGB, COLOUR_MAPS, CONTOUR_RGB, heatmap, overlay
+from eomt_ext_core.visualization import BOX_RGB, COLOUR_MAPS, CONTOUR_RGB, blend, heatmap, outline, overlay
 
 
 def noise(height: int, width: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -105,3 +105,7 @@ def test_sizes_that_differ_are_refused() -> None:
         overlay(image, probability[1:])
     with pytest.raises(ImageError, match=r"one size, got 16×24, 16×24, 16×23"):
         overlay(image, probability, np.zeros((16, 23), bool))
+    with pytest.raises(ImageError, match=r"image, heatmap, probability must have one size, got 16×24, 15×24, 16×24"):
+        blend(image, image[1:], probability, 0.5)
+    with pytest.raises(ImageError, match=r"picture, mask must have one size"):
+        outline(image, np.zeros((16, 23), bool))

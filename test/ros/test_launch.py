@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.dds_profile import profile_environment, publication_environment
 from eomt_ext_ros.node_config import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +16,7 @@ DDS_VARIABLES = (
     "FASTRTPS_DEFAULT_PROFILES_FILE",
     "FASTDDS_BUILTIN_TRANSPORTS",
     "ROS_LOCALHOST_ONLY",
+    "RMW_FASTRTPS_PUBLICATION_MODE",
 )
 
 
@@ -44,7 +45,7 @@ def test_by_default_the_node_alone_runs_with_the_packages_parameter_file(launche
     assert (node.package, node.executable, node.name) == ("eomt_ext_ros", "anomaly_node", "eomt_ext")
     assert node.parameters == [str(ROOT / "config" / "anomaly.yaml")]
     assert node.remappings == []
-    assert list(node.additional_env.values()) == [str(PROFILE)]
+    assert node.additional_env == profile_environment({}, PROFILE) | publication_environment({})
     assert PROFILE.is_file()
 
 
@@ -87,11 +88,11 @@ def test_the_calibration_is_looked_for_beside_the_images(launched, image_topic, 
 
 
 def test_rviz_shows_the_topics_of_the_nodes_namespace(launched):
-    node, rviz = launched(rviz="true", namespace="/front/")
+    _, rviz = launched(rviz="true", namespace="/front/")
     assert rviz.package == rviz.executable == "rviz2"
     assert Path(rviz.arguments[1]).is_file()
     assert ("/eomt_ext/output/overlay", "/front/eomt_ext/output/overlay") in rviz.remappings
-    assert rviz.additional_env == node.additional_env
+    assert rviz.additional_env == profile_environment({}, PROFILE)
     assert launched(rviz="true")[1].remappings == []
 
 
@@ -155,3 +156,16 @@ def test_the_real_launch_takes_the_description(load_launch_file):
 )
 def test_the_profile_is_named_where_the_user_chose_nothing(environment, variable):
     assert profile_environment(environment, PROFILE) == ({variable: str(PROFILE)} if variable else {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "mode"),
+    [
+        ({}, "ASYNCHRONOUS"),
+        ({"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp", "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, "ASYNCHRONOUS"),
+        ({"RMW_FASTRTPS_PUBLICATION_MODE": "SYNCHRONOUS"}, None),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, None),
+    ],
+)
+def test_the_node_publishes_asynchronously_where_the_user_chose_nothing(environment, mode):
+    assert publication_environment(environment).get("RMW_FASTRTPS_PUBLICATION_MODE") == mode

@@ -167,18 +167,14 @@ def test_nothing_is_computed_while_nobody_listens(rig, image_msg):
 
 def test_only_what_somebody_listens_to_is_rendered(rig, image_msg, monkeypatch):
     rendered = []
-    for name, render in (("overlay", overlay), ("heatmap", heatmap)):
-        monkeypatch.setattr(
-            outputs,
-            name,
-            lambda *args, name=name, render=render, **options: rendered.append(name) or render(*args, **options),
-        )
+    render = outputs.Rendering.image
+    monkeypatch.setattr(outputs.Rendering, "image", lambda self, name: rendered.append(name) or render(self, name))
     rig.start("probability")
     rig.answer(image_msg(1))
-    assert rendered == []
+    assert rendered == ["probability"]
     rig.listen("overlay")
     rig.answer(image_msg(2), "overlay")
-    assert rendered == ["overlay"]
+    assert rendered == ["probability", "probability", "overlay"]
 
 
 def test_camera_info_comes_with_the_images_header(rig, image_msg):
@@ -243,19 +239,45 @@ def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monk
 def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_msg, monkeypatch, capfd):
     rig = stand_in()
     rig.start(*IMAGE_OUTPUTS, "obstacles")
-    monkeypatch.setattr(outputs, "overlay", fail)
+    monkeypatch.setattr(outputs, "outline", fail)
     rig.answer(image_msg(1))
     for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
+    assert rig.node._pipeline.drain(30)
     assert rig.messages("overlay") == []
     assert "overlay withheld" in capfd.readouterr().err
     assert not rig.node.counts["failed/inference"]
 
 
+def test_pictures_hold_up_neither_programs_nor_the_next_image(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("probability", "overlay")
+    may_go_on, draw = threading.Event(), outputs.blend
+    monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
+    for seed in (1, 2):
+        rig.answer(image_msg(seed))
+    assert rig.messages("overlay") == []
+    may_go_on.set()
+    rig.spin_until(lambda: len(rig.messages("overlay")) == 2, "the overlays")
+    assert [stamp_of(msg) for msg in rig.messages("overlay")] == [(1000, 1), (1000, 2)]
+
+
+def test_a_node_that_is_deactivated_finishes_its_pictures_first(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("probability", "overlay")
+    may_go_on, draw = threading.Event(), outputs.blend
+    monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
+    rig.answer(image_msg(1))
+    threading.Timer(0.3, may_go_on.set).start()
+    assert rig.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert may_go_on.is_set()
+    rig.spin_until(lambda: rig.messages("overlay"), "the overlay")
+
+
 def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start("overlay")
-    monkeypatch.setattr(outputs, "overlay", fail)
+    monkeypatch.setattr(outputs, "outline", fail)
     rig.send(image_msg(1))
     rig.spin_until_counted("failed/inference")
     assert rig.messages("overlay") == []

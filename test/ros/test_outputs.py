@@ -68,7 +68,7 @@ def test_only_what_is_asked_for_is_rendered(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("nobody asked for this")
 
-    for name in ("heatmap", "overlay"):
+    for name in ("heatmap", "blend", "outline"):
         monkeypatch.setattr(outputs, name, forbidden)
     images, _ = rendering(np.zeros((4, 4)), publish_scale=0.5)
     for name in ("probability", "mask"):
