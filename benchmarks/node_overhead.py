@@ -1,14 +1,14 @@
 """What the node adds to inference at 1920×1080: receive, decode, find obstacles, render, publish, in milliseconds.
 
-Inference is replaced by a stand-in of constant time. Images come from another process over DDS, faster than the node
-answers, so that one image follows the other; the outputs go to a third process. Each number of outputs is subscribed in
-turn, several times over, in one run: what nobody subscribes to is to cost nothing. Time on the clock counts, and beside
-it the CPU time of the threads that do it, which other load on the machine does not lengthen much.
+Inference is replaced by a stand-in of 50 ms. Images come from another process over DDS at 25 Hz, faster than the node
+answers; the outputs go to a third process. Each number of outputs is subscribed in turn, several times over, in one
+run: what nobody subscribes to is to cost nothing. Time on the clock counts, and beside it the CPU time of the threads
+that do it, which other load on the machine does not lengthen much. The thread in which Fast DDS sends is not in it.
 
-"ADDED TO EACH IMAGE" is what the inference thread does but for inference, and the executor's taking of the image: what
-there is between one inference and the next. Pictures are drawn and published by a thread of their own, beside the next
-inference. "until the last output" is how long after its turn began, inference left out, an image's last output was
-handed to the middleware.
+"ADDED TO EACH IMAGE" is the taking of the image from the middleware, in the executor's thread, and all that the
+inference thread does but infer. Pictures are drawn and published by a thread of their own, beside the next inference.
+"until the last output" is how long after the image's turn began, inference left out, its last output was handed to the
+middleware.
 
     python benchmarks/node_overhead.py
 """
@@ -22,6 +22,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -34,13 +35,13 @@ from vehicle.processes import FOLDER, Listener, camera_process, prepare_environm
 from vehicle.stand_in import make_factory
 
 from eomt_ext_ros import camera as camera_module
-from eomt_ext_ros import outputs, pictures, pipeline
+from eomt_ext_ros import outputs, pipeline
 from eomt_ext_ros.dds_profile import publication_environment
 from eomt_ext_ros.node import AnomalyNode, prepare_process
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
-RATE_HZ = 20.0
+RATE_HZ = 25.0
 WARM_UP = 5
 EVERY = tuple(camera_module.OUTPUTS)
 SUBSCRIBED = {
@@ -56,36 +57,43 @@ Seconds = tuple[float, float]  # on the clock, of the CPU
 
 
 class Stages:
-    """Times functions that are called once or more in the course of an image, until it is finished."""
+    """Times functions that a thread calls once or more in the course of an image, until it is finished."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, Seconds]] = []
         self._now: dict[str, Seconds] = collections.defaultdict(lambda: (0.0, 0.0))
 
-    def time(self, owner: Any, name: str, stage: Callable[..., str] | str) -> None:
-        """Replace a function by one that is timed."""
-        work = getattr(owner, name)
+    def add(self, stage: str, taken: Seconds) -> None:
+        """Add to a stage of this image."""
+        self._now[stage] = self._now[stage][0] + taken[0], self._now[stage][1] + taken[1]
 
-        @functools.wraps(work)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter(), time.thread_time()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                taken = time.perf_counter() - began[0], time.thread_time() - began[1]
-                key = stage if isinstance(stage, str) else stage(*args)
-                self._now[key] = self._now[key][0] + taken[0], self._now[key][1] + taken[1]
-
-        setattr(owner, name, timed)
-
-    def now(self, stage: str) -> float:
-        """Seconds on the clock that a stage has taken of this image."""
+    def now_s(self, stage: str) -> float:
+        """What a stage has taken on the clock of this image."""
         return self._now[stage][0]
 
-    def finish(self, **clock_s: float) -> None:
-        """Take the image that was just answered, skipped or shown into account, and other times of it."""
-        self.images.append({**self._now, **{stage: (taken, 0.0) for stage, taken in clock_s.items()}})
+    def finish(self) -> None:
+        """Take the image that was just answered, skipped or shown into account."""
+        self.images.append(dict(self._now))
         self._now.clear()
+
+
+STAGES, OF_PICTURES = Stages(), Stages()
+
+
+def time_calls(owner: Any, name: str, stage: str) -> None:
+    """Replace a function by one that is timed, for the thread that calls it."""
+    work = getattr(owner, name)
+
+    @functools.wraps(work)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter(), time.thread_time()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            stages = OF_PICTURES if threading.current_thread().name == "pictures" else STAGES
+            stages.add(stage, (time.perf_counter() - began[0], time.thread_time() - began[1]))
+
+    setattr(owner, name, timed)
 
 
 class TimedExecutor(SingleThreadedExecutor):
@@ -106,51 +114,47 @@ def node() -> None:
     prepare_process()
     os.environ.update(publication_environment(os.environ))
     rclpy.init()
-    stages, of_pictures = Stages(), Stages()
     executor = TimedExecutor()
-    stages.time(executor, "take", "receive")
-    stages.time(camera_module.Camera, "decode", "decode")
-    stages.time(pipeline, "find_obstacles", "obstacles")
-    stages.time(pipeline, "to_image_msg", "fill messages")
+    time_calls(executor, "take", "receive")
+    time_calls(camera_module.Camera, "decode", "decode")
+    time_calls(pipeline, "find_obstacles", "obstacles")
+    time_calls(pipeline, "to_image_msg", "fill messages")
     for name, stage in (("heatmap", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
-        of_pictures.time(outputs, name, stage)
-    of_pictures.time(pictures, "to_image_msg", "fill messages")
+        time_calls(outputs, name, stage)
     anomaly = AnomalyNode(engine_factory=make_factory(STAND_IN_S))
     executor.add_node(anomaly)
     anomaly.start()
-    stages.time(anomaly.inference.engine, "infer_batch", "inference")
-    for name, publisher in anomaly.cameras[""].publishers.items():
-        (of_pictures if name in outputs.PICTURES else stages).time(publisher, "publish", "publish")
-    stages.time(anomaly._pipeline, "answer", "turn")
-    of_pictures.time(anomaly._pipeline._pictures, "_show", "pictures")
-    answer, show, draw = anomaly._pipeline.answer, anomaly._pipeline._pictures.show, anomaly._pipeline._pictures._show
-    began_s = 0.0
-    began_of: collections.deque[float] = collections.deque()  # the turns whose pictures are not drawn yet
+    time_calls(anomaly.inference.engine, "infer_batch", "inference")
+    for publisher in anomaly.cameras[""].publishers.values():
+        time_calls(publisher, "publish", "publish")
+    time_calls(anomaly._pipeline, "answer", "turn")
+    answer, put, began_s = anomaly._pipeline.answer, anomaly._pipeline.pictures.put, 0.0
 
     def timed_answer(batch: Any) -> float:
         nonlocal began_s
         began_s = time.perf_counter()
         rest_s = float(answer(batch))
-        stages.finish()
+        STAGES.finish()
         return rest_s
 
-    def timed_show(*args: Any) -> Any:
-        began_of.append(began_s + stages.now("inference"))
-        return show(*args)
+    def timed_put(draw: Callable[[], None]) -> bool:
+        return put(functools.partial(timed_draw, draw, began_s + STAGES.now_s("inference")))
 
-    def timed_draw(*args: Any) -> Any:
-        failed = draw(*args)
-        of_pictures.finish(until_last_output=time.perf_counter() - began_of.popleft())
-        return failed
+    def timed_draw(draw: Callable[[], None], since_s: float) -> None:
+        began = time.perf_counter(), time.thread_time()
+        draw()
+        now_s = time.perf_counter()
+        OF_PICTURES.add("pictures", (now_s - began[0], time.thread_time() - began[1]))
+        OF_PICTURES.add("until the last output", (now_s - since_s, 0.0))
+        OF_PICTURES.finish()
 
-    anomaly._pipeline.answer = timed_answer
-    anomaly._pipeline._pictures.show, anomaly._pipeline._pictures._show = timed_show, timed_draw
+    anomaly._pipeline.answer, anomaly._pipeline.pictures.put = timed_answer, timed_put
     try:
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    print(json.dumps([stages.images[WARM_UP:], of_pictures.images[WARM_UP:]]), flush=True)
+    print(json.dumps([STAGES.images[WARM_UP:], OF_PICTURES.images[WARM_UP:]]), flush=True)
     os._exit(0)
 
 
@@ -166,7 +170,6 @@ def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
             listener.turn()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    print(json.dumps({topic: [age / 1e9 for _, age in notes] for topic, notes in listener.heard.items()}), flush=True)
     os._exit(0)
 
 
@@ -188,43 +191,35 @@ def measure(
                 with camera_process(["/eomt_ext/input/image"], RATE_HZ, images_each / RATE_HZ, SIZE_HW) as camera:
                     camera.wait()
                 time.sleep(1)
-                images, of_pictures = _report(anomaly)
+                listener.terminate()
+                anomaly.terminate()
+                images, of_pictures = json.loads(anomaly.communicate(timeout=60)[0].splitlines()[-1])
                 timings[name] += images
                 shown[name] += of_pictures
-                _report(listener)
     print(f"{'subscribed to':18}{'':38}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × up to {images_each} images")
     for name, taken in timings.items():
         for stage in ("receive", "decode", "obstacles", "fill messages", "publish"):
-            _print(name, stage, taken)
-        _print(name, "ADDED TO EACH IMAGE", [{"": _added(each)} for each in taken], "")
-        for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
-            _print(name, f"beside the next: {stage}", shown[name], stage)
-        _print(name, "until the last output", shown[name], "until_last_output")
+            _print(name, stage, [each[stage] for each in taken if stage in each])
+        _print(name, "ADDED TO EACH IMAGE", [_added(each) for each in taken])
+        for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures", "until the last output"):
+            _print(name, f"beside the next: {stage}", [each[stage] for each in shown[name] if stage in each])
 
 
 def _added(taken: dict[str, Seconds]) -> Seconds:
-    """What the node does between two inferences."""
+    """What the node's threads do for programs, without inference."""
     none = (0.0, 0.0)
     wall, cpu = np.add(taken["turn"], taken.get("receive", none)) - taken.get("inference", none)
     return float(wall), float(cpu)
 
 
-def _print(name: str, label: str, taken: list[dict[str, Seconds]], stage: str | None = None) -> None:
-    times = [each[label if stage is None else stage] for each in taken if (label if stage is None else stage) in each]
+def _print(name: str, stage: str, times: list[Seconds]) -> None:
     if times:
         wall_ms, cpu_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-        cpu = f"{cpu_ms:8.2f}" if cpu_ms else ""
-        print(f"{name:18}{label:38}{wall_ms:8.2f}{cpu}")
+        print(f"{name:18}{stage:38}{wall_ms:8.2f}" + (f"{cpu_ms:8.2f}" if cpu_ms else ""))
 
 
 def _child(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, __file__, *words], cwd=FOLDER, stdout=subprocess.PIPE, text=True)
-
-
-def _report(process: subprocess.Popen[str]) -> Any:
-    process.terminate()
-    out, _ = process.communicate(timeout=60)
-    return json.loads(out.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from eomt_ext_core.files import whole_file
 
 SIZE_HW = (120, 160)
 RATE_HZ = 4.0
-OUTPUT = "/eomt_ext/output/overlay"
+OUTPUTS = ("/eomt_ext/output/probability", "/eomt_ext/output/overlay")  # for programs, and drawn beside the next
 INPUT = "/eomt_ext/input/image"
 WARM_UP = 0.2  # of the cycles
 PARTS = 10
@@ -98,8 +98,8 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
     rclpy.init()
     listener = Listener()
     operator = Operator(listener)
-    listener.listen(OUTPUT)
-    heard = listener.heard[OUTPUT]
+    for output in OUTPUTS:
+        listener.listen(output)
     broken, sent_broken, samples = malformed(), 0, []
     publisher = listener.node.create_publisher(Image, INPUT, qos_profile_sensor_data)
     seconds = 60 * minutes
@@ -107,7 +107,7 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
         node_process({"checkpoint": "demo", "device": "cpu"}) as process,
         camera_process([INPUT], RATE_HZ, 1e9, SIZE_HW),
     ):
-        operator.wait_until(lambda: heard, "the first answer")
+        operator.wait_until(lambda: all(listener.heard.values()), "the first answer")
         holding, began = Holding(process.pid), time.monotonic()
         for cycle, parameters in zip(range(cycles), itertools.cycle(PARAMETERS), strict=False):
             operator.set(**parameters)
@@ -118,8 +118,9 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
                 while time.monotonic() < until:
                     listener.turn()
             operator.change_state("deactivate", "cleanup", "configure", "activate")
-            heard.clear()
-            operator.wait_until(lambda: len(heard) >= 2, "answers after a cycle")
+            for heard in listener.heard.values():
+                heard.clear()
+            operator.wait_until(lambda: min(map(len, listener.heard.values())) >= 2, "answers after a cycle")
             samples.append(Sample(time.monotonic() - began, holding.resident_mib, holding.threads, holding.descriptors))
             print(f"cycle {cycle + 1:3}: {samples[-1]}", file=sys.stderr, flush=True)
             if process.poll() is not None:

@@ -145,10 +145,7 @@ class AnomalyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._unsubscribe()
         self._forget_waiting()
-        assert self._thread is not None, "a node that is active is configured"
-        assert self._pipeline is not None, "a node that is active is configured"
-        finish_within(STOP_TIMEOUT_S, self._thread.drain, self.context)
-        finish_within(STOP_TIMEOUT_S, self._pipeline.drain, self.context)
+        finish_within(STOP_TIMEOUT_S, self._drain, self.context)
         return super().on_deactivate(state)
 
     @reported(TransitionCallbackReturn.ERROR)
@@ -179,18 +176,32 @@ class AnomalyNode(LifecycleNode):
             self.get_logger().warning("not started: set the parameters right, then configure and activate this node")
 
     def destroy_node(self) -> None:
-        """End the inference thread, or leave it behind where that takes too long, before the node goes."""
+        """End the node's threads, or leave them behind where that takes too long, before the node goes."""
         self._unsubscribe()
-        if self._thread is not None:
-            self._thread.stop(EXIT_TIMEOUT_S)
-        if self._pipeline is not None:
-            self._pipeline.close(EXIT_TIMEOUT_S)
+        self._stop(EXIT_TIMEOUT_S)
         super().destroy_node()
 
     @property
     def is_inferring(self) -> bool:
         """Whether the inference thread is there."""
         return self._thread is not None and self._thread.is_alive
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the thread that draws pictures is there."""
+        return self._pipeline is not None and self._pipeline.pictures.is_alive
+
+    def _drain(self, timeout_s: float) -> bool:
+        """Wait for the batch that is inferred, and then for the pictures."""
+        assert self._thread is not None, "a node that is active is configured"
+        assert self._pipeline is not None, "a node that is active is configured"
+        return self._thread.drain(timeout_s) and self._pipeline.pictures.drain(timeout_s)
+
+    def _stop(self, timeout_s: float) -> bool:
+        """End the inference thread, and then the one that draws; false where one takes longer than the timeout."""
+        if self._thread is not None and not self._thread.stop(timeout_s):
+            return False
+        return self._pipeline is None or self._pipeline.pictures.stop(timeout_s)
 
     def _is_reloading(self, attempt: str) -> bool:
         """Whether ``~/reload`` stands in the way of a transition, which the log says then."""
@@ -219,10 +230,7 @@ class AnomalyNode(LifecycleNode):
     def _release(self) -> None:
         self._unsubscribe()
         self._forget_waiting()
-        if self._thread is not None:
-            finish_within(STOP_TIMEOUT_S, self._thread.stop, self.context)
-        if self._pipeline is not None:
-            self._pipeline.close(EXIT_TIMEOUT_S)
+        finish_within(STOP_TIMEOUT_S, self._stop, self.context)
         for camera in self.cameras.values():
             camera.withdraw()
         self._thread, self._pipeline, self.cameras = None, None, {}
@@ -337,8 +345,8 @@ def main(args: list[str] | None = None) -> int:
                 node.destroy_node()
             rclpy.try_shutdown()
         finally:
-            if node is not None and node.is_inferring:
-                # Python would go on to tear down what the thread still runs in, which ends in a crash or not at all.
+            if node is not None and (node.is_inferring or node.is_drawing):
+                # Python would go on to tear down what the threads still run in, which ends in a crash or not at all.
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from eomt_ext_ros.inference import Engine, Inference, Outcome, is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
-from eomt_ext_ros.pictures import Pictures
+from eomt_ext_ros.picture_thread import PictureThread
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
@@ -47,6 +48,7 @@ class _Job(NamedTuple):
     header: Any
     image_rgb: NDArray[np.uint8]
     wanted: set[str]
+    began_s: float
 
     def needs_semantic(self, config: NodeConfig) -> bool:
         by_region = config.obstacles.region == "drivable" and bool(self.wanted & _SHOW_OBSTACLES)
@@ -54,7 +56,9 @@ class _Job(NamedTuple):
 
 
 class Pipeline:
-    """Answers batches of image messages, each image with outputs of its own header; belongs to the inference thread.
+    """Answers batches of image messages, each image with outputs of its own header, in the inference thread.
+
+    Pictures, which are for people, are drawn and published by another thread, beside the next batch.
 
     An image that is rejected, or whose inference fails, has no output at all: it is counted and, seldom enough, logged.
 
@@ -63,6 +67,9 @@ class Pipeline:
         inference: of the model.
         settings: of the node.
         reports: where errors are logged.
+
+    Attributes:
+        pictures: the thread that draws them, which whoever makes a pipeline is to stop.
 
     Raises:
         ConfigError: where the model does not go with the settings.
@@ -75,15 +82,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
-        self._pictures = Pictures(max(1, len(cameras)), reports)
-
-    def drain(self, timeout_s: float) -> bool:
-        """Wait for the pictures of the images that were answered; false where that takes longer than the timeout."""
-        return self._pictures.drain(timeout_s)
-
-    def close(self, timeout_s: float) -> None:
-        """Wait as long for the pictures, and end the thread that draws them."""
-        self._pictures.close(timeout_s)
+        self.pictures = PictureThread(max(1, len(cameras)))
 
     @property
     def inference(self) -> Inference:
@@ -124,7 +123,7 @@ class Pipeline:
                     why_not = self._without_semantic()
                     wanted.remove("semantic")
                 if wanted:
-                    jobs.append(_decode(camera, msg, wanted))
+                    jobs.append(_decode(camera, msg, wanted, began_s))
                 else:
                     camera.statistics.skipped(why_not)
         outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
@@ -133,32 +132,45 @@ class Pipeline:
                 outcome = outcome_of.get(job.camera.name)
                 if isinstance(outcome, Exception):
                     raise outcome
-                self._publish(job, outcome, terms, began_s)
+                self._publish(job, outcome, terms)
         return terms.inference.rest_s
 
-    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms, began_s: float) -> None:
-        """Publish the outputs of an image and count it as answered; pictures come after anything else."""
-        publishers, config = job.camera.publishers, terms.settings.node
-        rendering = None if frame is None else _render(job, frame, terms)
+    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> None:
+        """Publish what programs read of an image, have its pictures drawn, and count it as answered by either."""
+        config = terms.settings.node
+        rendering = None if frame is None else _find_and_render(job, frame, terms)
         messages = {} if rendering is None else _messages(job, rendering)
         if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
             messages["camera_info"] = info
-        pictures = [] if rendering is None else [name for name in PICTURES if name in job.wanted]
-        if not messages and not pictures:
-            job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
-            return
         # All of them are there before the first is published: a program has all outputs of an image or none.
         for name, message in messages.items():
-            publishers[name].publish(message)
-        if rendering is not None and not messages:
-            failed = self._pictures.show(rendering, pictures, job.header, publishers).result()
-            if len(failed) == len(pictures):
-                raise failed[pictures[0]]
-        job.camera.statistics.published(
-            time.monotonic() - began_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s
-        )
-        if rendering is not None and messages and pictures:
-            self._pictures.show(rendering, pictures, job.header, publishers)
+            job.camera.publishers[name].publish(message)
+        pictures = [name for name in PICTURES if name in job.wanted]
+        if messages:
+            _count_published(job, config)
+        elif not pictures:
+            job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
+        if rendering is not None and pictures:
+            show = self._show if messages else functools.partial(self._show_and_count, config)
+            self.pictures.put(functools.partial(show, job, rendering, pictures))
+
+    def _show(self, job: _Job, rendering: Rendering, names: list[str]) -> None:
+        """Draw and publish pictures of an image that was answered."""
+        self._report_withheld(_publish_pictures(job, rendering, names))
+
+    def _show_and_count(self, config: NodeConfig, job: _Job, rendering: Rendering, names: list[str]) -> None:
+        """Draw and publish the pictures that are an image's answer."""
+        with self._accounted(job.camera):
+            failed = _publish_pictures(job, rendering, names)
+            if len(failed) == len(names):
+                raise failed[names[0]]
+            self._report_withheld(failed)
+            _count_published(job, config)
+
+    def _report_withheld(self, failed: Mapping[str, Exception]) -> None:
+        for name, error in failed.items():
+            self._reports.error(f"withheld {name}", f"{name} withheld: {explained(error)}")
+            forget_frames(error)  # which hold the image
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
@@ -201,15 +213,15 @@ class Pipeline:
             forget_frames(error)
 
 
-def _decode(camera: Camera, msg: Any, wanted: set[str]) -> _Job:
+def _decode(camera: Camera, msg: Any, wanted: set[str], began_s: float) -> _Job:
     image_rgb = camera.decode(msg)
     if not camera.timeline.take(stamp_ns(msg.header.stamp)):
         raise ImageError("an image must be newer than the one answered before it, got an older or equal stamp", "stale")
-    return _Job(camera, msg.header, image_rgb, wanted)
+    return _Job(camera, msg.header, image_rgb, wanted, began_s)
 
 
-def _render(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
-    """The output images of an image, with the obstacles in it where an output shows them."""
+def _find_and_render(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
+    """Find the obstacles in an image, where an output shows them; its output images, rendered when asked for."""
     found = ObstacleFrame(frame.mask, [], 0)
     if job.wanted & _SHOW_OBSTACLES:
         found = find_obstacles(
@@ -228,6 +240,22 @@ def _messages(job: _Job, rendering: Rendering) -> dict[str, Any]:
     if "obstacles" in job.wanted:
         messages["obstacles"] = to_obstacles_msg(rendering.found.obstacles, job.header, rendering.scale_xy)
     return messages
+
+
+def _publish_pictures(job: _Job, rendering: Rendering, names: list[str]) -> dict[str, Exception]:
+    """Draw and publish pictures; what stood in the way of which."""
+    failed: dict[str, Exception] = {}
+    for name in names:
+        try:
+            job.camera.publishers[name].publish(to_image_msg(*rendering.image(name), job.header))
+        except Exception as error:
+            failed[name] = error
+    return failed
+
+
+def _count_published(job: _Job, config: NodeConfig) -> None:
+    taken_s = time.monotonic() - job.began_s
+    job.camera.statistics.published(taken_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s)
 
 
 def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:

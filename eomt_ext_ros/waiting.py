@@ -1,4 +1,4 @@
-"""Waiting for the inference thread in steps, as the process may be told to end meanwhile."""
+"""Waiting for the node's threads in steps, as the process may be told to end meanwhile."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def finish_within(timeout_s: float, finish: Callable[[float], bool], context: An
     deadline_s = time.monotonic() + timeout_s
     while not finish(min(STEP_S, timeout_s)):
         if time.monotonic() > deadline_s or not context.ok():
-            raise RuntimeError(f"the inference thread did not end within {timeout_s:.0f} s")
+            raise RuntimeError(f"inference and pictures did not end within {timeout_s:.0f} s")

@@ -377,7 +377,7 @@ class Rig(Caller):
         self.spin_until(lambda: self.node.cameras[camera].info is not None, "the node to receive a camera_info")
 
     def answer(self, msg, name="probability", camera=""):
-        """Send an image and return the output that answers it, once the node has published all that belongs to it."""
+        """Send an image and return the output that answers it, once the node has counted it; pictures may follow."""
         key = f"{camera}/{name}" if camera else name
         before, published = len(self.messages(key)), self.node.counts["published"]
         self.send(msg, camera)

@@ -1,5 +1,7 @@
 """Several cameras in one node, over real DDS."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ pytest.importorskip("rclpy")
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from eomt_ext_core import ConfigError
+from eomt_ext_ros import outputs
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.node_config import NodeConfig
 
@@ -42,6 +45,23 @@ def test_cameras_that_wait_go_through_the_model_together_each_answer_with_its_ow
         np.testing.assert_array_equal(plane(answer), plane(msg)[..., 0].astype(np.float32) / 255)
     assert engine.batches == [1, 3]
     assert {camera: ring.node.statistics[camera].counts["dropped"] for camera in CAMERAS} == dict.fromkeys(CAMERAS, 1)
+
+
+def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, image_msg, monkeypatch):
+    rig = stand_in(cameras=CAMERAS)
+    rig.start()
+    rig.listen("overlay", "front")
+    rig.listen("mask", "left")
+    may_go_on, draw = threading.Event(), outputs.blend
+    monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
+    for seed in (1, 2):
+        rig.send(image_msg(seed), "front")
+        rig.answer(image_msg(seed), "mask", "left")
+    assert rig.node.statistics["front"].counts["published"] == 0
+    assert rig.messages("front/overlay") == []
+    may_go_on.set()
+    rig.spin_until(lambda: len(rig.messages("front/overlay")) == 2, "the overlays")
+    rig.spin_until_counted("published", 4)
 
 
 def test_a_malformed_image_of_a_batch_costs_the_others_nothing(ring, image_msg):

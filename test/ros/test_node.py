@@ -243,10 +243,12 @@ def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_
     rig.answer(image_msg(1))
     for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
-    assert rig.node._pipeline.drain(30)
-    assert rig.messages("overlay") == []
+    assert rig.node._pipeline.pictures.drain(30)
     assert "overlay withheld" in capfd.readouterr().err
     assert not rig.node.counts["failed/inference"]
+    monkeypatch.undo()
+    rig.answer(image_msg(2), "overlay")
+    assert [stamp_of(msg) for msg in rig.messages("overlay")] == [(1000, 2)]
 
 
 def test_pictures_hold_up_neither_programs_nor_the_next_image(stand_in, image_msg, monkeypatch):
@@ -262,16 +264,19 @@ def test_pictures_hold_up_neither_programs_nor_the_next_image(stand_in, image_ms
     assert [stamp_of(msg) for msg in rig.messages("overlay")] == [(1000, 1), (1000, 2)]
 
 
-def test_a_node_that_is_deactivated_finishes_its_pictures_first(stand_in, image_msg, monkeypatch):
+@pytest.mark.parametrize("end", ["deactivate", "shutdown"])
+def test_a_node_that_is_stopped_finishes_its_pictures_first(stand_in, image_msg, monkeypatch, capfd, end):
     rig = stand_in()
     rig.start("probability", "overlay")
-    may_go_on, draw = threading.Event(), outputs.blend
+    overlays = rig.node.cameras[""].publishers["overlay"]
+    may_go_on, published, draw, publish = threading.Event(), [], outputs.blend, overlays.publish
     monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
+    monkeypatch.setattr(overlays, "publish", lambda msg: published.append(msg) or publish(msg))
     rig.answer(image_msg(1))
     threading.Timer(0.3, may_go_on.set).start()
-    assert rig.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-    assert may_go_on.is_set()
-    rig.spin_until(lambda: rig.messages("overlay"), "the overlay")
+    assert getattr(rig.node, f"trigger_{end}")() == TransitionCallbackReturn.SUCCESS
+    assert [stamp_of(msg) for msg in published] == [(1000, 1)]
+    assert "withheld" not in capfd.readouterr().err
 
 
 def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_msg, monkeypatch):
@@ -281,6 +286,9 @@ def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_m
     rig.send(image_msg(1))
     rig.spin_until_counted("failed/inference")
     assert rig.messages("overlay") == []
+    monkeypatch.undo()
+    rig.answer(image_msg(2), "overlay")
+    assert rig.node.counts == {"received": 2, "failed/inference": 1, "published": 1}
 
 
 def test_the_region_drivable_limits_the_mask_and_not_the_probability(stand_in):
