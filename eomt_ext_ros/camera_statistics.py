@@ -26,7 +26,8 @@ class CameraSnapshot:
         input_rate_hz, output_rate_hz: over the last 5 s.
         input_age_s: time since the newest image came in, none before the first one.
         waiting_s: the same, or time since the camera was started.
-        processing_s: from the turn of an image to its published answer (pictures follow it), over the last 30 s.
+        processing_s: from the turn of an image to its published answer, over the last 30 s; its pictures count only
+            where they are all that is subscribed to.
         latency_s: from an image's stamp to its published answer, over the last 30 s, none where it is unknown.
         unanswered_s: since an image came in after the last turn had ended, 0 where none did.
         skip: why the newest image that had its turn needed no answer, or empty.
@@ -120,7 +121,7 @@ class CameraStatistics:
             self._end_turn()
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
-        """An image was answered.
+        """An image was answered; where pictures are the answer, perhaps after the next image had its turn.
 
         Args:
             processing_s: since its turn began.

@@ -56,7 +56,7 @@ class AnomalyNode(LifecycleNode):
     of all cameras that wait go through the model together.
 
     The executor's thread only stores what comes in; the inference thread, which lives from configure to cleanup, alone
-    touches the model.
+    touches the model. A third one draws overlay and heatmap, beside the next inference.
 
     Args:
         engine_factory: makes the engine from the configuration, in the inference thread.
@@ -178,7 +178,8 @@ class AnomalyNode(LifecycleNode):
     def destroy_node(self) -> None:
         """End the node's threads, or leave them behind where that takes too long, before the node goes."""
         self._unsubscribe()
-        self._stop(EXIT_TIMEOUT_S)
+        if not self._stop(EXIT_TIMEOUT_S) and self._pipeline is not None:
+            self._pipeline.picture_thread.stop(0.0)  # it ends when it can, and takes nothing more from inference
         super().destroy_node()
 
     @property
@@ -189,19 +190,21 @@ class AnomalyNode(LifecycleNode):
     @property
     def is_drawing(self) -> bool:
         """Whether the thread that draws pictures is there."""
-        return self._pipeline is not None and self._pipeline.pictures.is_alive
+        return self._pipeline is not None and self._pipeline.picture_thread.is_alive
 
     def _drain(self, timeout_s: float) -> bool:
         """Wait for the batch that is inferred, and then for the pictures."""
         assert self._thread is not None, "a node that is active is configured"
         assert self._pipeline is not None, "a node that is active is configured"
-        return self._thread.drain(timeout_s) and self._pipeline.pictures.drain(timeout_s)
+        return self._thread.drain(timeout_s) and self._pipeline.picture_thread.drain(timeout_s)
 
     def _stop(self, timeout_s: float) -> bool:
-        """End the inference thread, and then the one that draws; false where one takes longer than the timeout."""
+        """End the inference thread, and then the one that draws; false where that takes longer than the timeout."""
+        deadline_s = time.monotonic() + timeout_s
         if self._thread is not None and not self._thread.stop(timeout_s):
             return False
-        return self._pipeline is None or self._pipeline.pictures.stop(timeout_s)
+        left_s = max(0.0, deadline_s - time.monotonic())
+        return self._pipeline is None or self._pipeline.picture_thread.stop(left_s)
 
     def _is_reloading(self, attempt: str) -> bool:
         """Whether ``~/reload`` stands in the way of a transition, which the log says then."""

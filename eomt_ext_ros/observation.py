@@ -40,4 +40,6 @@ def _inference_error(node: AnomalyNode) -> str:
         return ""
     if not node.is_inferring:
         return "the inference thread has ended, and no image is answered: clean the node up and configure it"
+    if not node.is_drawing:
+        return "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
     return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

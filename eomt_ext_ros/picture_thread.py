@@ -10,10 +10,13 @@ from collections.abc import Callable
 class PictureThread:
     """Does one task after the other in a thread of its own, in the order in which they came.
 
+    The thread is a daemon: where it does not end, the process can. Where it ends before it is told to, nothing further
+    is done, as after :meth:`stop`.
+
     Args:
-        most_unfinished: tasks, at least 1; what holds the images would else fill the memory where drawing takes longer
+        most_unfinished: tasks, at least 1; they hold images, which would fill the memory where drawing takes longer
             than inference.
-        name: of the thread, which is a daemon: where it does not end, the process can.
+        name: of the thread.
     """
 
     def __init__(self, most_unfinished: int, name: str = "pictures") -> None:
@@ -30,7 +33,7 @@ class PictureThread:
         return self._thread.is_alive()
 
     def put(self, task: Callable[[], None]) -> bool:
-        """Let a task be done; waits first where the most are unfinished. False where the thread takes no more.
+        """Let a task be done; waits first where the most are unfinished. False where nothing further is done.
 
         A task should report its failures itself: an ``Exception`` is left to ``threading.excepthook``, which prints it.
         """
@@ -55,17 +58,25 @@ class PictureThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._wait_for_task():
+                self._do_first()
+                with self._change:
+                    self._tasks.popleft()
+                    self._change.notify_all()
+        finally:  # an exception that is none to go on after ends the thread amid its work
             with self._change:
-                self._change.wait_for(lambda: self._stopping or self._tasks)
-                if not self._tasks:
-                    return
-                task = self._tasks[0]
-            try:
-                task()
-            except Exception as error:
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
-            del task  # it holds an image
-            with self._change:
-                self._tasks.popleft()
+                self._stopping = True
+                self._tasks.clear()
                 self._change.notify_all()
+
+    def _wait_for_task(self) -> bool:
+        with self._change:
+            self._change.wait_for(lambda: self._stopping or self._tasks)
+            return bool(self._tasks)
+
+    def _do_first(self) -> None:
+        try:
+            self._tasks[0]()
+        except Exception as error:
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))

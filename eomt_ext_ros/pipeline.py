@@ -55,6 +55,16 @@ class _Job(NamedTuple):
         return by_region or "semantic" in self.wanted
 
 
+class _Showing(NamedTuple):
+    """Pictures of an image that are to be drawn; its answer, where no program reads anything of it."""
+
+    job: _Job
+    rendering: Rendering
+    names: list[str]
+    config: NodeConfig
+    is_answer: bool
+
+
 class Pipeline:
     """Answers batches of image messages, each image with outputs of its own header, in the inference thread.
 
@@ -69,7 +79,7 @@ class Pipeline:
         reports: where errors are logged.
 
     Attributes:
-        pictures: the thread that draws them, which whoever makes a pipeline is to stop.
+        picture_thread: draws them; whoever makes a pipeline is to stop it.
 
     Raises:
         ConfigError: where the model does not go with the settings.
@@ -82,7 +92,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
-        self.pictures = PictureThread(max(1, len(cameras)))
+        self.picture_thread = PictureThread(max(1, len(cameras)))
 
     @property
     def inference(self) -> Inference:
@@ -127,18 +137,22 @@ class Pipeline:
                 else:
                     camera.statistics.skipped(why_not)
         outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
+        showings = []
         for job in jobs:
             with self._accounted(job.camera):
                 outcome = outcome_of.get(job.camera.name)
                 if isinstance(outcome, Exception):
                     raise outcome
-                self._publish(job, outcome, terms)
+                showings.append(self._publish(job, outcome, terms))
+        for showing in filter(None, showings):  # last, as it may have to wait for those before it
+            if not self.picture_thread.put(functools.partial(self._show, showing)):
+                self._tell_of_no_pictures(showing)
         return terms.inference.rest_s
 
-    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> None:
-        """Publish what programs read of an image, have its pictures drawn, and count it as answered by either."""
+    def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
+        """Publish what programs read of an image, and count it as answered by that; the pictures there are to draw."""
         config = terms.settings.node
-        rendering = None if frame is None else _find_and_render(job, frame, terms)
+        rendering = None if frame is None else _rendering_of(job, frame, terms)
         messages = {} if rendering is None else _messages(job, rendering)
         if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
             messages["camera_info"] = info
@@ -150,27 +164,35 @@ class Pipeline:
             _count_published(job, config)
         elif not pictures:
             job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
-        if rendering is not None and pictures:
-            show = self._show if messages else functools.partial(self._show_and_count, config)
-            self.pictures.put(functools.partial(show, job, rendering, pictures))
+        if rendering is None or not pictures:
+            return None
+        return _Showing(job, rendering, pictures, config, is_answer=not messages)
 
-    def _show(self, job: _Job, rendering: Rendering, names: list[str]) -> None:
-        """Draw and publish pictures of an image that was answered."""
-        self._report_withheld(_publish_pictures(job, rendering, names))
-
-    def _show_and_count(self, config: NodeConfig, job: _Job, rendering: Rendering, names: list[str]) -> None:
-        """Draw and publish the pictures that are an image's answer."""
-        with self._accounted(job.camera):
-            failed = _publish_pictures(job, rendering, names)
-            if len(failed) == len(names):
-                raise failed[names[0]]
+    def _show(self, showing: _Showing) -> None:
+        """Draw and publish pictures, in the thread for them."""
+        if not showing.is_answer:
+            self._report_withheld(_publish_pictures(showing))
+            return
+        with self._accounted(showing.job.camera):
+            failed = _publish_pictures(showing)
+            if len(failed) == len(showing.names):
+                first, *others = failed.values()
+                for error in others:
+                    forget_frames(error)
+                raise first
             self._report_withheld(failed)
-            _count_published(job, config)
+            _count_published(showing.job, showing.config)
 
     def _report_withheld(self, failed: Mapping[str, Exception]) -> None:
         for name, error in failed.items():
             self._reports.error(f"withheld {name}", f"{name} withheld: {explained(error)}")
             forget_frames(error)  # which hold the image
+
+    def _tell_of_no_pictures(self, showing: _Showing) -> None:
+        why = "the thread that draws pictures has ended: clean the node up and configure it"
+        self._reports.error("withheld pictures", f"{', '.join(showing.names)} withheld: {why}")
+        if showing.is_answer:
+            showing.job.camera.statistics.failed("inference", why)
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
@@ -220,8 +242,8 @@ def _decode(camera: Camera, msg: Any, wanted: set[str], began_s: float) -> _Job:
     return _Job(camera, msg.header, image_rgb, wanted, began_s)
 
 
-def _find_and_render(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
-    """Find the obstacles in an image, where an output shows them; its output images, rendered when asked for."""
+def _rendering_of(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
+    """The output images of an image, each rendered when asked for; finds the obstacles, where an output shows them."""
     found = ObstacleFrame(frame.mask, [], 0)
     if job.wanted & _SHOW_OBSTACLES:
         found = find_obstacles(
@@ -242,12 +264,12 @@ def _messages(job: _Job, rendering: Rendering) -> dict[str, Any]:
     return messages
 
 
-def _publish_pictures(job: _Job, rendering: Rendering, names: list[str]) -> dict[str, Exception]:
+def _publish_pictures(showing: _Showing) -> dict[str, Exception]:
     """Draw and publish pictures; what stood in the way of which."""
-    failed: dict[str, Exception] = {}
-    for name in names:
+    job, failed = showing.job, dict[str, Exception]()
+    for name in showing.names:
         try:
-            job.camera.publishers[name].publish(to_image_msg(*rendering.image(name), job.header))
+            job.camera.publishers[name].publish(to_image_msg(*showing.rendering.image(name), job.header))
         except Exception as error:
             failed[name] = error
     return failed

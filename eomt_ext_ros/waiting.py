@@ -32,4 +32,4 @@ def finish_within(timeout_s: float, finish: Callable[[float], bool], context: An
     deadline_s = time.monotonic() + timeout_s
     while not finish(min(STEP_S, timeout_s)):
         if time.monotonic() > deadline_s or not context.ok():
-            raise RuntimeError(f"inference and pictures did not end within {timeout_s:.0f} s")
+            raise RuntimeError(f"inference or pictures did not end within {timeout_s:.0f} s")

@@ -54,14 +54,21 @@ def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, 
     rig.listen("mask", "left")
     may_go_on, draw = threading.Event(), outputs.blend
     monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
-    for seed in (1, 2):
+    for seed in (1, 2, 3):  # as many as may be unfinished
         rig.send(image_msg(seed), "front")
-        rig.answer(image_msg(seed), "mask", "left")
-    assert rig.node.statistics["front"].counts["published"] == 0
+        rig.spin_until(lambda seed=seed: len(rig.engine.batches) == seed, "inference")
+    rig.engine.may_go_on.clear()
+    rig.send(image_msg(4), "left")
+    rig.spin_until(lambda: len(rig.engine.batches) == 4, "an image to be worked on")
+    for camera in ("front", "left"):
+        rig.send(image_msg(5), camera)
+    rig.engine.may_go_on.set()
+    rig.spin_until(lambda: len(rig.messages("left/mask")) == 2, "both masks")
+    assert rig.engine.batches == [1, 1, 1, 1, 2]
     assert rig.messages("front/overlay") == []
     may_go_on.set()
-    rig.spin_until(lambda: len(rig.messages("front/overlay")) == 2, "the overlays")
-    rig.spin_until_counted("published", 4)
+    rig.spin_until(lambda: len(rig.messages("front/overlay")) == 4, "the overlays")
+    rig.spin_until_counted("published", 6)
 
 
 def test_a_malformed_image_of_a_batch_costs_the_others_nothing(ring, image_msg):

@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
 from eomt_ext_ros import inference as inference_module
+from eomt_ext_ros import outputs
 from eomt_ext_ros.images import to_image_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -114,6 +115,51 @@ def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_config
     assert [rig.change_state(label) for label in ("deactivate", "cleanup", "configure", "activate")] == [True] * 4
     assert rig.diagnostics()["inference"].level == OK
     rig.answer(image_msg(2))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_picture_thread_that_has_ended_costs_programs_nothing_and_is_an_error(
+    stand_in, image_msg, monkeypatch, capfd
+):
+    def end(*_):
+        raise SystemExit
+
+    rig = stand_in()
+    rig.start("probability", "overlay")
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "blend", end)
+        rig.answer(image_msg(1))
+        rig.spin_until(lambda: not rig.node.is_drawing, "the thread to end")
+    rig.answer(image_msg(2))
+    status = rig.diagnostics()["inference"]
+    assert status.level == ERROR
+    assert "the thread that draws pictures has ended" in status.message
+    assert [rig.change_state(label) for label in ("deactivate", "cleanup", "configure", "activate")] == [True] * 4
+    assert "overlay withheld: the thread that draws pictures has ended" in capfd.readouterr().err
+    assert rig.diagnostics()["inference"].level == OK
+    rig.answer(image_msg(3))
+    rig.spin_until(lambda: rig.messages("overlay"), "the overlay")
+
+
+def test_pictures_that_fail_keep_no_image(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("overlay", "heatmap")
+    seen = []
+
+    def fail(probability, *_):
+        seen.append(weakref.ref(probability))
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(outputs, "heatmap", fail)
+    gc.collect()
+    gc.disable()
+    try:
+        rig.send(image_msg(1))
+        rig.spin_until_counted("failed/inference")
+        assert rig.node._pipeline.picture_thread.drain(30)
+        assert [each() for each in seen] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_thresholds_that_change_during_inference_are_for_the_next_image(stand_in):

@@ -144,7 +144,7 @@ def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg,
     rig.send(image_msg(1))
     rig.spin_until(begun.is_set, "the thread to be busy")
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
-    assert "inference and pictures did not end" in capfd.readouterr().err
+    assert "inference or pictures did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"
     may_end.set()
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 30.0)

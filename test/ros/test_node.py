@@ -243,7 +243,7 @@ def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_
     rig.answer(image_msg(1))
     for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
-    assert rig.node._pipeline.pictures.drain(30)
+    assert rig.node._pipeline.picture_thread.drain(30)
     assert "overlay withheld" in capfd.readouterr().err
     assert not rig.node.counts["failed/inference"]
     monkeypatch.undo()

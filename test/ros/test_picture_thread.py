@@ -80,6 +80,22 @@ def test_what_there_is_to_do_is_done_before_the_end_and_nothing_after():
     assert done == ["last"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_amid_its_work_is_not_waited_for():
+    def end():
+        raise SystemExit
+
+    pictures, gate = PictureThread(2), threading.Event()
+    pictures.put(lambda: gate.wait(TIMEOUT_S) and end())
+    pictures.put(end)
+    held_up = in_a_thread(pictures.put, end)
+    gate.set()
+    assert held_up.result(TIMEOUT_S) is False
+    assert pictures.drain(TIMEOUT_S)
+    assert pictures.stop(TIMEOUT_S)
+    assert not pictures.put(end)
+
+
 def test_a_task_that_was_done_is_let_go_of(pictures):
     class Image:
         pass

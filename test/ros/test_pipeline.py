@@ -55,4 +55,4 @@ def test_settings_that_change_while_a_model_is_taken_up_reach_it():
         thread.join(TIMEOUT_S)
     assert pipeline.inference.engine is new
     assert new.config is after.node.engine
-    assert pipeline.pictures.stop(TIMEOUT_S)
+    assert pipeline.picture_thread.stop(TIMEOUT_S)
