@@ -48,6 +48,17 @@ def load(*_, **__):
 AnomalyEngine.load = load
 sys.exit(main())
 """
+# Drawing a picture takes for ever.
+DRAWING = """
+import sys, time
+from eomt_ext_ros import outputs
+from eomt_ext_ros.node import main
+def draw(*_):
+    print("drawing begins", flush=True)
+    time.sleep(600)
+outputs.blend = draw
+sys.exit(main())
+"""
 
 
 class Client:
@@ -72,9 +83,14 @@ def make_client(make_caller):
 
 @pytest.fixture(scope="module")
 def processes(tiny_model, tmp_path_factory):
-    """Nodes, started at once as each imports for seconds: ``auto``, ``manual``, without autostart, and ``loading``."""
+    """Nodes, started at once as each imports for seconds: ``auto``, ``manual`` (no autostart), and two that hang."""
     logs = tmp_path_factory.mktemp("logs")
-    starts = {"auto": (NODE, []), "manual": (NODE, ["-p", "autostart:=false"]), "loading": (LOADING, [])}
+    starts = {
+        "auto": (NODE, []),
+        "manual": (NODE, ["-p", "autostart:=false"]),
+        "loading": (LOADING, []),
+        "drawing": (DRAWING, []),
+    }
     started = {}
     for name, (program, extra) in starts.items():
         parameters = ["-p", f"checkpoint:={tiny_model}", "-p", "device:=cpu", *extra]
@@ -163,3 +179,19 @@ def test_a_signal_ends_it_while_a_model_is_loaded(processes):
         assert time.monotonic() < began + TIMEOUT_S, process.log.read_text()
         time.sleep(0.05)
     end(process, signal.SIGINT)
+
+
+def test_a_signal_ends_it_while_a_picture_is_drawn(processes, make_client):
+    process, client = processes["drawing"], make_client("drawing")
+    overlays = []
+    client.caller.client.create_subscription(Image, client.caller.prefix + "output/overlay", overlays.append, 100)
+    client.find_node()
+
+    def drawing_begins():
+        client.publisher.publish(to_image_msg(np.zeros((48, 80, 3), np.uint8), "rgb8", Header()))
+        return "drawing begins" in process.log.read_text()
+
+    client.caller.spin_until(drawing_begins, "drawing")
+    client.caller.spin_until(lambda: client.answers, "what programs read")
+    end(process, signal.SIGTERM)
+    assert overlays == []
