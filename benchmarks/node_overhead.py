@@ -19,6 +19,7 @@ import collections
 import functools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,8 @@ from typing import Annotated, Any
 import numpy as np
 import rclpy
 import typer
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 from vehicle.processes import FOLDER, Listener, camera_process, prepare_environment
 from vehicle.stand_in import make_factory
 
@@ -108,12 +110,18 @@ class TimedExecutor(SingleThreadedExecutor):
         )
 
 
+def _begin() -> None:
+    """Start ROS; SIGTERM interrupts Python, where rclpy's own handler would end the context amid a wait."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @app.command(hidden=True)
 def node() -> None:
     """The node, timed; prints the stages of each image and of its pictures."""
     prepare_process()
     os.environ.update(publication_environment(os.environ))
-    rclpy.init()
+    _begin()
     executor = TimedExecutor()
     time_calls(executor, "take", "receive")
     time_calls(camera_module.Camera, "decode", "decode")
@@ -152,25 +160,28 @@ def node() -> None:
     try:
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
+    executor.shutdown()
+    anomaly.destroy_node()
+    rclpy.try_shutdown()
     print(json.dumps([STAGES.images[WARM_UP:], OF_PICTURES.images[WARM_UP:]]), flush=True)
-    os._exit(0)
 
 
 @app.command(hidden=True)
 def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
     """Receive these outputs until told to end."""
-    rclpy.init()
+    _begin()
     listener = Listener()
     for name in names or ():
         listener.listen(f"/eomt_ext/output/{name}", camera_module.OUTPUTS[name])
     try:
         while rclpy.ok():
             listener.turn()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
-    os._exit(0)
+    listener.close()
+    rclpy.try_shutdown()
 
 
 @app.callback(invoke_without_command=True)
