@@ -11,6 +11,7 @@ from eomt_ext_ros.node_config import OUTPUTS
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"
 DDS_VARIABLES = (
+    "ROS_DISTRO",
     "RMW_IMPLEMENTATION",
     "FASTDDS_DEFAULT_PROFILES_FILE",
     "FASTRTPS_DEFAULT_PROFILES_FILE",

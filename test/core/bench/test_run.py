@@ -54,15 +54,20 @@ def test_a_whole_run(checkpoint: str, tmp_path: Path) -> None:
         if "transformers" in name:
             assert variant.frame is None
         else:
-            assert list(variant.stages) == list(STAGES)
+            # Of so small a network, on a busy machine, the time cannot always be told from that of the scoring.
+            untold = {NETWORK} - variant.stages.keys() if "ours" in name else set()
+            assert list(variant.stages) == [stage for stage in STAGES if stage not in untold]
             assert variant.frame is not None
             assert 0 < variant.frame.median_s <= variant.frame.p99_s
             rate = (wide.network_flops + wide.scoring_flops) / variant.frame.median_s
             ceiling = result.ceiling_flops_per_s[name.rpartition("-")[2]]
             assert variant.frame_ceiling_share == pytest.approx(rate / ceiling)
-        assert variant.network_ceiling_share == pytest.approx(
-            wide.network_flops / variant.stages[NETWORK].median_s / result.ceiling_flops_per_s[name.rpartition("-")[2]]
-        )
+        if NETWORK in variant.stages:
+            rate = wide.network_flops / variant.stages[NETWORK].median_s
+            ceiling = result.ceiling_flops_per_s[name.rpartition("-")[2]]
+            assert variant.network_ceiling_share == pytest.approx(rate / ceiling)
+        else:
+            assert variant.network_ceiling_share is None
     assert wide.variants["literal-fp32"].largest_difference == 0
     assert wide.variants["ours-fp32"].largest_difference == pytest.approx(0, abs=1e-5)
     assert wide.variants["ours-bf16"].largest_difference != 0
