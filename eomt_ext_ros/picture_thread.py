@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 
+from eomt_ext_ros.worker_thread import WorkerThread
 
-class PictureThread:
-    """Does one task after the other in a thread of its own, in the order in which they came.
 
-    The thread is a daemon: where it does not end, the process can. Where it ends before it is told to, nothing further
-    is done, as after :meth:`stop`.
+class PictureThread(WorkerThread):
+    """Does one task after the other in a thread of its own, in the order in which they came, also those before its end.
 
     Args:
         most_unfinished: tasks, at least 1; they hold images, which would fill the memory where drawing takes longer
@@ -21,16 +19,8 @@ class PictureThread:
 
     def __init__(self, most_unfinished: int, name: str = "pictures") -> None:
         self._most_unfinished = most_unfinished
-        self._change = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()  # the first is being done
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread has not ended yet."""
-        return self._thread.is_alive()
+        super().__init__(name)
 
     def put(self, task: Callable[[], None]) -> bool:
         """Let a task be done; waits first where the most are unfinished. False where nothing further is done.
@@ -44,31 +34,18 @@ class PictureThread:
                 self._change.notify_all()
             return not self._stopping
 
-    def drain(self, timeout_s: float) -> bool:
-        """Wait until every task is done; false where that takes longer than the timeout."""
-        with self._change:
-            return self._change.wait_for(lambda: not self._tasks, timeout_s)
-
-    def stop(self, timeout_s: float) -> bool:
-        """Take no further task and wait for what there is; false where that takes longer than the timeout."""
-        with self._change:
-            self._stopping = True
-            self._change.notify_all()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            while self._wait_for_task():
-                self._do_first()
-                with self._change:
-                    self._tasks.popleft()
-                    self._change.notify_all()
-        finally:  # an exception that is none to go on after ends the thread amid its work
+    def _work(self) -> None:
+        while self._wait_for_task():
+            self._do_first()
             with self._change:
-                self._stopping = True
-                self._tasks.clear()
+                self._tasks.popleft()
                 self._change.notify_all()
+
+    def _is_idle(self) -> bool:
+        return not self._tasks
+
+    def _forget_work(self) -> None:
+        self._tasks.clear()
 
     def _wait_for_task(self) -> bool:
         with self._change:
@@ -79,4 +56,4 @@ class PictureThread:
         try:
             self._tasks[0]()
         except Exception as error:
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, self._thread)))
+            self._print(error)
