@@ -201,6 +201,17 @@ def stand_in(make_rig):
     return functools.partial(make_rig, engine_factory=StandInEngine)
 
 
+@pytest.fixture
+def may_draw(monkeypatch):
+    """Overlays are drawn when this is set, in the end at the latest."""
+    from eomt_ext_ros import outputs
+
+    may_draw, draw = threading.Event(), outputs.blend
+    monkeypatch.setattr(outputs, "blend", lambda *args: may_draw.wait(TIMEOUT_S) and draw(*args))
+    yield may_draw
+    may_draw.set()
+
+
 def topic_prefix(camera):
     return f"/eomt_ext/{camera}/" if camera else "/eomt_ext/"
 

@@ -1,7 +1,5 @@
 """Several cameras in one node, over real DDS."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ pytest.importorskip("rclpy")
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from eomt_ext_core import ConfigError
-from eomt_ext_ros import outputs
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.node_config import NodeConfig
 
@@ -47,13 +44,11 @@ def test_cameras_that_wait_go_through_the_model_together_each_answer_with_its_ow
     assert {camera: ring.node.statistics[camera].counts["dropped"] for camera in CAMERAS} == dict.fromkeys(CAMERAS, 1)
 
 
-def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, image_msg, monkeypatch):
+def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, image_msg, may_draw):
     rig = stand_in(cameras=CAMERAS)
     rig.start()
     rig.listen("overlay", "front")
     rig.listen("mask", "left")
-    may_go_on, draw = threading.Event(), outputs.blend
-    monkeypatch.setattr(outputs, "blend", lambda *args: may_go_on.wait(30) and draw(*args))
     for seed in (1, 2, 3):  # as many as may be unfinished
         rig.send(image_msg(seed), "front")
         rig.spin_until(lambda seed=seed: len(rig.engine.batches) == seed, "inference")
@@ -66,7 +61,7 @@ def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, 
     rig.spin_until(lambda: len(rig.messages("left/mask")) == 2, "both masks")
     assert rig.engine.batches == [1, 1, 1, 1, 2]
     assert rig.messages("front/overlay") == []
-    may_go_on.set()
+    may_draw.set()
     rig.spin_until(lambda: len(rig.messages("front/overlay")) == 4, "the overlays")
     rig.spin_until_counted("published", 6)
 
