@@ -43,6 +43,7 @@ from eomt_ext_ros.waiting import finish_within, result_of
 STOP_TIMEOUT_S = 30.0
 EXIT_TIMEOUT_S = 1.0  # the process is to end within two seconds
 WAKE_PERIOD_S = 0.5
+CONTEXT_END_TIMEOUT_S = 0.3  # after the signal for it
 
 
 class AnomalyNode(LifecycleNode):
@@ -337,7 +338,7 @@ def main(args: list[str] | None = None) -> int:
         get_logger("eomt_ext").fatal(f"cannot start: {error}")
         code = 1
     except Exception as error:
-        if rclpy.ok():  # else the context ended amid a callback, and ROS refused what that did
+        if not _context_ends():  # else it ended amid a callback: ROS refused what that did, or a signal interrupted it
             get_logger("eomt_ext").fatal(f"ended by an error: {explained(error)}")
             code = 1
     finally:
@@ -354,6 +355,18 @@ def main(args: list[str] | None = None) -> int:
                 sys.stderr.flush()
                 os._exit(code)
     return code
+
+
+def _context_ends() -> bool:
+    """Whether the context has ended, or does so in a moment.
+
+    On SIGINT Python raises at once, which rclpy, where it converts a message, makes a ``RuntimeError`` of; the context
+    is ended by a thread of ROS's own, later.
+    """
+    until_s = time.monotonic() + CONTEXT_END_TIMEOUT_S
+    while rclpy.ok() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return not rclpy.ok()
 
 
 def _ignore_signals() -> None:
