@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -53,13 +54,17 @@ class Camera:
 
     def advertise(self) -> None:
         """Create the publishers, which publish nothing before the node is active."""
+        group = MutuallyExclusiveCallbackGroup()  # a group keeps a note of all that was ever in it: let it go with them
         for name, kind in OUTPUTS.items():
             self.publishers[name] = self._node.create_lifecycle_publisher(
-                kind, f"{self._prefix}output/{name}", **_newest_only(QoSReliabilityPolicy.RELIABLE)
+                kind,
+                f"{self._prefix}output/{name}",
+                callback_group=group,
+                **_newest_only(QoSReliabilityPolicy.RELIABLE),
             )
         if label_info_type() is not None:
             self.publishers["label_info"] = self._node.create_lifecycle_publisher(
-                label_info_type(), f"{self._prefix}output/label_info", _LATCHED
+                label_info_type(), f"{self._prefix}output/label_info", _LATCHED, callback_group=group
             )
 
     def withdraw(self) -> None:
@@ -72,8 +77,9 @@ class Camera:
         self.timeline = Timeline()
         self.statistics.restart()
         topic, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
-        self._subscribe(kind, topic, on_image)
-        self._subscribe(CameraInfo, "camera_info", self._on_camera_info)
+        group = MutuallyExclusiveCallbackGroup()  # as in advertise()
+        self._subscribe(kind, topic, on_image, group)
+        self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
 
     def unsubscribe(self) -> None:
         """Receive no more."""
@@ -110,9 +116,13 @@ class Camera:
         since_ns = self._node.get_clock().now().nanoseconds - stamp_ns(stamp)
         return since_ns * 1e-9 if stamp_ns(stamp) else None
 
-    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], group: MutuallyExclusiveCallbackGroup
+    ) -> None:
         qos = _newest_only(QoSReliabilityPolicy.BEST_EFFORT)
-        self.subscriptions.append(self._node.create_subscription(kind, f"{self._prefix}input/{topic}", callback, **qos))
+        self.subscriptions.append(
+            self._node.create_subscription(kind, f"{self._prefix}input/{topic}", callback, callback_group=group, **qos)
+        )
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.info = msg

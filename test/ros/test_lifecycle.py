@@ -219,3 +219,14 @@ def test_cleanup_lets_go_of_the_model_at_once(rig):
         assert layers() == before
     finally:
         gc.enable()
+
+
+def test_cycles_leave_nothing_behind_in_rclpy(rig):
+    """Callback groups remember for good what was ever in them (ros2/rclpy#1356)."""
+    rig.start()
+    remembered = rig.node.default_callback_group.entities
+    before = len(remembered)
+    for _ in range(2):
+        for step in ("deactivate", "cleanup", "configure", "activate"):
+            assert getattr(rig.node, f"trigger_{step}")() == TransitionCallbackReturn.SUCCESS
+    assert len(remembered) == before
