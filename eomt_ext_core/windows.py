@@ -61,28 +61,60 @@ def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConf
     >>> plan((1080, 1920), (640, 640), WindowConfig()).starts_x
     (0, 498)
     """
+    resized_hw, padded_hw, (rows, columns) = _layout(image_hw, crop_hw, config)
+    starts = _reference_starts if config.mode == "eomt" else _even_starts
+    starts_y, starts_x = starts(padded_hw[0], crop_hw[0], rows), starts(padded_hw[1], crop_hw[1], columns)
+    return WindowPlan(image_hw, resized_hw, padded_hw, crop_hw, starts_y, starts_x, config.blend)
+
+
+def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> int:
+    """How many windows :func:`plan` lays, without laying them: a long, thin image would need millions.
+
+    Raises:
+        ImageError: where the image has no pixels.
+
+    >>> count((1080, 1920), (640, 640), WindowConfig()), count((1, 2_073_600), (640, 640), WindowConfig())
+    (2, 2073600)
+    """
+    _, _, (rows, columns) = _layout(image_hw, crop_hw, config)
+    return rows * columns
+
+
+class _Layout(NamedTuple):
+    resized_hw: tuple[int, int]
+    padded_hw: tuple[int, int]
+    counts_yx: tuple[int, int]
+
+
+def _layout(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> _Layout:
+    """Sizes, and how many windows follow each other downwards and to the right."""
     height, width = image_hw
     if height < 1 or width < 1:
         raise ImageError(f"an image must have at least one pixel, got {height}×{width}", reason="empty")
     if config.mode == "eomt":
         factor = max(crop_hw[0] / height, crop_hw[1] / width)
         resized_hw = round(height * factor), round(width * factor)
-        padded_hw = resized_hw
-        starts_y, starts_x = (_reference_starts(*sides) for sides in zip(resized_hw, crop_hw, strict=True))
-    else:
-        resized_hw = max(1, round(height * config.scale)), max(1, round(width * config.scale))
-        padded_hw = max(resized_hw[0], crop_hw[0]), max(resized_hw[1], crop_hw[1])
-        starts_y, starts_x = (_even_starts(*sides, config.overlap) for sides in zip(padded_hw, crop_hw, strict=True))
-    return WindowPlan(image_hw, resized_hw, padded_hw, crop_hw, starts_y, starts_x, config.blend)
+        return _Layout(
+            resized_hw, resized_hw, (math.ceil(resized_hw[0] / crop_hw[0]), math.ceil(resized_hw[1] / crop_hw[1]))
+        )
+    resized_hw = max(1, round(height * config.scale)), max(1, round(width * config.scale))
+    padded_hw = max(resized_hw[0], crop_hw[0]), max(resized_hw[1], crop_hw[1])
+    rows, columns = (_fewest(*sides, config.overlap) for sides in zip(padded_hw, crop_hw, strict=True))
+    return _Layout(resized_hw, padded_hw, (rows, columns))
 
 
-def _reference_starts(size: int, crop: int) -> tuple[int, ...]:
+def _fewest(size: int, crop: int, overlap: float) -> int:
+    """The fewest evenly spaced windows of which neighbours share at least ``overlap`` of the crop."""
+    stride = max(1, math.floor(crop * (1 - overlap)))
+    return 1 + math.ceil((size - crop) / stride)
+
+
+def _reference_starts(size: int, crop: int, count: int) -> tuple[int, ...]:
     """Starts along one side as the reference has them, but for the last, which is flush with the border.
 
     The reference truncates ``j·(crop − overlap/(n−1))``, in floating point; for some sizes that leaves the last column
     without a window.
     """
-    count = math.ceil(size / crop)
     if count == 1:
         return (0,)
     overlap = count * crop - size
@@ -90,11 +122,8 @@ def _reference_starts(size: int, crop: int) -> tuple[int, ...]:
     return (*starts, size - crop)
 
 
-def _even_starts(size: int, crop: int, overlap: float) -> tuple[int, ...]:
-    """The fewest evenly spaced windows of which neighbours share at least ``overlap`` of the crop."""
-    stride = max(1, math.floor(crop * (1 - overlap)))
-    gaps = math.ceil((size - crop) / stride)
-    return tuple(index * (size - crop) // max(gaps, 1) for index in range(gaps + 1))
+def _even_starts(size: int, crop: int, count: int) -> tuple[int, ...]:
+    return tuple(index * (size - crop) // max(count - 1, 1) for index in range(count))
 
 
 def resize(image: Tensor, plan: WindowPlan) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError, ImageError, windows
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.engine.checks import check_window_count
 from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.node_config import NodeConfig
 
@@ -97,8 +98,8 @@ class Inference:
     An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
     not cost the others theirs. Out of memory, the engine's reserve is freed, the batch of windows halved and the call
     tried once more; where that fails too, the caller is to rest for ``rest_s`` between attempts, and each of them
-    halves the batch again. Below one window, the images are tried one at a time. The full size comes back by itself.
-    Belongs to one thread.
+    halves the batch again. Below one window, the images are tried one at a time, and one that is too much even then
+    fails without further ado while others fit. The full size comes back by itself. Belongs to one thread.
 
     Attributes:
         error: what failed in the last call, none where it gave frames; an image that cannot be used is no failure.
@@ -117,6 +118,7 @@ class Inference:
         self._batch_limit: int | None = None
         self._one_by_one = False
         self._regrow_at_s = math.inf
+        self._gave_frames_at_s = -math.inf
 
     def describe(self) -> dict[str, str]:
         """The engine in words, and its batch: as configured or as far as memory reached."""
@@ -141,22 +143,36 @@ class Inference:
         if not images_rgb:
             return []
         config = config or self.engine.config
+        outcomes: dict[int, Outcome] = {}
+        for index, image in enumerate(images_rgb):
+            try:  # before the batch, which would fail as a whole, each time that such an image comes
+                check_window_count(image.shape[:2], self.engine.crop_hw, config)
+            except ImageError as error:
+                outcomes[index] = error
+        usable = [index for index in range(len(images_rgb)) if index not in outcomes]
+        if usable:
+            outcomes |= zip(usable, self._infer([images_rgb[index] for index in usable], config, semantic), strict=True)
+        return [outcomes[index] for index in range(len(images_rgb))]
+
+    def _infer(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
         if self._clock() >= self._regrow_at_s:
             self._batch_limit, self._one_by_one, self._regrow_at_s = None, False, math.inf
         outcomes = self._attempt(images_rgb, config, semantic)
         # Out here the exception's frames are gone, and with them what they held of the memory that is short.
-        if _is_short(outcomes):
+        if _is_short(outcomes) and not self._others_fit(outcomes):
             del outcomes
             self.engine.free_memory()
             self._take_less(images_rgb, config)
             outcomes = self._attempt(images_rgb, config, semantic)
         self.rest_s = 0.0
-        if _is_short(outcomes):
+        if _is_short(outcomes) and not self._others_fit(outcomes):
             self.engine.free_memory()
             self.rest_s = RETRY_PERIOD_S
-        failure = _failure(outcomes)
-        if failure is not None or any(isinstance(outcome, AnomalyFrame) for outcome in outcomes):
+        failure, gave_frames = _failure(outcomes), _gave_frames(outcomes)
+        if failure is not None or gave_frames:
             self.error = failure
+        if gave_frames:
+            self._gave_frames_at_s = self._clock()
         return outcomes
 
     def _attempt(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
@@ -171,6 +187,11 @@ class Inference:
                 if len(images_rgb) == 1:
                     return [error]
         return [outcome for image in images_rgb for outcome in self._attempt([image], config, semantic)]
+
+    def _others_fit(self, outcomes: list[Outcome]) -> bool:
+        """Whether memory is short for some images alone, which are not to slow down the others."""
+        lately = self._clock() - self._gave_frames_at_s < RETRY_PERIOD_S  # not every batch has one of the others
+        return self._one_by_one and (lately or _gave_frames(outcomes))
 
     def _within_limit(self, batch_windows: int) -> int:
         limit = self._batch_limit  # diagnostics ask from another thread
@@ -194,6 +215,10 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def _is_short(outcomes: list[Outcome]) -> bool:
     return any(isinstance(outcome, Exception) and is_out_of_memory(outcome) for outcome in outcomes)
+
+
+def _gave_frames(outcomes: list[Outcome]) -> bool:
+    return any(isinstance(outcome, AnomalyFrame) for outcome in outcomes)
 
 
 def _failure(outcomes: list[Outcome]) -> Exception | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from eomt_ext_core import windows
 from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.errors import ConfigError, ImageError
-from eomt_ext_core.windows import WindowPlan
 
 _MOST_CLASSES = 256  # ids are uint8
 
@@ -24,13 +24,14 @@ def check_image(image: object) -> None:
         raise ImageError(f"an image must be (H, W, 3) uint8, got {image.shape} {image.dtype}", reason="shape")
 
 
-def check_plan(plan: WindowPlan, max_windows: int) -> None:
+def check_window_count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: EngineConfig) -> None:
     """Refuse an image that needs too many windows, by an :class:`ImageError`."""
-    if plan.num_windows > max_windows:
-        height, width = plan.image_hw
+    count = windows.count(image_hw, crop_hw, config.windows)
+    if count > config.max_windows:
+        height, width = image_hw
         raise ImageError(
-            f"an image may need at most max_windows = {max_windows} windows, a {width}×{height} one needs "
-            f"{plan.num_windows}: crop it, or choose another window mode or scale",
+            f"an image may need at most max_windows = {config.max_windows} windows, a {width}×{height} one needs "
+            f"{count}: crop it, or choose another window mode or scale",
             reason="dimensions",
         )
 

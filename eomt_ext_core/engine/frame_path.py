@@ -14,7 +14,7 @@ from torch import Tensor
 from eomt_ext_core import windows
 from eomt_ext_core.backends.window_scorer import WindowScorer
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_core.engine.checks import check_image, check_plan
+from eomt_ext_core.engine.checks import check_image, check_window_count
 from eomt_ext_core.engine.transfer import CudaTransfer, HostTransfer, Transfer
 from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
@@ -99,9 +99,9 @@ class FramePath:
 
     def _plan(self, image: NDArray[np.uint8], config: EngineConfig) -> WindowPlan:
         check_image(image)
-        plan = windows.plan(image.shape[:2], self._scorer.crop_hw, config.windows)
-        check_plan(plan, config.max_windows)
-        return plan
+        image_hw, crop_hw = image.shape[:2], self._scorer.crop_hw
+        check_window_count(image_hw, crop_hw, config)
+        return windows.plan(image_hw, crop_hw, config.windows)
 
 
 def unmarked(stage: str) -> None:

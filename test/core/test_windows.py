@@ -116,6 +116,18 @@ def test_grid_windows_overlap_by_what_is_asked_with_no_more_windows_than_needed(
     assert len(starts) == 1 + math.ceil((size - 64) / stride)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    image_hw=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    crop_hw=st.tuples(st.integers(1, 100), st.integers(1, 100)).map(lambda sides: (16 + sides[0], 16 + sides[1])),
+    config=st.builds(WindowConfig, mode=st.sampled_from(MODES), scale=st.sampled_from((0.3, 1.0, 1.7))),
+)
+def test_windows_are_counted_as_they_are_laid(
+    image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig
+) -> None:
+    assert windows.count(image_hw, crop_hw, config) == windows.plan(image_hw, crop_hw, config).num_windows
+
+
 @pytest.mark.parametrize("image_hw", [(0, 5), (5, 0), (0, 0)])
 @pytest.mark.parametrize("mode", MODES)
 def test_an_image_without_pixels_is_refused(image_hw: tuple[int, int], mode: str) -> None:

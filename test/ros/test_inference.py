@@ -191,12 +191,43 @@ def test_images_that_only_fit_alone_are_tried_one_at_a_time(inference, engine, n
     assert inference.describe()["batch_windows"] == "16"
 
 
-def test_of_images_tried_one_at_a_time_one_that_never_fits_costs_the_others_nothing(engine):
+def test_of_images_tried_one_at_a_time_one_that_never_fits_costs_the_others_nothing(inference, engine, now):
     engine.config, engine.images_fit = replace(engine.config, batch_windows=1), 1
     engine.poison = {7: torch.cuda.OutOfMemoryError("CUDA out of memory")}
-    first, second, third = Inference(engine).infer([image(), image(7), image()])
+    for expected_calls in (4, 3, 3):  # the first finds out that they only fit alone
+        engine.calls, engine.freed = [], 0
+        first, second, third = inference.infer([image(), image(7), image()])
+        assert first is third is FRAME
+        assert isinstance(second, torch.cuda.OutOfMemoryError)
+        assert (len(engine.calls), inference.rest_s, inference.error) == (expected_calls, 0.0, second)
+    assert engine.freed == 0, "which would cost the others their CUDA graphs"
+    (alone,) = inference.infer([image(7)])
+    assert (alone, inference.rest_s, engine.freed) == (engine.poison[7], 0.0, 0), "a batch without the others"
+    now[0] += REGROW_PERIOD_S
+    engine.poison, engine.images_fit = {}, 1000
+    assert inference.infer([image(), image(7), image()]) == [FRAME] * 3
+    assert engine.calls[-1] == (3, 1)
+
+
+def test_where_none_fits_even_alone_it_rests(inference, engine, now):
+    engine.config, engine.images_fit = replace(engine.config, batch_windows=1), 1
+    assert inference.infer([image(), image()]) == [FRAME] * 2
+    engine.fits, now[0] = 0, now[0] + RETRY_PERIOD_S
+    inference.infer([image(), image()])
+    assert inference.rest_s == RETRY_PERIOD_S
+    assert engine.freed
+
+
+def test_an_image_of_too_many_windows_is_refused_before_the_batch(inference, engine):
+    sliver = np.zeros((1, 2_000_000, 3), np.uint8)
+    first, second, third = inference.infer([image(), sliver, image()])
     assert first is third is FRAME
-    assert isinstance(second, torch.cuda.OutOfMemoryError)
+    assert isinstance(second, ImageError)
+    assert "needs 1000000" in str(second)
+    assert engine.calls == [(2, 16)]
+    (alone,) = inference.infer([sliver])
+    assert isinstance(alone, ImageError)
+    assert (len(engine.calls), inference.error) == (1, None)
 
 
 @pytest.mark.parametrize(
