@@ -59,4 +59,5 @@ class CameraQueue(Generic[Item]):
         return cameras
 
     def _due_s(self, camera: str) -> float:
-        return self._last_turn_s.get(camera, float("-inf")) + self.period_s
+        last_s = self._last_turn_s.get(camera)
+        return float("-inf") if last_s is None else last_s + self.period_s

@@ -6,6 +6,8 @@ was cut short. Both are found here, before a decoder sees the file.
 
 from __future__ import annotations
 
+import re
+
 from eomt_ext_core.errors import ImageError
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -15,6 +17,8 @@ _JPEG_START_OF_SCAN = 0xDA
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # TEM and RST0 to RST7: the markers that carry no length.
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_JPEG_FILL = re.compile(rb"\xff+")
+_MOST_JPEG_SEGMENTS = 10_000  # a header of 600 MB if they are full; each takes time, also where they are empty
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xae\x42\x60\x82"
@@ -42,11 +46,12 @@ def declared_size_hw(data: bytes) -> tuple[int, int]:
 def _jpeg_size_hw(data: bytes) -> tuple[int, int]:
     size_hw: tuple[int, int] | None = None
     position = len(_JPEG_START) - 1
-    while position + 4 <= len(data) and data[position] == 0xFF:
+    for _ in range(_MOST_JPEG_SEGMENTS):
+        fill = _JPEG_FILL.match(data, position)  # any number of bytes before the marker
+        if fill is None or fill.end() + 3 > len(data):
+            break
+        position = fill.end() - 1
         marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte before the marker
-            position += 1
-            continue
         if marker in _JPEG_STANDALONE:
             position += 2
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from eomt_ext_ros.worker_thread import WorkerThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
 
 
 class InferenceThread(WorkerThread, Generic[Item]):
@@ -112,7 +115,7 @@ class InferenceThread(WorkerThread, Generic[Item]):
             due_s = self._queue.due_s()
             wait_s = None if due_s is None else max(due_s, self._rest_until_s) - now_s
             if wait_s is None or wait_s > 0:
-                self._change.wait(wait_s)
+                self._change.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
             else:
                 return None, self._queue.take(now_s)
         return None, {}

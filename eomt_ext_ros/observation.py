@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eomt_ext_ros.diagnostic_status import NodeSnapshot
 from eomt_ext_ros.diagnostics import gpu_memory, input_topic
+from eomt_ext_ros.inference_thread import ENDED
 from eomt_ext_ros.reports import in_brief
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _inference_error(node: AnomalyNode) -> str:
     if inference is None:
         return ""
     if not node.is_inferring:
-        return "the inference thread has ended, and no image is answered: clean the node up and configure it"
+        return ENDED
     if not node.is_drawing:
         return "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
     return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

@@ -112,6 +112,8 @@ def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_config
     status = rig.diagnostics()["inference"]
     assert status.level == ERROR
     assert "the inference thread has ended" in status.message
+    reply = rig.call(Trigger, "reload", Trigger.Request())
+    assert (reply.success, reply.message) == (False, status.message)
     assert [rig.change_state(label) for label in ("deactivate", "cleanup", "configure", "activate")] == [True] * 4
     assert rig.diagnostics()["inference"].level == OK
     rig.answer(image_msg(2))

@@ -56,6 +56,7 @@ def test_the_thumbnail_in_a_jpeg_header_is_not_the_image():
 
 def test_fill_bytes_and_markers_without_length():
     assert declared_size_hw(with_segment(FILES["jpeg"], b"\xff\x01\xff\xd0\xff\xff\xff\xe1", b"")) == (32, 48)
+    assert declared_size_hw(FILES["jpeg"][:2] + b"\xff" * 10_000_000 + FILES["jpeg"][2:]) == (32, 48)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_fill_bytes_and_markers_without_length():
         b"\xff\xd8\xff\xc0\0\x11\x08\0",  # ends inside the frame header
         b"\xff\xd8\xff\xda\0\x02\xff\xd9",  # a scan without a frame
         b"\xff\xd8\xff" + b"\xff" * 20,
+        b"\xff\xd8" + b"\xff\xd0" * 20_000 + FILES["jpeg"][2:],  # no camera sends as many segments
         b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x0dIDAT" + bytes(20) + b"IEND\xae\x42\x60\x82",
     ],
 )

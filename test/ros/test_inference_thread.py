@@ -114,9 +114,10 @@ def test_the_thread_rests_as_long_as_the_work_says(bench):
     assert time.monotonic() - began_s > 0.1
 
 
-def test_a_new_limit_counts_at_once(bench):
+@pytest.mark.parametrize("period_s", [3600.0, 1e12, float("inf")])  # also longer than a thread can wait
+def test_a_new_limit_counts_at_once(bench, period_s):
     bench.allow(2)
-    bench.thread.limit(max_batch=0, period_s=3600.0)
+    bench.thread.limit(max_batch=0, period_s=period_s)
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     bench.thread.put("front", 1)
