@@ -37,6 +37,7 @@ class Camera:
 
     Attributes:
         name: of the camera, or empty.
+        info_topic: where its calibrations come in.
         info: the newest calibration that came in, or none.
         timeline: the stamps of the images that were answered.
     """
@@ -49,6 +50,8 @@ class Camera:
         self._node = node
         self._prefix = f"~/{name}/" if name else "~/"
         self._compressed = image_transport == "compressed"
+        self.info_topic = f"{self._prefix}input/camera_info"
+        self._has_label_info = False
         self.publishers: dict[str, Any] = {}
         self.subscriptions: list[Any] = []
 
@@ -101,9 +104,13 @@ class Camera:
         return "nobody subscribes to an output"
 
     def publish_label_info(self, class_names: Sequence[str], threshold: float) -> None:
-        """Latch the names of the known classes, where there are any and the message type is installed."""
+        """Latch the names of the known classes, where the message type is installed.
+
+        Without names nothing is latched, unless those of another model are to be replaced.
+        """
         publisher = self.publishers.get("label_info")
-        if publisher is not None and class_names:
+        if publisher is not None and (class_names or self._has_label_info):
+            self._has_label_info = True
             header = Header(stamp=self._node.get_clock().now().to_msg())
             publisher.publish(to_label_info(class_names, threshold, header))
 

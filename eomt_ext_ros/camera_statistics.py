@@ -22,7 +22,8 @@ class CameraSnapshot:
     Attributes:
         name: of the camera; empty for the one without a name.
         counts: since the node began: ``received``, ``published``, ``dropped`` (a newer image took its place),
-            ``skipped`` (it needed no answer), ``rejected/<reason>`` and ``failed/<kind>``.
+            ``skipped`` (it needed no answer), ``rejected/<reason>``, ``failed/<kind>`` (``input``, ``memory``,
+            ``inference`` or ``output``), and of the published ones ``withheld/<output>``.
         input_rate_hz, output_rate_hz: over the last 5 s.
         input_age_s: time since the newest image came in, none before the first one.
         waiting_s: the same, or time since the camera was started.
@@ -55,7 +56,7 @@ class CameraStatistics:
     """Accumulates what happens to the images of one camera, in bounded memory; for use by several threads.
 
     Each image that is :meth:`received` ends as one of :meth:`dropped`, :meth:`skipped`, :meth:`rejected`,
-    :meth:`failed` or :meth:`published`.
+    :meth:`failed` or :meth:`published`, the last of them perhaps with outputs :meth:`withheld`.
 
     Args:
         name: of the camera; empty for the one without a name.
@@ -119,6 +120,11 @@ class CameraStatistics:
             self._counts[f"failed/{kind}"] += 1
             self._failure = text
             self._end_turn()
+
+    def withheld(self, output: str) -> None:
+        """An image is answered, but without this output, which somebody waits for."""
+        with self._lock:
+            self._counts[f"withheld/{output}"] += 1
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
         """An image was answered; where pictures are the answer, perhaps after the next image had its turn.

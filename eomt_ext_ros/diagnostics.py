@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +21,9 @@ PERIOD_S = 1.0
 class Diagnostics:
     """A ``diagnostic_msgs/DiagnosticArray`` on ``/diagnostics`` at 1 Hz, in every state of the lifecycle.
 
-    The timer runs on the steady clock, as sim time may stand still, and in the executor's thread: while that is busy,
-    as when a model is loaded, nothing is published, and whoever listens calls the node stale.
+    The timer runs on the steady clock, as sim time may stand still, and in the executor's thread. What keeps that
+    thread for long, as a model that is loaded, is to call :meth:`publish_when_due` meanwhile: else nothing is
+    published, and whoever listens calls the node stale.
 
     Args:
         node: that publishes.
@@ -30,11 +32,18 @@ class Diagnostics:
 
     def __init__(self, node: Node, observe: Callable[[], tuple[NodeSnapshot, DiagnosticsConfig]]) -> None:
         self._node, self._observe = node, observe
+        self._published_at_s = time.monotonic()
         self._publisher: Any = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
+    def publish_when_due(self) -> None:
+        """Publish where the timer would, in the executor's thread."""
+        if time.monotonic() - self._published_at_s >= PERIOD_S:
+            self.publish()
+
     def publish(self) -> None:
         """Publish what is known now."""
+        self._published_at_s = time.monotonic()
         msg = DiagnosticArray(status=build_statuses(*self._observe()))
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(msg)
@@ -52,16 +61,19 @@ def input_topic(node: Node, subscription: Any) -> InputTopic:
 
 
 def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
-    """What PyTorch holds of a GPU's memory, in MiB; empty where the engine runs on no GPU, or not in PyTorch.
+    """What PyTorch holds of a GPU's memory, in MiB; empty where the engine runs on no GPU.
 
-    Reads PyTorch's own books and does not call the driver, so that any thread may ask.
+    Of another backend's memory nothing is known, and said so. Reads PyTorch's own books and does not call the driver,
+    so that any thread may ask.
 
     Args:
         facts: of the engine, as it describes itself.
     """
     device = facts.get("device", "")
-    if not device.startswith("cuda") or facts.get("backend") != "torch":
+    if not device.startswith("cuda"):
         return {}
+    if (backend := facts.get("backend")) != "torch":
+        return {"GPU memory": f"unknown: {backend} does not tell"}
     numbers_b = {
         "allocated": torch.cuda.memory_allocated(device),
         "allocated at most": torch.cuda.max_memory_allocated(device),

@@ -117,7 +117,7 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     the data. ``format`` matters in one case: where it says ``"compressed rgb8"``, red and blue were swapped before the
     compression (image_transport's convention), and are swapped back.
 
-    Raises ``ImageError``; the module's docstring lists the reasons.
+    Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` where OpenCV finds no memory.
     Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_subscriber.cpp.
     """
     data = _data_of(msg)
@@ -129,7 +129,7 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image: {error}", "decode") from None
+        raise _refusal(error, f"OpenCV cannot decode this {_short(msg.format)} image: {error}") from None
     if pixels is None or pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
         raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image of {data.size} bytes", "decode")
     bgr = np.asarray(pixels, dtype=np.uint8)
@@ -227,7 +227,12 @@ def _convert(pixels: NDArray[np.uint8], code: int, encoding: str) -> NDArray[np.
     try:
         return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
     except cv2.error as error:
-        raise ImageError(f"OpenCV cannot convert this {_short(encoding)} image: {error}", "decode") from None
+        raise _refusal(error, f"OpenCV cannot convert this {_short(encoding)} image: {error}") from None
+
+
+def _refusal(error: cv2.error, text: str) -> Exception:
+    """What to raise where OpenCV does; that memory is short is no fault of the image."""
+    return MemoryError(text) if error.code == cv2.Error.StsNoMem else ImageError(text, "decode")
 
 
 @functools.cache

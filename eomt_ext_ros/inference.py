@@ -6,9 +6,11 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -206,10 +208,18 @@ class Inference:
         self._regrow_at_s = self._clock() + REGROW_PERIOD_S
 
 
+def free_gpu_memory() -> None:
+    """Give back what PyTorch keeps of a GPU's memory for a model that is gone."""
+    with suppress(RuntimeError):  # a GPU that is lost says so when it is used next
+        torch.cuda.empty_cache()
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was short, on the GPU or on the host; CUDA's libraries have no exception of their own for it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
+    if isinstance(error, cv2.error):
+        return bool(error.code == cv2.Error.StsNoMem)
     return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None
 
 

@@ -33,6 +33,7 @@ class InferenceThread(WorkerThread, Generic[Item]):
         self._queue: CameraQueue[Item] = CameraQueue()
         self._jobs: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._busy = False
+        self._batch_since_s: float | None = None
         self._rest_until_s = float("-inf")
         super().__init__(name)
 
@@ -67,6 +68,12 @@ class InferenceThread(WorkerThread, Generic[Item]):
             self._change.notify_all()
         return future
 
+    @property
+    def batch_for_s(self) -> float:
+        """For how long the batch that is being worked on has been, 0 where none is."""
+        since_s = self._batch_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
     def clear(self) -> list[str]:
         """Forget what waits; returns the cameras of which something did."""
         with self._change:
@@ -100,11 +107,14 @@ class InferenceThread(WorkerThread, Generic[Item]):
                 return
 
     def _work_on(self, batch: dict[str, Item]) -> float:
+        self._batch_since_s = time.monotonic()
         try:
             return self._answer(batch)
         except Exception as error:
             self._print(error)
             return 0.0
+        finally:
+            self._batch_since_s = None
 
     def _next(self) -> tuple[Callable[[], None] | None, dict[str, Item]]:
         """Wait for a job or a batch; neither where the thread is to end."""

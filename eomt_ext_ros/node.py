@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -28,7 +29,7 @@ from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
 from eomt_ext_ros.held_frames import empty_frames
-from eomt_ext_ros.inference import Engine, EngineFactory, Inference, load_engine
+from eomt_ext_ros.inference import Engine, EngineFactory, Inference, free_gpu_memory, load_engine
 from eomt_ext_ros.inference_thread import InferenceThread
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
@@ -112,7 +113,8 @@ class AnomalyNode(LifecycleNode):
                 name: Camera(self, config.image_transport, self.statistics_of(name)) for name in settings.cameras
             }
             self._thread = InferenceThread(self._answer)
-            engine = result_of(self._thread.call(lambda: self._load(config)), self.context)
+            job = self._thread.call(lambda: self._load(config))
+            engine = result_of(job, self.context, self.diagnostics.publish_when_due)
             self._pipeline = Pipeline(self.cameras, Inference(engine), settings, Reports(self))
             self._thread.limit(config.max_batch_cameras, config.least_period_s)
             for camera in self.cameras.values():
@@ -146,7 +148,7 @@ class AnomalyNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._unsubscribe()
         self._forget_waiting()
-        finish_within(STOP_TIMEOUT_S, self._drain, self.context)
+        self._finish(self._drain)
         return super().on_deactivate(state)
 
     @reported(TransitionCallbackReturn.ERROR)
@@ -166,7 +168,11 @@ class AnomalyNode(LifecycleNode):
     @reported(TransitionCallbackReturn.FAILURE)
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give everything up, so that the node can be configured anew."""
-        self._release()
+        try:
+            self._release()
+        except Exception as error:
+            self.error = f"{in_brief(error)}: restart the process"
+            raise
         return TransitionCallbackReturn.SUCCESS
 
     def start(self) -> None:
@@ -192,6 +198,15 @@ class AnomalyNode(LifecycleNode):
     def is_drawing(self) -> bool:
         """Whether the thread that draws pictures is there."""
         return self._pipeline is not None and self._pipeline.picture_thread.is_alive
+
+    @property
+    def inferring_for_s(self) -> float:
+        """For how long the batch that is inferred has been, 0 where none is."""
+        return 0.0 if self._thread is None else self._thread.batch_for_s
+
+    def _finish(self, finish: Callable[[float], bool]) -> None:
+        """Wait for the threads, in the executor's."""
+        finish_within(STOP_TIMEOUT_S, finish, self.context, self.diagnostics.publish_when_due)
 
     def _drain(self, timeout_s: float) -> bool:
         """Wait for the batch that is inferred, and then for the pictures."""
@@ -234,11 +249,12 @@ class AnomalyNode(LifecycleNode):
     def _release(self) -> None:
         self._unsubscribe()
         self._forget_waiting()
-        finish_within(STOP_TIMEOUT_S, self._stop, self.context)
+        self._finish(self._stop)
         for camera in self.cameras.values():
             camera.withdraw()
         self._thread, self._pipeline, self.cameras = None, None, {}
         gc.collect()  # a model lies in reference cycles, and would stay in memory beside the next one
+        free_gpu_memory()
 
     # -- the inference thread -----------------------------------------------------------------------------------------
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from eomt_ext_ros.node import AnomalyNode
 
 
+HUNG_AFTER_S = 10.0  # no batch takes this long on a machine that is fit to drive
+
+
 def observe(node: AnomalyNode) -> NodeSnapshot:
     """Look at the node, from the executor's thread."""
     inference = node.inference
@@ -43,4 +46,8 @@ def _inference_error(node: AnomalyNode) -> str:
         return ENDED
     if not node.is_drawing:
         return "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
+    if node.inferring_for_s > HUNG_AFTER_S:
+        return (
+            f"inference has been at one batch for {node.inferring_for_s:.0f} s: if it never ends, restart the process"
+        )
     return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
+_IMAGES_BEFORE_CALIBRATION = 10
 
 
 class _Terms(NamedTuple):
@@ -92,6 +94,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
+        self._without_info: Counter[str] = Counter()  # images of a camera
         self.picture_thread = PictureThread(max(1, len(cameras)))
 
     @property
@@ -126,7 +129,7 @@ class Pipeline:
         jobs = []
         for name, msg in batch.items():
             camera = self._cameras[name]
-            with self._accounted(camera):
+            with self._accounted(camera, "input"):
                 wanted = camera.wanted(config.outputs)
                 why_not = camera.why_unwanted(config.outputs) if not wanted else ""
                 if "semantic" in wanted and not terms.engine.has_semantic:
@@ -139,8 +142,8 @@ class Pipeline:
         outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
         showings = []
         for job in jobs:
-            with self._accounted(job.camera):
-                outcome = outcome_of.get(job.camera.name)
+            outcome = outcome_of.get(job.camera.name)
+            with self._accounted(job.camera, "inference" if isinstance(outcome, Exception) else "output"):
                 if isinstance(outcome, Exception):
                     raise outcome
                 showings.append(self._publish(job, outcome, terms))
@@ -171,41 +174,54 @@ class Pipeline:
     def _show(self, showing: _Showing) -> None:
         """Draw and publish pictures, in the thread for them."""
         if not showing.is_answer:
-            self._report_withheld(_publish_pictures(showing))
+            self._report_withheld(showing.job.camera, _publish_pictures(showing))
             return
-        with self._accounted(showing.job.camera):
+        with self._accounted(showing.job.camera, "output"):
             failed = _publish_pictures(showing)
             if len(failed) == len(showing.names):
                 first, *others = failed.values()
                 for error in others:
                     forget_frames(error)
                 raise first
-            self._report_withheld(failed)
+            self._report_withheld(showing.job.camera, failed)
             _count_published(showing.job, showing.config)
 
-    def _report_withheld(self, failed: Mapping[str, Exception]) -> None:
+    def _report_withheld(self, camera: Camera, failed: Mapping[str, Exception]) -> None:
         for name, error in failed.items():
-            self._reports.error(f"withheld {name}", f"{name} withheld: {explained(error)}")
+            self._withhold(camera, name, explained(error))
             forget_frames(error)  # which hold the image
+
+    def _withhold(self, camera: Camera, output: str, why: str) -> None:
+        """Count and report that an image is answered without one of its outputs."""
+        camera.statistics.withheld(output)
+        self._reports.error(f"{_of(output, camera)} withheld", f"{_of(output, camera)} withheld: {why}")
 
     def _tell_of_no_pictures(self, showing: _Showing) -> None:
         why = "the thread that draws pictures has ended: clean the node up and configure it"
-        self._reports.error("withheld pictures", f"{', '.join(showing.names)} withheld: {why}")
+        for name in showing.names:
+            self._withhold(showing.job.camera, name, why)
         if showing.is_answer:
-            showing.job.camera.statistics.failed("inference", why)
+            showing.job.camera.statistics.failed("output", why)
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
         info = job.camera.info
         if info is None:
+            self._tell_of_no_calibration(job.camera)
             return None
         height, width = job.image_rgb.shape[:2]
         published_hw = scaled_hw((height, width), config.publish_scale)
         try:
             return published_camera_info(info, job.header, (height, width), published_hw)
         except ImageError as error:
-            self._reports.error("withheld camera_info", str(error))
+            self._withhold(job.camera, "camera_info", str(error))
             return None
+
+    def _tell_of_no_calibration(self, camera: Camera) -> None:
+        """Say once that none comes in: the first may come a little late, and some cameras have none."""
+        self._without_info[camera.name] += 1
+        if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
+            self._withhold(camera, "camera_info", f"none comes in on {camera.info_topic}")
 
     def _without_semantic(self) -> str:
         """Why that output is left out; in the log once for each model."""
@@ -216,9 +232,9 @@ class Pipeline:
         return why
 
     @contextmanager
-    def _accounted(self, camera: Camera) -> Iterator[None]:
-        """Count and report what stands in the way of an image's answer."""
-        source = f"image of {camera.name}" if camera.name else "image"
+    def _accounted(self, camera: Camera, stage: str) -> Iterator[None]:
+        """Count and report what stands in the way of an image's answer, in the stage ``input`` or another."""
+        source = _of("image", camera)
         try:
             yield
         except Exception as error:
@@ -229,10 +245,14 @@ class Pipeline:
                 camera.statistics.failed("memory", str(error))
                 self._reports.error("failed", f"{source} not answered, out of memory: {error}")
             else:
-                camera.statistics.failed("inference", in_brief(error))
-                self._reports.error("failed", f"{source} not answered, inference failed: {explained(error)}")
+                camera.statistics.failed(stage, in_brief(error))
+                self._reports.error("failed", f"{source} not answered, {stage} failed: {explained(error)}")
             # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
             forget_frames(error)
+
+
+def _of(what: str, camera: Camera) -> str:
+    return f"{what} of {camera.name}" if camera.name else what
 
 
 def _decode(camera: Camera, msg: Any, wanted: set[str], began_s: float) -> _Job:

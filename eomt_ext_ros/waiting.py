@@ -14,17 +14,25 @@ Result = TypeVar("Result")
 STEP_S = 0.02
 
 
-def result_of(job: Future[Result], context: Any) -> Result:
-    """The result of a job; raises what it raised, or ``ExternalShutdownException`` where the ROS context ends first."""
+def result_of(job: Future[Result], context: Any, meanwhile: Callable[[], None]) -> Result:
+    """The result of a job; ``meanwhile`` is called now and then.
+
+    Raises:
+        ExternalShutdownException: where the ROS context ends first.
+        Exception: what the job raised.
+    """
     while not job.done():
         wait([job], STEP_S)
         if not context.ok():
             raise ExternalShutdownException
+        meanwhile()
     return job.result()
 
 
-def finish_within(timeout_s: float, finish: Callable[[float], bool], context: Any) -> None:
-    """Call ``finish`` with a timeout in seconds until it is true.
+def finish_within(
+    timeout_s: float, finish: Callable[[float], bool], context: Any, meanwhile: Callable[[], None]
+) -> None:
+    """Call ``finish`` with a timeout in seconds until it is true, and ``meanwhile`` now and then.
 
     Raises:
         RuntimeError: where that takes too long, or the ROS context ends first.
@@ -33,3 +41,4 @@ def finish_within(timeout_s: float, finish: Callable[[float], bool], context: An
     while not finish(min(STEP_S, timeout_s)):
         if time.monotonic() > deadline_s or not context.ok():
             raise RuntimeError(f"inference or pictures did not end within {timeout_s:.0f} s")
+        meanwhile()

@@ -157,7 +157,7 @@ def test_pictures_that_fail_keep_no_image(stand_in, image_msg, monkeypatch):
     gc.disable()
     try:
         rig.send(image_msg(1))
-        rig.spin_until_counted("failed/inference")
+        rig.spin_until_counted("failed/output")
         assert rig.node._pipeline.picture_thread.drain(30)
         assert [each() for each in seen] == [None, None]
     finally:

@@ -81,6 +81,19 @@ def test_a_calibration_of_another_size_is_withheld_and_said_so(rig, image_msg, c
     assert "image's size 80×48 to be published with it, got 160×48" in capfd.readouterr().err
 
 
+def test_where_no_calibration_comes_in_it_is_said_once(stand_in, image_msg, capfd):
+    rig = stand_in(cameras=["front", "rear"])
+    rig.start("probability", "camera_info")
+    for seed in range(12):
+        rig.answer(image_msg(seed), camera="front")
+        if seed < 9:
+            rig.answer(image_msg(seed), camera="rear")
+    err = capfd.readouterr().err
+    assert err.count("camera_info of front withheld: none comes in on ~/front/input/camera_info") == 1
+    assert "camera_info of rear" not in err
+    assert rig.node.counts["withheld/camera_info"] == 1
+
+
 def test_results_never_run_backwards_but_a_bag_may_start_over(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")

@@ -13,7 +13,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from eomt_ext_ros import diagnostics as diagnostics_module
 from eomt_ext_ros import node as node_module
+from eomt_ext_ros import observation
 from eomt_ext_ros.node import AnomalyNode, main
 
 
@@ -102,6 +104,40 @@ def test_what_is_wrong_with_a_new_camera_is_told_where_configuring_finds_it(make
     assert rig.change_state("configure")
 
 
+@pytest.mark.parametrize("wait", ["load", "stop"])
+def test_diagnostics_go_on_while_a_transition_waits(stand_in, image_msg, monkeypatch, wait):
+    monkeypatch.setattr(diagnostics_module, "PERIOD_S", 0.05)
+    rig = stand_in()
+    told, publish = [], rig.node.diagnostics.publish
+    monkeypatch.setattr(rig.node.diagnostics, "publish", lambda: told.append(rig.node.state) or publish())
+    may_go_on = threading.Event()
+    if wait == "load":
+        load = rig.node._engine_factory
+        rig.node._engine_factory = lambda config: may_go_on.wait(30) and load(config)
+        trigger, state = rig.node.trigger_configure, "configuring"
+    else:
+        rig.start("probability")
+        rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))
+        may_go_on = rig.engine.may_go_on
+        trigger, state = rig.node.trigger_deactivate, "deactivating"
+    threading.Timer(0.5, may_go_on.set).start()
+    told.clear()
+    assert trigger() == TransitionCallbackReturn.SUCCESS
+    assert len(told) >= 3
+    assert set(told) == {state}
+
+
+def test_a_node_that_is_cleaned_up_holds_no_memory_of_the_gpu(rig, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(layers()))
+    gc.collect()
+    before = layers()
+    rig.start()
+    rig.node.trigger_deactivate()
+    rig.node.trigger_cleanup()
+    assert seen == [before], "the model is gone by then"
+
+
 def test_start_configures_and_activates(rig):
     rig.node.start()
     assert rig.state == "active"
@@ -143,9 +179,16 @@ def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg,
     monkeypatch.setattr(rig.node.inference.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
     rig.send(image_msg(1))
     rig.spin_until(begun.is_set, "the thread to be busy")
+    monkeypatch.setattr(observation, "HUNG_AFTER_S", 0.01)
+    status = rig.diagnostics()["inference"]
+    assert status.level == b"\x02"
+    assert status.message.startswith("inference has been at one batch for 0 s: if it never ends, restart the process")
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert "inference or pictures did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"
+    status = rig.diagnostics()["inference"]
+    assert status.level == b"\x02"
+    assert "inference or pictures did not end within 0 s: restart the process" in status.message
     may_end.set()
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 30.0)
 

@@ -1,6 +1,7 @@
 """``~/set_enabled``, ``~/reload`` and live parameters, as another process uses them."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from std_srvs.srv import SetBool, Trigger
 
 from eomt_ext_core import load_model, save_model
 from eomt_ext_core.visualization import heatmap
+from eomt_ext_ros import camera as camera_module
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.camera import Camera
+from eomt_ext_ros.camera_statistics import CameraStatistics
 
 
 def enable(rig, yes):
@@ -159,6 +162,16 @@ def test_the_names_of_the_classes_are_told_again_only_with_another_threshold_or_
     assert told == [0.5, 0.75]
     assert rig.call(Trigger, "reload", Trigger.Request()).success
     assert told == [0.5, 0.75, 0.75]
+
+
+def test_a_model_without_class_names_takes_back_those_of_the_one_before(stand_in, monkeypatch):
+    latched = []
+    monkeypatch.setattr(camera_module, "to_label_info", lambda names, threshold, header: list(names))
+    camera = Camera(stand_in().node, "raw", CameraStatistics())
+    camera.publishers["label_info"] = SimpleNamespace(publish=latched.append)
+    for names in ((), ("road", "sky"), (), ("road",)):
+        camera.publish_label_info(names, 0.5)
+    assert latched == [["road", "sky"], [], ["road"]]
 
 
 def test_live_parameters_take_effect_on_the_next_image(stand_in, image_msg):
