@@ -24,8 +24,8 @@ reason: clean the node up, set them, and configure it again. A value that breaks
 time.
 An empty list of strings is written `[""]`, an empty list of numbers `[]`.
 
-The quality of service of a topic is set by `qos_overrides.<topic>.<publisher or subscription>.<policy>`, which takes
-effect when the topic is advertised or subscribed to.
+The quality of service of a topic is set at the start, by `qos_overrides.<topic>.<publisher or subscription>.<policy>`
+with the topic's resolved name and the policies `history`, `depth` and `reliability`.
 """
 
 _SECTIONS: tuple[tuple[str, str, type, str], ...] = (

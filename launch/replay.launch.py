@@ -1,5 +1,6 @@
 """Play a bag through the live node under sim time, and record what it publishes."""
 
+import os
 from pathlib import Path
 
 from launch.actions import (
@@ -16,10 +17,14 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+from eomt_ext_ros.dds_profile import profile_environment
 from launch import LaunchContext, LaunchDescription
 
 ANOMALY_LAUNCH = Path(__file__).resolve().parent / "anomaly.launch.py"
+CONFIG = Path(__file__).resolve().parents[1] / "config"
 NODE = "eomt_ext"
+# The distributions whose `ros2 bag record` takes topics by position; later ones want --topics (rosbag2 #1632, #2328).
+TOPICS_BY_POSITION = ("humble", "iron", "jazzy")
 SETTLE_S = 5.0  # from the last image to the end of the recording
 
 # Arguments of this file: name, default, description. A default of None must be given.
@@ -65,8 +70,9 @@ def start(context: LaunchContext) -> list:
         PythonLaunchDescriptionSource(str(ANOMALY_LAUNCH)),
         launch_arguments=[("use_sim_time", "true"), ("image_topic", given["image_topic"]), *handed_on.items()],
     )
-    recorder = ExecuteProcess(cmd=record_command(given), output="screen")
-    player = ExecuteProcess(cmd=play_command(given), output="screen")
+    profile = profile_environment(os.environ, CONFIG / "fastdds.xml")
+    recorder = ExecuteProcess(cmd=record_command(given), additional_env=profile, output="screen")
+    player = ExecuteProcess(cmd=play_command(given), additional_env=profile, output="screen")
     end = TimerAction(period=SETTLE_S, actions=[EmitEvent(event=Shutdown(reason="the bag has been played"))])
     return [node, recorder, player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end]))]
 
@@ -90,4 +96,5 @@ def record_command(given: dict) -> list:
         raise ValueError(f"record_to must be a folder that does not exist yet, {folder} does")
     prefix = "/" + given["namespace"].strip("/") if given["namespace"].strip("/") else ""
     topics = [f"{prefix}/{NODE}/output/{name}" for name in outputs]
-    return ["ros2", "bag", "record", "--use-sim-time", "--output", folder, *topics]
+    option = [] if os.environ.get("ROS_DISTRO") in TOPICS_BY_POSITION else ["--topics"]
+    return ["ros2", "bag", "record", "--use-sim-time", "--output", folder, *option, *topics]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import camera, diagnostic_status, node
+from eomt_ext_ros import camera, diagnostic_status, images, node, observation, pipeline
+from eomt_ext_ros.camera_statistics import CameraSnapshot
 from eomt_ext_ros.node_config import OUTPUTS, CameraConfig, NodeConfig
 from eomt_ext_ros.parameter_fields import parameter_fields
 
@@ -17,6 +18,7 @@ NAMES = {f"~/output/{name}" for name in (*OUTPUTS, "label_info")} | {
     "~/input/image", "~/input/image/compressed", "~/input/camera_info", "~/set_enabled", "~/reload",
 }  # fmt: skip
 PARAMETERS = {item.name for item in parameter_fields(NodeConfig)}
+SPEAKING = (diagnostic_status, camera, node, observation, pipeline)
 CAMERA_PARAMETERS = {item.name for item in parameter_fields(CameraConfig)}
 
 
@@ -64,8 +66,19 @@ def test_example_parameters_build_a_configuration():
             assert name in allowed
 
 
+def test_the_counts_of_the_interface_are_those_of_the_node():
+    text = GUIDES[0].read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/<\w+>` \|(.*)\|$", text, re.MULTILINE)
+    told = {kind: set(re.findall(r"`(\w+)`", row)) for kind, row in rows}
+    (kinds,) = re.findall(r"failed/<kind>`` \((.*?)\)", CameraSnapshot.__doc__, re.DOTALL)
+    assert told == {
+        "rejected": {*re.findall(r'``"(\w+)"``', images.__doc__), "stale"},
+        "failed": set(re.findall(r"``(\w+)``", kinds)),
+    }
+
+
 def test_quoted_diagnostics_are_what_the_node_says():
-    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (diagnostic_status, camera, node))
+    source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in SPEAKING)
     guide = GUIDES[1].read_text(encoding="utf-8")
     for words in (
         "compatible, so nothing is sent, or the network loses it",
@@ -76,6 +89,10 @@ def test_quoted_diagnostics_are_what_the_node_says():
         "newest image rejected",
         "the node is disabled by ~/set_enabled",
         "image not answered",
+        "inference fails",
+        "inference has been at one batch for",
+        "camera_info alone is subscribed to, and none goes with the image",
+        "but the model does not give the class of each pixel",
         "ahead of the node's clock",
         "s old: set use_sim_time, or synchronise the clocks",
     ):

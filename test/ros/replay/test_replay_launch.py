@@ -38,13 +38,28 @@ def test_the_player_gives_the_clock(launched):
     assert player.cmd[4:] == ["--clock", "--rate", "0.5", "--delay", "15.0", "--start-offset", "3.5"]
 
 
-def test_the_outputs_of_the_nodes_namespace_are_recorded(launched):
+@pytest.mark.parametrize(("distribution", "option"), [("jazzy", []), ("kilted", ["--topics"]), (None, ["--topics"])])
+def test_the_outputs_of_the_nodes_namespace_are_recorded(launched, monkeypatch, distribution, option):
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    if distribution:
+        monkeypatch.setenv("ROS_DISTRO", distribution)
     _, recorder, *_ = launched(namespace="/car/", record="probability, mask", record_to="/results/one")
     assert recorder.cmd == [
-        *("ros2", "bag", "record", "--use-sim-time", "--output", "/results/one"),
+        *("ros2", "bag", "record", "--use-sim-time", "--output", "/results/one", *option),
         *("/car/eomt_ext/output/probability", "/car/eomt_ext/output/mask"),
     ]
     assert launched(bag="/bags/drive/")[1].cmd[5] == "/bags/drive_anomaly"
+
+
+def test_player_and_recorder_carry_large_images_too(launched, monkeypatch):
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("RMW_IMPLEMENTATION", "ROS_LOCALHOST_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    _, recorder, player, _ = launched()
+    profile = {"FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml")}
+    assert recorder.additional_env == player.additional_env == profile
 
 
 def test_the_end_of_the_bag_ends_everything(launched):
