@@ -79,10 +79,10 @@ class Camera:
         """Begin to receive; the camera's time begins anew."""
         self.timeline = Timeline()
         self.statistics.restart()
-        topic, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
+        name, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
         group = MutuallyExclusiveCallbackGroup()  # as in advertise()
-        self._subscribe(kind, topic, on_image, group)
-        self._subscribe(CameraInfo, "camera_info", self._on_camera_info, group)
+        self._subscribe(kind, f"{self._prefix}input/{name}", on_image, group)
+        self._subscribe(CameraInfo, self.info_topic, self._on_camera_info, group)
 
     def unsubscribe(self) -> None:
         """Receive no more."""
@@ -127,9 +127,7 @@ class Camera:
         self, kind: type, topic: str, callback: Callable[[Any], None], group: MutuallyExclusiveCallbackGroup
     ) -> None:
         qos = _newest_only(QoSReliabilityPolicy.BEST_EFFORT)
-        self.subscriptions.append(
-            self._node.create_subscription(kind, f"{self._prefix}input/{topic}", callback, callback_group=group, **qos)
-        )
+        self.subscriptions.append(self._node.create_subscription(kind, topic, callback, callback_group=group, **qos))
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self.info = msg

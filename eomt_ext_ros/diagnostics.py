@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,18 +31,17 @@ class Diagnostics:
 
     def __init__(self, node: Node, observe: Callable[[], tuple[NodeSnapshot, DiagnosticsConfig]]) -> None:
         self._node, self._observe = node, observe
-        self._published_at_s = time.monotonic()
         self._publisher: Any = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def publish_when_due(self) -> None:
-        """Publish where the timer would, in the executor's thread."""
-        if time.monotonic() - self._published_at_s >= PERIOD_S:
+        """Publish in the timer's stead where it is due, in the executor's thread."""
+        if self._timer.is_ready():
+            self._timer.reset()
             self.publish()
 
     def publish(self) -> None:
         """Publish what is known now."""
-        self._published_at_s = time.monotonic()
         msg = DiagnosticArray(status=build_statuses(*self._observe()))
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(msg)

@@ -200,8 +200,8 @@ class Inference:
         return batch_windows if limit is None else min(batch_windows, limit)
 
     def _take_less(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> None:
-        plans = [windows.plan(image.shape[:2], self.engine.crop_hw, config.windows) for image in images_rgb]
-        seen = min(self._within_limit(config.batch_windows), sum(plan.num_windows for plan in plans))
+        counts = [windows.count(image.shape[:2], self.engine.crop_hw, config.windows) for image in images_rgb]
+        seen = min(self._within_limit(config.batch_windows), sum(counts))
         if seen == 1 and len(images_rgb) > 1:
             self._one_by_one = True
         self._batch_limit = max(1, seen // 2)

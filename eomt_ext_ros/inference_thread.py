@@ -15,8 +15,6 @@ from eomt_ext_ros.worker_thread import WorkerThread
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
-
 
 class InferenceThread(WorkerThread, Generic[Item]):
     """Call a function, in a thread of its own, with the newest items of the cameras that wait.

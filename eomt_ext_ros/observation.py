@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from eomt_ext_ros.diagnostic_status import NodeSnapshot
 from eomt_ext_ros.diagnostics import gpu_memory, input_topic
-from eomt_ext_ros.inference_thread import ENDED
 from eomt_ext_ros.reports import in_brief
 
 if TYPE_CHECKING:
     from eomt_ext_ros.node import AnomalyNode
 
-
+INFERENCE_ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
 HUNG_AFTER_S = 10.0  # no batch takes this long on a machine that is fit to drive
 
 
@@ -43,11 +42,10 @@ def _inference_error(node: AnomalyNode) -> str:
     if inference is None:
         return ""
     if not node.is_inferring:
-        return ENDED
+        return INFERENCE_ENDED
     if not node.is_drawing:
         return "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
-    if node.inferring_for_s > HUNG_AFTER_S:
-        return (
-            f"inference has been at one batch for {node.inferring_for_s:.0f} s: if it never ends, restart the process"
-        )
+    taken_s = node.inferring_for_s
+    if taken_s > HUNG_AFTER_S:
+        return f"inference has been at one batch for {taken_s:.0f} s: if it never ends, restart the process"
     return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

@@ -194,7 +194,8 @@ class Pipeline:
     def _withhold(self, camera: Camera, output: str, why: str) -> None:
         """Count and report that an image is answered without one of its outputs."""
         camera.statistics.withheld(output)
-        self._reports.error(f"{_of(output, camera)} withheld", f"{_of(output, camera)} withheld: {why}")
+        what = f"{_of(output, camera)} withheld"
+        self._reports.error(what, f"{what}: {why}")
 
     def _tell_of_no_pictures(self, showing: _Showing) -> None:
         why = "the thread that draws pictures has ended: clean the node up and configure it"

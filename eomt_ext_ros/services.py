@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import SetBool, Trigger
 
-from eomt_ext_ros.inference_thread import ENDED
+from eomt_ext_ros.observation import INFERENCE_ENDED
 from eomt_ext_ros.reports import explained
 from eomt_ext_ros.waiting import STEP_S
 
@@ -56,7 +56,7 @@ class Services:
             await _Turn()
         if job.cancelled():
             ended = self._node.inference is not None
-            response.message = ENDED if ended else "the node was cleaned up meanwhile"
+            response.message = INFERENCE_ENDED if ended else "the node was cleaned up meanwhile"
         elif (error := job.exception()) is not None:
             response.message = f"the model in use stays: {explained(error)}"
             self._node.get_logger().error(f"reload failed, {response.message}")

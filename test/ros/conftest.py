@@ -79,6 +79,16 @@ LAUNCH = {
     "launch_ros.actions": ("Node",),
     "launch_ros.parameter_descriptions": (),
 }
+# By which users choose their distribution, middleware and its profile.
+DDS_VARIABLES = (
+    "ROS_DISTRO",
+    "RMW_IMPLEMENTATION",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_BUILTIN_TRANSPORTS",
+    "ROS_LOCALHOST_ONLY",
+    "RMW_FASTRTPS_PUBLICATION_MODE",
+)
 
 
 @pytest.fixture
@@ -97,7 +107,9 @@ def load_launch_file():
 
 @pytest.fixture
 def launch_stand_ins(monkeypatch):
-    """A minimal stand-in for launch and launch_ros, which come with a ROS 2 distribution only."""
+    """A minimal stand-in for launch and launch_ros, which come with a ROS 2 distribution only; nothing is chosen."""
+    for name in DDS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     for name, classes in LAUNCH.items():
         module = ModuleType(name)
         module.__dict__.update({kind: type(kind, (Recorded,), {}) for kind in classes})

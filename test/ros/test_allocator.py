@@ -34,12 +34,13 @@ from pathlib import Path
 import numpy as np
 from eomt_ext_ros.allocator import keep_freed_images
 assert keep_freed_images()
-def answer(threads=threading.Barrier(6), turn=threading.Lock()):
-    threads.wait()
+everyone, turn = threading.Barrier(6), threading.Lock()
+def answer():
+    everyone.wait()
     with turn:
         held = [np.ones((1080, 1920, 3), "u1") for _ in range(4)]
         del held
-    threads.wait()
+    everyone.wait()
 def anonymous_kib():
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("RssAnon")).split()[1])

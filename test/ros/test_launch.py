@@ -10,21 +10,10 @@ from eomt_ext_ros.node_config import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"
-DDS_VARIABLES = (
-    "ROS_DISTRO",
-    "RMW_IMPLEMENTATION",
-    "FASTDDS_DEFAULT_PROFILES_FILE",
-    "FASTRTPS_DEFAULT_PROFILES_FILE",
-    "FASTDDS_BUILTIN_TRANSPORTS",
-    "ROS_LOCALHOST_ONLY",
-    "RMW_FASTRTPS_PUBLICATION_MODE",
-)
 
 
 @pytest.fixture
-def launch_file(monkeypatch, launch_stand_ins, load_launch_file):
-    for name in DDS_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+def launch_file(launch_stand_ins, load_launch_file):
     return load_launch_file("anomaly")
 
 

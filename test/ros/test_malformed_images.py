@@ -21,7 +21,6 @@ from eomt_ext_ros import images
 from eomt_ext_ros.images import DECODED_ENCODINGS, MAX_PIXELS
 
 MESSAGES = 5000  # of each transport
-TIMEOUT_S = 30.0
 OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles")
 BYTES_PER_PIXEL = {"rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4} | dict.fromkeys(
     ("uyvy", "yuv422", "yuyv", "yuv422_yuy2"), 2
@@ -209,7 +208,7 @@ class Account:
 
     def deliver(self, msg):
         self.rig.send(msg)
-        until_s = time.monotonic() + TIMEOUT_S
+        until_s = time.monotonic() + self.rig.timeout_s
         while not self.settled():  # the executor, which would sleep, has nothing to do with it
             assert time.monotonic() < until_s, self.statistics.snapshot()
             time.sleep(2e-4)

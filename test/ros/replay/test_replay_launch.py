@@ -40,7 +40,6 @@ def test_the_player_gives_the_clock(launched):
 
 @pytest.mark.parametrize(("distribution", "option"), [("jazzy", []), ("kilted", ["--topics"]), (None, ["--topics"])])
 def test_the_outputs_of_the_nodes_namespace_are_recorded(launched, monkeypatch, distribution, option):
-    monkeypatch.delenv("ROS_DISTRO", raising=False)
     if distribution:
         monkeypatch.setenv("ROS_DISTRO", distribution)
     _, recorder, *_ = launched(namespace="/car/", record="probability, mask", record_to="/results/one")
@@ -52,10 +51,6 @@ def test_the_outputs_of_the_nodes_namespace_are_recorded(launched, monkeypatch, 
 
 
 def test_player_and_recorder_carry_large_images_too(launched, monkeypatch):
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("RMW_IMPLEMENTATION", "ROS_LOCALHOST_ONLY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_DISTRO", "kilted")
     _, recorder, player, _ = launched()
     profile = {"FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml")}
