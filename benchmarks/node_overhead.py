@@ -139,12 +139,12 @@ def node() -> None:
     time_calls(anomaly._pipeline, "_show", "pictures")
     answer, put, began_s = anomaly._pipeline.answer, anomaly._pipeline.picture_thread.put, 0.0
 
-    def timed_answer(batch: Any) -> float:
+    def timed_answer(batch: Any) -> Any:
         nonlocal began_s
         began_s = time.perf_counter()
-        rest_s = float(answer(batch))
+        rests_s = answer(batch)
         STAGES.finish()
-        return rest_s
+        return rests_s
 
     def timed_put(draw: Callable[[], None]) -> bool:
         return put(functools.partial(timed_draw, draw, began_s + STAGES.now_s("inference")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Generic, TypeVar
 
@@ -12,7 +13,7 @@ class CameraQueue(Generic[Item]):
     """Holds the newest item of each camera, and gives those whose turn it is. Not thread-safe.
 
     Of more cameras than fit in a batch, those go first whose last turn is the longest ago: under overload every camera
-    has its turn equally often. A camera that sends nothing is not waited for.
+    has its turn equally often. A camera that sends nothing is not waited for, and one that rests holds no other.
 
     Args:
         max_batch: most cameras of a batch, 0 for all that wait.
@@ -29,6 +30,7 @@ class CameraQueue(Generic[Item]):
         self.max_batch, self.period_s = max_batch, period_s
         self._waiting: dict[str, Item] = {}
         self._last_turn_s: dict[str, float] = {}
+        self._rest_until_s: dict[str, float] = {}
         self._last_turn: Counter[str] = Counter()  # numbered, as turns on the clock may coincide
         self._turns = 0
 
@@ -48,6 +50,10 @@ class CameraQueue(Generic[Item]):
             self._last_turn[camera], self._last_turn_s[camera] = self._turns, now_s
         return {camera: self._waiting.pop(camera) for camera in turn}
 
+    def rest(self, camera: str, until_s: float) -> None:
+        """Give a camera no turn before that time, on the clock that :meth:`take` is told."""
+        self._rest_until_s[camera] = until_s
+
     def due_s(self) -> float | None:
         """When the next item may be taken, on the clock that :meth:`take` is told; none where nothing waits."""
         return min(map(self._due_s, self._waiting), default=None)
@@ -60,4 +66,5 @@ class CameraQueue(Generic[Item]):
 
     def _due_s(self, camera: str) -> float:
         last_s = self._last_turn_s.get(camera)
-        return float("-inf") if last_s is None else last_s + self.period_s
+        next_s = -math.inf if last_s is None else last_s + self.period_s  # a period may be infinite
+        return max(next_s, self._rest_until_s.get(camera, -math.inf))

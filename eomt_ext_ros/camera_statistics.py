@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eomt_ext_ros.sliding_window import Percentiles, SlidingWindow
@@ -121,10 +121,10 @@ class CameraStatistics:
             self._failure = text
             self._end_turn()
 
-    def withheld(self, output: str) -> None:
-        """An image is answered, but without this output, which somebody waits for."""
+    def withheld(self, outputs: Iterable[str]) -> None:
+        """An image is answered, but without these outputs, which somebody waits for."""
         with self._lock:
-            self._counts[f"withheld/{output}"] += 1
+            self._counts.update(f"withheld/{output}" for output in outputs)
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
         """An image was answered; where pictures are the answer, perhaps after the next image had its turn.

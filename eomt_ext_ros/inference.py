@@ -22,9 +22,9 @@ from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.node_config import NodeConfig
 
 RETRY_PERIOD_S = 1.0
-"""Between attempts while memory is short."""
+"""For which a camera rests whose image is too much for memory."""
 REGROW_PERIOD_S = 60.0
-"""After which a halved batch is tried in its full size again."""
+"""After which a batch that was halved is doubled."""
 
 Outcome = AnomalyFrame | Exception
 _MEMORY_IS_SHORT = re.compile(
@@ -99,13 +99,12 @@ class Inference:
 
     An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
     not cost the others theirs. Out of memory, the engine's reserve is freed, the batch of windows halved and the call
-    tried once more; where that fails too, the caller is to rest for ``rest_s`` between attempts, and each of them
-    halves the batch again. Below one window, the images are tried one at a time, and one that is too much even then
-    fails without further ado while others fit. The full size comes back by itself. Belongs to one thread.
+    tried once more; where that fails too, the images are tried one at a time, from then on. Each call that memory is
+    short in halves the batch again, down to one window: an image that is too much even then fails without further ado
+    while others fit. The full size comes back by itself, step by step. Belongs to one thread.
 
     Attributes:
         error: what failed in the last call, none where it gave frames; an image that cannot be used is no failure.
-        rest_s: seconds to rest before the next call, 0 but while memory is short.
 
     Args:
         engine: that is called.
@@ -115,11 +114,10 @@ class Inference:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
         self.error: Exception | None = None
-        self.rest_s = 0.0
         self._clock = clock
         self._batch_limit: int | None = None
         self._one_by_one = False
-        self._regrow_at_s = math.inf
+        self._take_more_at_s = -math.inf
         self._gave_frames_at_s = -math.inf
 
     def describe(self) -> dict[str, str]:
@@ -157,19 +155,18 @@ class Inference:
         return [outcomes[index] for index in range(len(images_rgb))]
 
     def _infer(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
-        if self._clock() >= self._regrow_at_s:
-            self._batch_limit, self._one_by_one, self._regrow_at_s = None, False, math.inf
+        self._take_more(config.batch_windows)
         outcomes = self._attempt(images_rgb, config, semantic)
         # Out here the exception's frames are gone, and with them what they held of the memory that is short.
-        if _is_short(outcomes) and not self._others_fit(outcomes):
+        if _is_short(outcomes) and (self._take_less(images_rgb, config) or not self._others_fit(outcomes)):
             del outcomes
             self.engine.free_memory()
-            self._take_less(images_rgb, config)
             outcomes = self._attempt(images_rgb, config, semantic)
-        self.rest_s = 0.0
+            if _is_short(outcomes) and len(images_rgb) > 1 and not self._one_by_one:
+                self._one_by_one = True
+                outcomes = self._attempt(images_rgb, config, semantic)
         if _is_short(outcomes) and not self._others_fit(outcomes):
             self.engine.free_memory()
-            self.rest_s = RETRY_PERIOD_S
         failure, gave_frames = _failure(outcomes), _gave_frames(outcomes)
         if failure is not None or gave_frames:
             self.error = failure
@@ -191,21 +188,29 @@ class Inference:
         return [outcome for image in images_rgb for outcome in self._attempt([image], config, semantic)]
 
     def _others_fit(self, outcomes: list[Outcome]) -> bool:
-        """Whether memory is short for some images alone, which are not to slow down the others."""
-        lately = self._clock() - self._gave_frames_at_s < RETRY_PERIOD_S  # not every batch has one of the others
-        return self._one_by_one and (lately or _gave_frames(outcomes))
+        """Whether other images fit, now or a moment ago: freeing memory would cost them their CUDA graphs."""
+        return _gave_frames(outcomes) or self._clock() - self._gave_frames_at_s < RETRY_PERIOD_S
 
     def _within_limit(self, batch_windows: int) -> int:
         limit = self._batch_limit  # diagnostics ask from another thread
         return batch_windows if limit is None else min(batch_windows, limit)
 
-    def _take_less(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> None:
+    def _take_less(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> bool:
+        """Halve the batch that there was; false where that changes nothing."""
         counts = [windows.count(image.shape[:2], self.engine.crop_hw, config.windows) for image in images_rgb]
-        seen = min(self._within_limit(config.batch_windows), sum(counts))
-        if seen == 1 and len(images_rgb) > 1:
-            self._one_by_one = True
-        self._batch_limit = max(1, seen // 2)
-        self._regrow_at_s = self._clock() + REGROW_PERIOD_S
+        most = max(counts) if self._one_by_one else sum(counts)
+        before, self._batch_limit = self._batch_limit, max(1, min(self._within_limit(config.batch_windows), most) // 2)
+        self._take_more_at_s = self._clock() + REGROW_PERIOD_S
+        return self._batch_limit != before
+
+    def _take_more(self, configured: int) -> None:
+        """Double the batch when it is time to, until it is what it was: too much of that costs one attempt."""
+        if self._batch_limit is None or self._clock() < self._take_more_at_s:
+            return
+        self._take_more_at_s = self._clock() + REGROW_PERIOD_S
+        self._batch_limit *= 2
+        if self._batch_limit >= configured:
+            self._batch_limit, self._one_by_one = None, False
 
 
 def free_gpu_memory() -> None:
@@ -223,8 +228,13 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None
 
 
+def is_short_of_memory(outcome: Outcome) -> bool:
+    """Whether an image was too much for memory."""
+    return isinstance(outcome, Exception) and is_out_of_memory(outcome)
+
+
 def _is_short(outcomes: list[Outcome]) -> bool:
-    return any(isinstance(outcome, Exception) and is_out_of_memory(outcome) for outcome in outcomes)
+    return any(map(is_short_of_memory, outcomes))
 
 
 def _gave_frames(outcomes: list[Outcome]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
@@ -20,19 +20,18 @@ class InferenceThread(WorkerThread, Generic[Item]):
     """Call a function, in a thread of its own, with the newest items of the cameras that wait.
 
     Args:
-        work: called with a batch, items by camera. Returns the seconds for which no batch is taken, at least 0. It
+        work: called with a batch, items by camera. Returns the cameras that are to rest, and for how many seconds. It
             should report its failures itself: an ``Exception`` ends only its batch, and is left to
             ``threading.excepthook``, which prints it.
         name: of the thread.
     """
 
-    def __init__(self, work: Callable[[dict[str, Item]], float], name: str = "inference") -> None:
+    def __init__(self, work: Callable[[dict[str, Item]], Mapping[str, float]], name: str = "inference") -> None:
         self._answer = work
         self._queue: CameraQueue[Item] = CameraQueue()
         self._jobs: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._busy = False
         self._batch_since_s: float | None = None
-        self._rest_until_s = float("-inf")
         super().__init__(name)
 
     def limit(self, max_batch: int, period_s: float) -> None:
@@ -99,18 +98,19 @@ class InferenceThread(WorkerThread, Generic[Item]):
             if job is not None:
                 job()
             elif batch:
-                rest_s = self._work_on(batch)
-                self._rest_until_s = time.monotonic() + rest_s if rest_s else float("-inf")
+                self._work_on(batch)
             else:
                 return
 
-    def _work_on(self, batch: dict[str, Item]) -> float:
+    def _work_on(self, batch: dict[str, Item]) -> None:
         self._batch_since_s = time.monotonic()
         try:
-            return self._answer(batch)
+            rests_s = self._answer(batch)
+            with self._change:
+                for camera, rest_s in rests_s.items():
+                    self._queue.rest(camera, time.monotonic() + rest_s)
         except Exception as error:
             self._print(error)
-            return 0.0
         finally:
             self._batch_since_s = None
 
@@ -121,7 +121,7 @@ class InferenceThread(WorkerThread, Generic[Item]):
                 return self._jobs.popleft()[1], {}
             now_s = time.monotonic()
             due_s = self._queue.due_s()
-            wait_s = None if due_s is None else max(due_s, self._rest_until_s) - now_s
+            wait_s = None if due_s is None else due_s - now_s
             if wait_s is None or wait_s > 0:
                 self._change.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
             else:

@@ -19,7 +19,7 @@ from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.camera_info import published_camera_info
 from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.images import to_image_msg
-from eomt_ext_ros.inference import Engine, Inference, Outcome, is_out_of_memory
+from eomt_ext_ros.inference import RETRY_PERIOD_S, Engine, Inference, Outcome, is_out_of_memory, is_short_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
@@ -27,6 +27,7 @@ from eomt_ext_ros.picture_thread import PictureThread
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.settings import Settings
 
+PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
 _IMAGES_BEFORE_CALIBRATION = 10
 
@@ -44,12 +45,13 @@ class _Terms(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """An image on its way, and the outputs that somebody waits for."""
+    """An image on its way, the outputs that somebody waits for, and those that it will be answered without."""
 
     camera: Camera
     header: Any
     image_rgb: NDArray[np.uint8]
     wanted: set[str]
+    withheld: set[str]
     began_s: float
 
     def needs_semantic(self, config: NodeConfig) -> bool:
@@ -121,8 +123,8 @@ class Pipeline:
         with self._lock:
             self._terms = _agreed(self._terms.inference, settings)
 
-    def answer(self, batch: Mapping[str, Any]) -> float:
-        """Work on image messages, by camera; returns the seconds to rest before the next batch."""
+    def answer(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        """Work on image messages, by camera; returns the cameras that are to rest, and for how many seconds."""
         began_s = time.monotonic()
         terms = self._terms
         config = terms.settings.node
@@ -132,33 +134,39 @@ class Pipeline:
             with self._accounted(camera, "input"):
                 wanted = camera.wanted(config.outputs)
                 why_not = camera.why_unwanted(config.outputs) if not wanted else ""
+                withheld = set[str]()
                 if "semantic" in wanted and not terms.engine.has_semantic:
                     why_not = self._without_semantic()
                     wanted.remove("semantic")
+                    withheld.add("semantic")
                 if wanted:
-                    jobs.append(_decode(camera, msg, wanted, began_s))
+                    jobs.append(_decode(camera, msg, wanted, withheld, began_s))
                 else:
                     camera.statistics.skipped(why_not)
         outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
         showings = []
         for job in jobs:
             outcome = outcome_of.get(job.camera.name)
-            with self._accounted(job.camera, "inference" if isinstance(outcome, Exception) else "output"):
-                if isinstance(outcome, Exception):
-                    raise outcome
+            if isinstance(outcome, Exception):
+                self._fail(job.camera, "inference", outcome)
+                continue
+            with self._accounted(job.camera, "output"):
                 showings.append(self._publish(job, outcome, terms))
         for showing in filter(None, showings):  # last, as it may have to wait for those before it
             if not self.picture_thread.put(functools.partial(self._show, showing)):
                 self._tell_of_no_pictures(showing)
-        return terms.inference.rest_s
+        return {name: RETRY_PERIOD_S for name, outcome in outcome_of.items() if is_short_of_memory(outcome)}
 
     def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
         """Publish what programs read of an image, and count it as answered by that; the pictures there are to draw."""
         config = terms.settings.node
         rendering = None if frame is None else _rendering_of(job, frame, terms)
         messages = {} if rendering is None else _messages(job, rendering)
-        if "camera_info" in job.wanted and (info := self._camera_info(job, config)) is not None:
-            messages["camera_info"] = info
+        if "camera_info" in job.wanted:
+            if (info := self._camera_info(job, config)) is not None:
+                messages["camera_info"] = info
+            else:
+                job.withheld.add("camera_info")
         # All of them are there before the first is published: a program has all outputs of an image or none.
         for name, message in messages.items():
             job.camera.publishers[name].publish(message)
@@ -173,36 +181,32 @@ class Pipeline:
 
     def _show(self, showing: _Showing) -> None:
         """Draw and publish pictures, in the thread for them."""
-        if not showing.is_answer:
-            self._report_withheld(showing.job.camera, _publish_pictures(showing))
-            return
-        with self._accounted(showing.job.camera, "output"):
-            failed = _publish_pictures(showing)
-            if len(failed) == len(showing.names):
-                first, *others = failed.values()
-                for error in others:
-                    forget_frames(error)
-                raise first
-            self._report_withheld(showing.job.camera, failed)
-            _count_published(showing.job, showing.config)
-
-    def _report_withheld(self, camera: Camera, failed: Mapping[str, Exception]) -> None:
-        for name, error in failed.items():
-            self._withhold(camera, name, explained(error))
+        job, failed = showing.job, _publish_pictures(showing)
+        if showing.is_answer and len(failed) == len(showing.names):
+            self._fail(job.camera, "output", next(iter(failed.values())))
+        else:
+            for name, error in failed.items():
+                self._tell_withheld(name, job.camera, explained(error))
+            if showing.is_answer:
+                job.withheld.update(failed)
+                _count_published(job, showing.config)
+            else:
+                job.camera.statistics.withheld(failed)
+        for error in failed.values():
             forget_frames(error)  # which hold the image
 
-    def _withhold(self, camera: Camera, output: str, why: str) -> None:
-        """Count and report that an image is answered without one of its outputs."""
-        camera.statistics.withheld(output)
+    def _tell_withheld(self, output: str, camera: Camera, why: str) -> None:
         what = f"{_of(output, camera)} withheld"
         self._reports.error(what, f"{what}: {why}")
 
     def _tell_of_no_pictures(self, showing: _Showing) -> None:
-        why = "the thread that draws pictures has ended: clean the node up and configure it"
+        camera = showing.job.camera
         for name in showing.names:
-            self._withhold(showing.job.camera, name, why)
+            self._tell_withheld(name, camera, PICTURES_ENDED)
         if showing.is_answer:
-            showing.job.camera.statistics.failed("output", why)
+            camera.statistics.failed("output", PICTURES_ENDED)
+        else:
+            camera.statistics.withheld(showing.names)
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
@@ -210,57 +214,61 @@ class Pipeline:
         if info is None:
             self._tell_of_no_calibration(job.camera)
             return None
+        self._without_info.pop(job.camera.name, None)
         height, width = job.image_rgb.shape[:2]
         published_hw = scaled_hw((height, width), config.publish_scale)
         try:
             return published_camera_info(info, job.header, (height, width), published_hw)
         except ImageError as error:
-            self._withhold(job.camera, "camera_info", str(error))
+            self._tell_withheld("camera_info", job.camera, str(error))
             return None
 
     def _tell_of_no_calibration(self, camera: Camera) -> None:
-        """Say once that none comes in: the first may come a little late, and some cameras have none."""
+        """Say once that none comes in, until one does: the first may come a little late, and some cameras have none."""
         self._without_info[camera.name] += 1
         if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
-            self._withhold(camera, "camera_info", f"none comes in on {camera.info_topic}")
+            self._tell_withheld("camera_info", camera, f"none comes in on {camera.info_topic}")
 
     def _without_semantic(self) -> str:
         """Why that output is left out; in the log once for each model."""
         why = "semantic is subscribed to, but the model does not give the class of each pixel: see docs/export.md"
         if not self._told_of_semantic:
             self._told_of_semantic = True
-            self._reports.error("withheld semantic", why)
+            self._reports.error("semantic withheld", why)
         return why
 
     @contextmanager
     def _accounted(self, camera: Camera, stage: str) -> Iterator[None]:
-        """Count and report what stands in the way of an image's answer, in the stage ``input`` or another."""
-        source = _of("image", camera)
         try:
             yield
         except Exception as error:
-            if isinstance(error, ImageError):
-                camera.statistics.rejected(error.reason, str(error))
-                self._reports.error("rejected", f"{source} rejected: {error}")
-            elif is_out_of_memory(error):
-                camera.statistics.failed("memory", str(error))
-                self._reports.error("failed", f"{source} not answered, out of memory: {error}")
-            else:
-                camera.statistics.failed(stage, in_brief(error))
-                self._reports.error("failed", f"{source} not answered, {stage} failed: {explained(error)}")
-            # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
-            forget_frames(error)
+            self._fail(camera, stage, error)
+
+    def _fail(self, camera: Camera, stage: str, error: Exception) -> None:
+        """Count and report what stands in the way of an image's answer, in the stage ``input`` or another."""
+        source = _of("image", camera)
+        if isinstance(error, ImageError):
+            camera.statistics.rejected(error.reason, str(error))
+            self._reports.error("rejected", f"{source} rejected: {error}")
+        elif is_out_of_memory(error):
+            camera.statistics.failed("memory", str(error))
+            self._reports.error("failed", f"{source} not answered, out of memory: {error}")
+        else:
+            camera.statistics.failed(stage, in_brief(error))
+            self._reports.error("failed", f"{source} not answered, {stage} failed: {explained(error)}")
+        # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
+        forget_frames(error)
 
 
 def _of(what: str, camera: Camera) -> str:
     return f"{what} of {camera.name}" if camera.name else what
 
 
-def _decode(camera: Camera, msg: Any, wanted: set[str], began_s: float) -> _Job:
+def _decode(camera: Camera, msg: Any, wanted: set[str], withheld: set[str], began_s: float) -> _Job:
     image_rgb = camera.decode(msg)
     if not camera.timeline.take(stamp_ns(msg.header.stamp)):
         raise ImageError("an image must be newer than the one answered before it, got an older or equal stamp", "stale")
-    return _Job(camera, msg.header, image_rgb, wanted, began_s)
+    return _Job(camera, msg.header, image_rgb, wanted, withheld, began_s)
 
 
 def _rendering_of(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
@@ -298,6 +306,7 @@ def _publish_pictures(showing: _Showing) -> dict[str, Exception]:
 
 def _count_published(job: _Job, config: NodeConfig) -> None:
     taken_s = time.monotonic() - job.began_s
+    job.camera.statistics.withheld(job.withheld)
     job.camera.statistics.published(taken_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s)
 
 

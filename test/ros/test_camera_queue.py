@@ -56,6 +56,17 @@ def test_a_camera_waits_for_its_period_and_holds_no_other():
     assert queue.take(10.5) == {"front": 2}
 
 
+def test_a_camera_that_rests_holds_no_other_and_its_period_counts_on():
+    queue = CameraQueue(period_s=0.5)
+    queue.rest("front", until_s=11.0)
+    for camera in ("front", "left"):
+        queue.put(camera, 1)
+    assert queue.take(10.0) == {"left": 1}
+    assert (queue.due_s(), queue.take(10.9), queue.take(11.0)) == (11.0, {}, {"front": 1})
+    queue.put("front", 2)
+    assert queue.due_s() == 11.5
+
+
 def test_clear_names_the_cameras_whose_items_are_gone():
     queue = CameraQueue()
     queue.put("front", 1)

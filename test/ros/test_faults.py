@@ -13,8 +13,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros import inference as inference_module
-from eomt_ext_ros import outputs
+from eomt_ext_ros import outputs, pipeline
 from eomt_ext_ros.images import to_image_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -38,7 +37,7 @@ def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg)
 
 
 def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monkeypatch, capfd):
-    monkeypatch.setattr(inference_module, "RETRY_PERIOD_S", 0.2)
+    monkeypatch.setattr(pipeline, "RETRY_PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY] * 2
@@ -199,12 +198,16 @@ def test_a_model_without_a_semantic_map_gives_every_other_output(stand_in, image
         rig.answer(rig.stamped(image_msg(seed)))
     assert rig.messages("semantic") == []
     assert "region drivable needs the class of each pixel" in rig.set(obstacles__region="drivable")
-    rig.answer(rig.stamped(image_msg(4)))
+    rig.engine.failures = [KeyError("layer 7")]
+    rig.send(rig.stamped(image_msg(4)))
+    rig.spin_until_counted("failed/inference")
+    rig.answer(rig.stamped(image_msg(5)))
     rig.client.destroy_subscription(rig.heard["probability"].subscription)
     publisher = rig.node.cameras[""].publishers["probability"]
     rig.spin_until(lambda: not publisher.get_subscription_count(), "the listener to be gone")
-    rig.send(rig.stamped(image_msg(5)))
+    rig.send(rig.stamped(image_msg(6)))
     rig.spin_until_counted("skipped")
+    assert rig.node.counts["withheld/semantic"] == 4, "of the four images that were answered"
     assert "the model does not give the class of each pixel" in rig.diagnostics()["camera"].message
     assert capfd.readouterr().err.count("the model does not give the class of each pixel") == 1
 

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 from eomt_ext_core import AnomalyFrame, ConfigError, EngineConfig, ImageError, InferenceError
-from eomt_ext_ros.inference import REGROW_PERIOD_S, RETRY_PERIOD_S, Inference, is_out_of_memory, load_engine
+from eomt_ext_ros.camera_queue import CameraQueue
+from eomt_ext_ros.inference import (
+    REGROW_PERIOD_S,
+    RETRY_PERIOD_S,
+    Inference,
+    is_out_of_memory,
+    is_short_of_memory,
+    load_engine,
+)
 from eomt_ext_ros.node_config import NodeConfig
 
 FRAME = AnomalyFrame(np.zeros((32, 64), np.float32), np.zeros((32, 64), bool))
@@ -67,7 +76,7 @@ def image(value=0):
 
 def test_without_a_failure_there_is_one_call(inference, engine):
     assert inference.infer([image(), image()]) == [FRAME, FRAME]
-    assert (engine.calls, engine.freed, inference.error, inference.rest_s) == ([(2, 16)], 0, None, 0.0)
+    assert (engine.calls, engine.freed, inference.error) == ([(2, 16)], 0, None)
     assert inference.infer([]) == []
     assert len(engine.calls) == 1
 
@@ -79,7 +88,6 @@ def test_an_image_that_fails_does_not_cost_the_others_theirs(inference, engine, 
     assert [count for count, _ in engine.calls] == [3, 1, 1, 1]
     assert inference.error is (None if isinstance(error, ImageError) else error)
     assert inference.infer([image(7)]) == [error]
-    assert inference.rest_s == 0.0
     engine.poison = {}
     assert inference.infer([image(7)]) == [FRAME]
     assert inference.error is None
@@ -89,28 +97,45 @@ def test_out_of_memory_the_batch_is_halved_and_the_call_tried_once_more(inferenc
     engine.fits = 5
     assert inference.infer([WIDE]) == [FRAME]
     assert engine.calls == [(1, 16), (1, 5)], "half of the ten windows that there were"
-    assert (engine.freed, inference.error, inference.rest_s) == (1, None, 0.0)
+    assert (engine.freed, inference.error) == (1, None)
     assert inference.describe() == {"device": "cpu", "batch_windows": "5 instead of 16, as memory is short"}
     assert inference.infer([WIDE]) == [FRAME]
     assert engine.calls[2:] == [(1, 5)]
     engine.fits, now[0] = 1000, now[0] + REGROW_PERIOD_S
     assert inference.infer([WIDE]) == [FRAME]
-    assert engine.calls[3:] == [(1, 16)]
+    assert engine.calls[3:] == [(1, 10)], "doubled"
+    now[0] += REGROW_PERIOD_S
+    assert inference.infer([WIDE]) == [FRAME]
+    assert engine.calls[4:] == [(1, 16)]
     assert inference.describe()["batch_windows"] == "16"
 
 
-def test_out_of_memory_twice_it_rests_between_attempts_and_recovers_by_itself(inference, engine):
+def test_out_of_memory_it_goes_on_trying_with_less_and_recovers_by_itself(inference, engine, now):
     engine.fits = 0
     for attempt, batch in enumerate([5, 2, 1, 1, 1]):
         (outcome,) = inference.infer([WIDE])
         assert isinstance(outcome, torch.cuda.OutOfMemoryError)
         assert inference.error is outcome
-        assert inference.rest_s == RETRY_PERIOD_S
         assert engine.calls[-1] == (1, batch), attempt
         assert len(engine.calls) == 2 * (attempt + 1)
+        now[0] += RETRY_PERIOD_S
     engine.fits = 1
     assert inference.infer([WIDE]) == [FRAME]
-    assert (inference.error, inference.rest_s) == (None, 0.0)
+    assert inference.error is None
+
+
+def test_where_memory_stays_short_trying_more_costs_no_image_its_answer(inference, engine, now):
+    engine.fits = 2
+    images, seen = [WIDE, WIDE], []
+    for _ in range(3):
+        inference.infer(images)
+        now[0] += RETRY_PERIOD_S
+    for _ in range(600):
+        assert inference.infer(images) == [FRAME] * 2
+        seen.append(inference.describe()["batch_windows"])
+        now[0] += RETRY_PERIOD_S
+    assert set(seen) == {"2 instead of 16, as memory is short, one image at a time"}
+    assert engine.freed < 20
 
 
 @pytest.fixture
@@ -175,47 +200,60 @@ def test_frames_of_a_batch_that_memory_was_short_for_are_gone_before_it_is_tried
 def test_images_that_only_fit_alone_are_tried_one_at_a_time(inference, engine, now):
     engine.images_fit = 1
     images = [image(), image(1), image(2)]
-    assert {type(outcome) for outcome in inference.infer(images)} == {torch.cuda.OutOfMemoryError}
-    assert inference.rest_s == RETRY_PERIOD_S
     assert inference.infer(images) == [FRAME] * 3
-    assert engine.calls == [(3, 16), (3, 1), (3, 1), *[(1, 1)] * 3]
-    assert (inference.error, inference.rest_s) == (None, 0.0)
+    assert engine.calls == [(3, 16), (3, 1), *[(1, 1)] * 3]
+    assert inference.error is None
     assert inference.describe()["batch_windows"] == "1 instead of 16, as memory is short, one image at a time"
     before = len(engine.calls)
     assert inference.infer(images) == [FRAME] * 3
     assert engine.calls[before:] == [(1, 1)] * 3, "nothing is tried that is known to fail"
-    now[0] += REGROW_PERIOD_S
     engine.images_fit = 1000
+    for batch in (2, 4, 8):
+        now[0] += REGROW_PERIOD_S
+        assert inference.infer(images) == [FRAME] * 3
+        assert engine.calls[-1] == (1, batch)
+    now[0] += REGROW_PERIOD_S
     assert inference.infer(images) == [FRAME] * 3
     assert engine.calls[-1] == (3, 16)
     assert inference.describe()["batch_windows"] == "16"
 
 
-def test_of_images_tried_one_at_a_time_one_that_never_fits_costs_the_others_nothing(inference, engine, now):
-    engine.config, engine.images_fit = replace(engine.config, batch_windows=1), 1
+@pytest.mark.parametrize("batch_windows", [1, 16])
+@pytest.mark.parametrize("max_batch", [0, 1, 2])
+@pytest.mark.parametrize("call_s", [0.03, 3.0])
+def test_an_image_that_never_fits_costs_the_others_no_answer(inference, engine, now, batch_windows, max_batch, call_s):
+    engine.config = replace(engine.config, batch_windows=batch_windows)
     engine.poison = {7: torch.cuda.OutOfMemoryError("CUDA out of memory")}
-    for expected_calls in (4, 3, 3):  # the first finds out that they only fit alone
-        engine.calls, engine.freed = [], 0
-        first, second, third = inference.infer([image(), image(7), image()])
-        assert first is third is FRAME
-        assert isinstance(second, torch.cuda.OutOfMemoryError)
-        assert (len(engine.calls), inference.rest_s, inference.error) == (expected_calls, 0.0, second)
-    assert engine.freed == 0, "which would cost the others their CUDA graphs"
-    (alone,) = inference.infer([image(7)])
-    assert (alone, inference.rest_s, engine.freed) == (engine.poison[7], 0.0, 0), "a batch without the others"
-    now[0] += REGROW_PERIOD_S
-    engine.poison, engine.images_fit = {}, 1000
-    assert inference.infer([image(), image(7), image()]) == [FRAME] * 3
-    assert engine.calls[-1] == (3, 1)
+    images = {"front": WIDE, "bad": WIDE + np.uint8(7), "left": image()}
+    queue, turns, until_s = CameraQueue(max_batch), Counter(), now[0] + 10 * REGROW_PERIOD_S
+    while now[0] < until_s:
+        for camera, each in images.items():
+            queue.put(camera, each)
+        now[0] = max(now[0], queue.due_s())
+        batch = queue.take(now[0])
+        before = len(engine.calls)
+        for camera, outcome in zip(batch, inference.infer(list(batch.values())), strict=True):
+            turns[camera] += 1
+            assert is_short_of_memory(outcome) if camera == "bad" else outcome is FRAME
+        now[0] += call_s * (len(engine.calls) - before)
+        for camera in batch:
+            if camera == "bad":
+                queue.rest(camera, now[0] + RETRY_PERIOD_S)
+    assert abs(turns["front"] - turns["left"]) <= 1
+    assert 0 < turns["bad"] <= 10 * REGROW_PERIOD_S / RETRY_PERIOD_S
+    if call_s < RETRY_PERIOD_S:
+        assert engine.freed < 25, "which costs the others their CUDA graphs"
+        assert len(engine.calls) - sum(turns.values()) < 60, "attempts that were of no use"
 
 
-def test_where_none_fits_even_alone_it_rests(inference, engine, now):
+def test_where_none_fits_even_alone_memory_is_freed_each_time(inference, engine, now):
     engine.config, engine.images_fit = replace(engine.config, batch_windows=1), 1
     assert inference.infer([image(), image()]) == [FRAME] * 2
-    engine.fits, now[0] = 0, now[0] + RETRY_PERIOD_S
-    inference.infer([image(), image()])
-    assert inference.rest_s == RETRY_PERIOD_S
-    assert engine.freed
+    engine.fits, engine.freed = 0, 0
+    for times in (1, 2, 3):
+        now[0] += RETRY_PERIOD_S
+        assert all(map(is_short_of_memory, inference.infer([image(), image()])))
+        assert engine.freed == 2 * times, "before the second attempt, and after it"
 
 
 def test_an_image_of_too_many_windows_is_refused_before_the_batch(inference, engine):
@@ -248,7 +286,7 @@ def test_it_is_known_when_memory_is_short(inference, engine, error, is_short):
     assert is_out_of_memory(error) is is_short
     engine.poison = {7: error}
     assert inference.infer([image(7)]) == [error]
-    assert bool(engine.freed) is bool(inference.rest_s) is is_short
+    assert bool(engine.freed) is is_short
 
 
 def test_under_another_configuration_the_batch_is_still_what_memory_allows(inference, engine):

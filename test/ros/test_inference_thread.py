@@ -15,7 +15,7 @@ class Bench:
     """Work that waits for permission to end."""
 
     def __init__(self):
-        self.done, self.rest_s = [], 0.0
+        self.done, self.rests_s = [], {}
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
         self.thread = InferenceThread(self.work, "bench")
@@ -24,7 +24,7 @@ class Bench:
         self.begun.release()
         assert self.may_end.acquire(timeout=TIMEOUT_S)
         self.done.append(batch)
-        return self.rest_s
+        return self.rests_s
 
     def wait_until_begun(self):
         assert self.begun.acquire(timeout=TIMEOUT_S)
@@ -102,16 +102,20 @@ def test_what_waits_can_be_forgotten(bench):
     assert bench.done == [{"front": 0}]
 
 
-def test_the_thread_rests_as_long_as_the_work_says(bench):
-    bench.rest_s = 0.2
-    bench.allow(2)
+def test_a_camera_rests_as_long_as_the_work_says_and_holds_no_other(bench):
+    bench.rests_s = {"front": 0.2}
+    bench.allow(3)
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     assert bench.thread.drain(TIMEOUT_S)
-    began_s = time.monotonic()
+    began_s, bench.rests_s = time.monotonic(), {}
     bench.thread.put("front", 1)
+    bench.thread.put("left", 2)
+    bench.wait_until_begun()
     bench.wait_until_begun()
     assert time.monotonic() - began_s > 0.1
+    assert bench.thread.drain(TIMEOUT_S)
+    assert bench.done == [{"front": 0}, {"left": 2}, {"front": 1}]
 
 
 @pytest.mark.parametrize("period_s", [3600.0, 1e12, float("inf")])  # also longer than a thread can wait
@@ -140,7 +144,7 @@ def test_an_exception_of_the_work_is_printed_and_ends_only_its_batch(monkeypatch
 
     def work(batch):
         done.append(batch)
-        return 1 / batch["front"]
+        return {"front": 0.0 / batch["front"]}
 
     thread = InferenceThread(work, "faulty")
     thread.put("front", 0)

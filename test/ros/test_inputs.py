@@ -79,6 +79,7 @@ def test_a_calibration_of_another_size_is_withheld_and_said_so(rig, image_msg, c
     rig.answer(image_msg(2), "camera_info")
     assert len(rig.messages("camera_info")) == 1
     assert "image's size 80×48 to be published with it, got 160×48" in capfd.readouterr().err
+    assert rig.node.counts["withheld/camera_info"] == 1
 
 
 def test_where_no_calibration_comes_in_it_is_said_once(stand_in, image_msg, capfd):
@@ -91,7 +92,32 @@ def test_where_no_calibration_comes_in_it_is_said_once(stand_in, image_msg, capf
     err = capfd.readouterr().err
     assert err.count("camera_info of front withheld: none comes in on ~/front/input/camera_info") == 1
     assert "camera_info of rear" not in err
-    assert rig.node.counts["withheld/camera_info"] == 1
+    assert rig.node.statistics["front"].counts["withheld/camera_info"] == 12
+    assert rig.node.statistics["rear"].counts["withheld/camera_info"] == 9
+
+
+def test_a_calibration_that_comes_late_each_time_is_none_that_never_comes(stand_in, image_msg, capfd):
+    rig = stand_in()
+    rig.start("probability", "camera_info")
+    for turn in range(11):
+        rig.answer(image_msg(3 * turn))
+        info = camera_info()
+        info.header.frame_id = "camera_optical"
+        rig.send_camera_info(info)
+        rig.answer(image_msg(3 * turn + 1), "camera_info")
+        assert rig.change_state("deactivate")
+        assert rig.change_state("activate")
+        rig._find_inputs()
+    assert rig.node.counts["withheld/camera_info"] == 11
+    assert "none comes in" not in capfd.readouterr().err
+
+
+def test_an_image_without_an_answer_counts_no_output_withheld(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("camera_info")
+    rig.send(image_msg(1))
+    rig.spin_until_counted("skipped")
+    assert rig.node.counts == {"received": 1, "skipped": 1}
 
 
 def test_results_never_run_backwards_but_a_bag_may_start_over(stand_in, image_msg):
