@@ -106,25 +106,29 @@ class AnomalyNode(LifecycleNode):
     @reported(TransitionCallbackReturn.FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and advertise the outputs."""
+        self.enabled, self.error = True, ""
         try:
-            self.settings = settings = declare_settings(self)
-            config = settings.node
-            self.cameras = {
-                name: Camera(self, config.image_transport, self.statistics_of(name)) for name in settings.cameras
-            }
-            self._thread = InferenceThread(self._answer)
-            job = self._thread.call(lambda: self._load(config))
-            engine = result_of(job, self.context, self.diagnostics.publish_when_due)
-            self._pipeline = Pipeline(self.cameras, Inference(engine), settings, Reports(self))
-            self._thread.limit(config.max_batch_cameras, config.least_period_s)
-            for camera in self.cameras.values():
-                camera.advertise()
+            self._configure()
         except BaseException as error:
             self.error = f"not configured: {in_brief(error)}"
+            empty_frames(error)  # which hold what there is of the model
             self._release()
             raise
-        self.enabled, self.error = True, ""
         return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self.settings = settings = declare_settings(self)
+        config = settings.node
+        self.cameras = {
+            name: Camera(self, config.image_transport, self.statistics_of(name)) for name in settings.cameras
+        }
+        self._thread = InferenceThread(self._answer)
+        job = self._thread.call(lambda: self._load(config))
+        engine = result_of(job, self.context, self.diagnostics.publish_when_due)
+        self._pipeline = Pipeline(self.cameras, Inference(engine), settings, Reports(self))
+        self._thread.limit(config.max_batch_cameras, config.least_period_s)
+        for camera in self.cameras.values():
+            camera.advertise()
 
     @reported(TransitionCallbackReturn.FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -283,7 +287,7 @@ class AnomalyNode(LifecycleNode):
         self._tell_classes()
         return config.checkpoint
 
-    def _answer(self, batch: dict[str, Any]) -> float:
+    def _answer(self, batch: dict[str, Any]) -> dict[str, float]:
         assert self._pipeline is not None, "a node with subscriptions has a pipeline"
         return self._pipeline.answer(batch)
 

@@ -16,7 +16,7 @@ RESERVED_CAMERA_NAMES = ("input", "output")
 
 @dataclass(frozen=True)
 class DiagnosticsConfig:
-    """When the diagnostics warn."""
+    """When the diagnostics tell of a fault."""
 
     silent_after_s: float = option(
         5.0,
@@ -28,6 +28,12 @@ class DiagnosticsConfig:
         0.5, "seconds from an image's stamp to its answer above which the answer is late", minimum=0.0, live=True
     )
     late_frames: int = option(5, "late answers in a row that are a fault", minimum=1, live=True)
+    hung_after_s: float = option(
+        10.0,
+        "seconds at one batch after which inference is said to hang; more than the slowest batch takes on the machine",
+        minimum=0.1,
+        live=True,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from eomt_ext_ros.diagnostic_status import NodeSnapshot
 from eomt_ext_ros.diagnostics import gpu_memory, input_topic
+from eomt_ext_ros.pipeline import PICTURES_ENDED
 from eomt_ext_ros.reports import in_brief
 
 if TYPE_CHECKING:
     from eomt_ext_ros.node import AnomalyNode
 
 INFERENCE_ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
-HUNG_AFTER_S = 10.0  # no batch takes this long on a machine that is fit to drive
 
 
 def observe(node: AnomalyNode) -> NodeSnapshot:
@@ -41,11 +41,15 @@ def _inference_error(node: AnomalyNode) -> str:
     inference = node.inference
     if inference is None:
         return ""
-    if not node.is_inferring:
-        return INFERENCE_ENDED
-    if not node.is_drawing:
-        return "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
-    taken_s = node.inferring_for_s
-    if taken_s > HUNG_AFTER_S:
-        return f"inference has been at one batch for {taken_s:.0f} s: if it never ends, restart the process"
+    if node.state in ("inactive", "active"):  # in a transition the threads end because they are told to
+        if not node.is_inferring:
+            return INFERENCE_ENDED
+        if not node.is_drawing:
+            return PICTURES_ENDED
+    taken_s, hung_after_s = node.inferring_for_s, node.config.diagnostics.hung_after_s
+    if taken_s > hung_after_s:
+        return (
+            f"inference has been at one batch for {taken_s:.1f} s, which is more than diagnostics.hung_after_s "
+            f"({hung_after_s:g} s): if it never ends, restart the process"
+        )
     return f"inference fails: {in_brief(inference.error)}" if inference.error else ""

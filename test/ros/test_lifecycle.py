@@ -13,10 +13,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from eomt_ext_core import AnomalyEngine
 from eomt_ext_ros import diagnostics as diagnostics_module
 from eomt_ext_ros import node as node_module
-from eomt_ext_ros import observation
+from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.node import AnomalyNode, main
+from eomt_ext_ros.observation import observe
 
 
 @pytest.fixture
@@ -109,10 +111,15 @@ def test_diagnostics_go_on_while_a_transition_waits(stand_in, image_msg, monkeyp
     monkeypatch.setattr(diagnostics_module, "PERIOD_S", 0.05)
     rig = stand_in()
     told, publish = [], rig.node.diagnostics.publish
-    monkeypatch.setattr(rig.node.diagnostics, "publish", lambda: told.append(rig.node.state) or publish())
+    monkeypatch.setattr(
+        rig.node.diagnostics, "publish", lambda: told.append((rig.node.state, observe(rig.node).error)) or publish()
+    )
     may_go_on = threading.Event()
     if wait == "load":
         load = rig.node._engine_factory
+        rig.node._engine_factory = {}.__getitem__
+        assert rig.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert observe(rig.node).error.startswith("not configured: KeyError")
         rig.node._engine_factory = lambda config: may_go_on.wait(30) and load(config)
         trigger, state = rig.node.trigger_configure, "configuring"
     else:
@@ -124,7 +131,7 @@ def test_diagnostics_go_on_while_a_transition_waits(stand_in, image_msg, monkeyp
     told.clear()
     assert trigger() == TransitionCallbackReturn.SUCCESS
     assert len(told) >= 3
-    assert set(told) == {state}
+    assert set(told) == {(state, "")}
 
 
 def test_a_node_that_is_cleaned_up_holds_no_memory_of_the_gpu(rig, monkeypatch):
@@ -136,6 +143,25 @@ def test_a_node_that_is_cleaned_up_holds_no_memory_of_the_gpu(rig, monkeypatch):
     rig.node.trigger_deactivate()
     rig.node.trigger_cleanup()
     assert seen == [before], "the model is gone by then"
+
+
+@pytest.mark.parametrize("where", ["loading", "agreeing", "advertising"])
+def test_a_node_that_could_not_be_configured_holds_no_memory_of_the_gpu(rig, monkeypatch, where):
+    def broken(*_, **__):
+        raise RuntimeError("no room")
+
+    seen, load = [], rig.node._engine_factory
+    if where == "loading":
+        rig.node._engine_factory = lambda config: (load(config), broken())
+    elif where == "agreeing":
+        monkeypatch.setattr(AnomalyEngine, "threshold_of", broken)
+    else:
+        monkeypatch.setattr(Camera, "advertise", broken)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(layers()))
+    gc.collect()
+    before = layers()
+    assert rig.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert seen == [before], "what there was of the model is gone by then"
 
 
 def test_start_configures_and_activates(rig):
@@ -179,10 +205,12 @@ def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg,
     monkeypatch.setattr(rig.node.inference.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
     rig.send(image_msg(1))
     rig.spin_until(begun.is_set, "the thread to be busy")
-    monkeypatch.setattr(observation, "HUNG_AFTER_S", 0.01)
+    assert rig.diagnostics()["inference"].level == b"\x00"
+    assert rig.set(diagnostics__hung_after_s=0.1) == ""
+    rig.spin_until(lambda: rig.node.inferring_for_s > 0.1, "the limit")
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x02"
-    assert status.message.startswith("inference has been at one batch for 0 s: if it never ends, restart the process")
+    assert "s, which is more than diagnostics.hung_after_s (0.1 s): if it never ends, restart" in status.message
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert "inference or pictures did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"

@@ -13,8 +13,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from eomt_ext_core.visualization import heatmap, overlay
-from eomt_ext_ros import outputs, pipeline
+from eomt_ext_ros import diagnostics, outputs, pipeline
 from eomt_ext_ros.images import DECODED_ENCODINGS, to_image_msg, to_rgb
+from eomt_ext_ros.observation import observe
 
 IMAGE_OUTPUTS = ("probability", "mask", "overlay", "heatmap")
 
@@ -264,15 +265,20 @@ def test_pictures_hold_up_neither_programs_nor_the_next_image(stand_in, image_ms
 
 @pytest.mark.parametrize("end", ["deactivate", "shutdown"])
 def test_a_node_that_is_stopped_finishes_its_pictures_first(stand_in, image_msg, may_draw, monkeypatch, capfd, end):
+    monkeypatch.setattr(diagnostics, "PERIOD_S", 0.05)
     rig = stand_in()
     rig.start("probability", "overlay")
     overlays = rig.node.cameras[""].publishers["overlay"]
     published, publish = [], overlays.publish
     monkeypatch.setattr(overlays, "publish", lambda msg: published.append(msg) or publish(msg))
     rig.answer(image_msg(1))
+    errors = []
+    monkeypatch.setattr(rig.node.diagnostics, "publish", lambda: errors.append(observe(rig.node).error))
     threading.Timer(0.3, may_draw.set).start()
     assert getattr(rig.node, f"trigger_{end}")() == TransitionCallbackReturn.SUCCESS
     assert [stamp_of(msg) for msg in published] == [(1000, 1)]
+    assert len(errors) > 1
+    assert not any(errors), "a thread that ends as it is told to is no fault"
     assert "withheld" not in capfd.readouterr().err
 
 

@@ -42,6 +42,7 @@ LIVE = {
     "diagnostics.silent_after_s": 1.5,
     "diagnostics.late_after_s": 0.125,
     "diagnostics.late_frames": 2,
+    "diagnostics.hung_after_s": 30.0,
 }
 
 
