@@ -5,6 +5,7 @@ import weakref
 from collections import Counter
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -268,9 +269,19 @@ def test_an_image_of_too_many_windows_is_refused_before_the_batch(inference, eng
     assert (len(engine.calls), inference.error) == (1, None)
 
 
+def opencv_error(border_px):
+    try:
+        cv2.copyMakeBorder(np.zeros((1, 1), np.uint8), border_px, 0, border_px, 0, cv2.BORDER_CONSTANT)
+    except cv2.error as error:
+        return error
+    raise AssertionError("OpenCV has taken it")
+
+
 @pytest.mark.parametrize(
     ("error", "is_short"),
     [
+        (opencv_error(border_px=2_000_000_000), True),  # more than there are addresses
+        (opencv_error(border_px=-1), False),
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError("onnxruntime"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
