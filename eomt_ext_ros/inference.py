@@ -223,8 +223,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was short, on the GPU or on the host; CUDA's libraries have no exception of their own for it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    if isinstance(error, cv2.error):
-        return bool(error.code == cv2.Error.StsNoMem)
+    if isinstance(error, cv2.error):  # whose attribute ``code`` is that of the last error, not of this one
+        return f"({cv2.Error.StsNoMem}:" in str(error)
     return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None
 
 
