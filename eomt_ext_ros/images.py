@@ -167,6 +167,11 @@ def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
     return msg
 
 
+def opencv_lacks_memory(error: cv2.error) -> bool:
+    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
+    return f"({cv2.Error.StsNoMem}:" in str(error)
+
+
 def _data_of(msg: Image | CompressedImage) -> NDArray[np.uint8]:
     """The data of a message as a 1-D array that shares their memory."""
     if len(msg.data) == 0:
@@ -232,7 +237,7 @@ def _convert(pixels: NDArray[np.uint8], code: int, encoding: str) -> NDArray[np.
 
 def _refusal(error: cv2.error, text: str) -> Exception:
     """What to raise where OpenCV does; that memory is short is no fault of the image."""
-    return MemoryError(text) if error.code == cv2.Error.StsNoMem else ImageError(text, "decode")
+    return MemoryError(text) if opencv_lacks_memory(error) else ImageError(text, "decode")
 
 
 @functools.cache

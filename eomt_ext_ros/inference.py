@@ -19,6 +19,7 @@ from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError, ImageError, 
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_window_count
 from eomt_ext_ros.held_frames import forget_frames
+from eomt_ext_ros.images import opencv_lacks_memory
 from eomt_ext_ros.node_config import NodeConfig
 
 RETRY_PERIOD_S = 1.0
@@ -223,8 +224,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was short, on the GPU or on the host; CUDA's libraries have no exception of their own for it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    if isinstance(error, cv2.error):  # whose attribute ``code`` is that of the last error, not of this one
-        return f"({cv2.Error.StsNoMem}:" in str(error)
+    if isinstance(error, cv2.error):
+        return opencv_lacks_memory(error)
     return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None
 
 

@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros import outputs, pipeline
+from eomt_ext_ros import images, outputs, pipeline
 from eomt_ext_ros.images import to_image_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -54,6 +55,22 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
     assert len(rig.messages("probability")) == 1
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert "out of memory: CUDA out of memory" in capfd.readouterr().err
+
+
+def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejection(stand_in, image_msg, monkeypatch):
+    def convert(pixels, code):
+        return cv2.copyMakeBorder(pixels, 2_000_000_000, 0, 2_000_000_000, 0, cv2.BORDER_CONSTANT)
+
+    rig = stand_in()
+    rig.start("probability")
+    msg = image_msg(1)
+    msg.encoding = "bgr8"
+    with monkeypatch.context() as patch:
+        patch.setattr(images.cv2, "cvtColor", convert)
+        rig.send(msg)
+        rig.spin_until_counted("failed/memory")
+    assert "Failed to allocate" in rig.diagnostics()["camera"].message
+    rig.answer(image_msg(2))
 
 
 @pytest.mark.parametrize("error", [InferenceError("the network's result must be finite"), KeyError("layer 7")])
