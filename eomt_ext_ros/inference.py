@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -25,7 +25,7 @@ from eomt_ext_ros.node_config import NodeConfig
 RETRY_PERIOD_S = 1.0
 """For which a camera rests whose image is too much for memory."""
 REGROW_PERIOD_S = 60.0
-"""After which a batch that was halved is doubled."""
+"""After which a camera's batch that was halved is doubled."""
 
 Outcome = AnomalyFrame | Exception
 _MEMORY_IS_SHORT = re.compile(
@@ -95,17 +95,30 @@ def load_engine(config: NodeConfig) -> Engine:
     return AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None)
 
 
-class Inference:
-    """Call an engine and answer for every image, with a frame or with the exception that took its place.
-
-    An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
-    not cost the others theirs. Out of memory, the engine's reserve is freed, the batch of windows halved and the call
-    tried once more; where that fails too, the images are tried one at a time, from then on. Each call that memory is
-    short in halves the batch again, down to one window: an image that is too much even then fails without further ado
-    while others fit. The full size comes back by itself, step by step. Belongs to one thread.
+@dataclass
+class _Share:
+    """How much of a batch a camera's images may take.
 
     Attributes:
-        error: what failed in the last call, none where it gave frames; an image that cannot be used is no failure.
+        windows: at most, the image being alone in its batch; none where it goes with the others, as configured.
+        more_at_s: when it may take more.
+        is_short: whether its last image was too much for memory.
+    """
+
+    windows: int | None = None
+    more_at_s: float = math.inf
+    is_short: bool = False
+
+
+class Inference:
+    """Call an engine and answer for the image of each camera, with a frame or with the exception that took its place.
+
+    An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
+    not cost the others theirs. Out of memory, the engine's reserve is freed and each image tried once more, alone and
+    in batches of half as many windows. Where that fails too, the camera's next image halves them again, down to one
+    window. An image that is too much even then fails without further ado, as freeing memory costs the other cameras
+    their CUDA graphs. A minute after the last such step the camera's batches are doubled, and in the end its images go
+    with the others again. Belongs to one thread.
 
     Args:
         engine: that is called.
@@ -114,104 +127,119 @@ class Inference:
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
-        self.error: Exception | None = None
         self._clock = clock
-        self._batch_limit: int | None = None
-        self._one_by_one = False
-        self._take_more_at_s = -math.inf
-        self._gave_frames_at_s = -math.inf
+        self._shares: dict[str, _Share] = {}
+        self._failures: dict[str, Exception] = {}
+
+    @property
+    def error(self) -> Exception | None:
+        """What failed for a camera's last image, none where all have frames; an unusable image is no failure."""
+        return next(iter(self._failures.copy().values()), None)  # diagnostics ask from another thread
+
+    def forget_failures(self) -> None:
+        """Begin anew, as when the node is activated; what memory allows is still known."""
+        self._failures.clear()
 
     def describe(self) -> dict[str, str]:
-        """The engine in words, and its batch: as configured or as far as memory reached."""
+        """The engine in words, and its batch: as configured or as far as memory reaches."""
         configured = self.engine.config.batch_windows
-        batch = str(self._within_limit(configured))
-        if batch != str(configured):
-            batch += f" instead of {configured}, as memory is short"
-        if self._one_by_one:
-            batch += ", one image at a time"
+        shares = {camera: share.windows or configured for camera, share in self._shares.copy().items()}
+        less = {camera: windows for camera, windows in shares.items() if windows < configured}
+        batch = str(configured)
+        if less:
+            each = [f"{windows} for {camera}" if camera else str(windows) for camera, windows in less.items()]
+            batch += f", but as memory is short {', '.join(each)}"
         return {**self.engine.describe(), "batch_windows": batch}
 
     def infer(
-        self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig | None = None, *, semantic: bool = False
-    ) -> list[Outcome]:
-        """An outcome for each image, in order; what the engine raises for images is one.
+        self, images_rgb: Mapping[str, NDArray[np.uint8]], config: EngineConfig | None = None, *, semantic: bool = False
+    ) -> dict[str, Outcome]:
+        """An outcome for each camera's image, in order; what the engine raises for images is one.
 
         Args:
-            images_rgb: each (H, W, 3) uint8.
+            images_rgb: each (H, W, 3) uint8, by camera.
             config: to run under instead of the engine's own.
             semantic: give the known class of each pixel too.
         """
-        if not images_rgb:
-            return []
         config = config or self.engine.config
-        outcomes: dict[int, Outcome] = {}
-        for index, image in enumerate(images_rgb):
+        outcomes: dict[str, Outcome] = {}
+        together, alone = dict[str, NDArray[np.uint8]](), list[dict[str, NDArray[np.uint8]]]()
+        for camera, image in images_rgb.items():
             try:  # before the batch, which would fail as a whole, each time that such an image comes
                 check_window_count(image.shape[:2], self.engine.crop_hw, config)
             except ImageError as error:
-                outcomes[index] = error
-        usable = [index for index in range(len(images_rgb)) if index not in outcomes]
-        if usable:
-            outcomes |= zip(usable, self._infer([images_rgb[index] for index in usable], config, semantic), strict=True)
-        return [outcomes[index] for index in range(len(images_rgb))]
+                outcomes[camera] = error
+            else:
+                if self._share_of(camera, config.batch_windows).windows is None:
+                    together[camera] = image
+                else:
+                    alone.append({camera: image})
+        for batch in filter(None, [together, *alone]):
+            outcomes |= self._infer(batch, config, semantic)
+        for camera, outcome in outcomes.items():
+            if isinstance(outcome, AnomalyFrame):
+                self._failures.pop(camera, None)
+            elif not isinstance(outcome, ImageError):
+                self._failures[camera] = outcome
+        return {camera: outcomes[camera] for camera in images_rgb}
 
-    def _infer(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
-        self._take_more(config.batch_windows)
-        outcomes = self._attempt(images_rgb, config, semantic)
+    def _infer(
+        self, batch: Mapping[str, NDArray[np.uint8]], config: EngineConfig, semantic: bool
+    ) -> dict[str, Outcome]:
+        outcomes = self._attempt(batch, config, semantic)
         # Out here the exception's frames are gone, and with them what they held of the memory that is short.
-        if _is_short(outcomes) and (self._take_less(images_rgb, config) or not self._others_fit(outcomes)):
-            del outcomes
+        again = self._take_less(
+            {camera: batch[camera] for camera in batch if is_short_of_memory(outcomes[camera])}, config
+        )
+        if again:
             self.engine.free_memory()
-            outcomes = self._attempt(images_rgb, config, semantic)
-            if _is_short(outcomes) and len(images_rgb) > 1 and not self._one_by_one:
-                self._one_by_one = True
-                outcomes = self._attempt(images_rgb, config, semantic)
-        if _is_short(outcomes) and not self._others_fit(outcomes):
-            self.engine.free_memory()
-        failure, gave_frames = _failure(outcomes), _gave_frames(outcomes)
-        if failure is not None or gave_frames:
-            self.error = failure
-        if gave_frames:
-            self._gave_frames_at_s = self._clock()
+        for camera in again:
+            outcomes |= self._attempt({camera: batch[camera]}, config, semantic)
+        for camera, outcome in outcomes.items():
+            self._shares[camera].is_short = is_short_of_memory(outcome)
         return outcomes
 
-    def _attempt(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig, semantic: bool) -> list[Outcome]:
-        if len(images_rgb) == 1 or not self._one_by_one:
-            limited = replace(config, batch_windows=self._within_limit(config.batch_windows))
-            try:
-                return list(self.engine.infer_batch(images_rgb, semantic=semantic, config=limited))
-            except Exception as error:
-                if is_out_of_memory(error):
-                    forget_frames(error)
-                    return [error] * len(images_rgb)
-                if len(images_rgb) == 1:
-                    return [error]
-        return [outcome for image in images_rgb for outcome in self._attempt([image], config, semantic)]
+    def _attempt(
+        self, batch: Mapping[str, NDArray[np.uint8]], config: EngineConfig, semantic: bool
+    ) -> dict[str, Outcome]:
+        most = min(self._shares[camera].windows or config.batch_windows for camera in batch)
+        limited = replace(config, batch_windows=min(most, config.batch_windows))
+        try:
+            frames = self.engine.infer_batch(list(batch.values()), semantic=semantic, config=limited)
+            return dict(zip(batch, frames, strict=True))
+        except Exception as error:
+            if is_out_of_memory(error):
+                forget_frames(error)
+                return dict.fromkeys(batch, error)
+            if len(batch) == 1:
+                return dict.fromkeys(batch, error)
+        outcomes: dict[str, Outcome] = {}
+        for camera, image in batch.items():
+            outcomes |= self._attempt({camera: image}, config, semantic)
+        return outcomes
 
-    def _others_fit(self, outcomes: list[Outcome]) -> bool:
-        """Whether other images fit, now or a moment ago: freeing memory would cost them their CUDA graphs."""
-        return _gave_frames(outcomes) or self._clock() - self._gave_frames_at_s < RETRY_PERIOD_S
+    def _take_less(self, short: Mapping[str, NDArray[np.uint8]], config: EngineConfig) -> list[str]:
+        """Halve the batch that these images were too much in; returns the cameras for which it is worth trying again.
 
-    def _within_limit(self, batch_windows: int) -> int:
-        limit = self._batch_limit  # diagnostics ask from another thread
-        return batch_windows if limit is None else min(batch_windows, limit)
+        That is where there is less to take, or where the last image did fit, so that freeing memory may help.
+        """
+        counts = [windows.count(image.shape[:2], self.engine.crop_hw, config.windows) for image in short.values()]
+        tried, again = min(config.batch_windows, sum(counts)), []
+        for camera in short:
+            share = self._shares[camera]
+            less = max(1, min(tried, share.windows or tried) // 2)
+            if less != share.windows or not share.is_short:
+                again.append(camera)
+            share.windows, share.more_at_s = less, self._clock() + REGROW_PERIOD_S
+        return again
 
-    def _take_less(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> bool:
-        """Halve the batch that there was; false where that changes nothing."""
-        counts = [windows.count(image.shape[:2], self.engine.crop_hw, config.windows) for image in images_rgb]
-        most = max(counts) if self._one_by_one else sum(counts)
-        before, self._batch_limit = self._batch_limit, max(1, min(self._within_limit(config.batch_windows), most) // 2)
-        self._take_more_at_s = self._clock() + REGROW_PERIOD_S
-        return self._batch_limit != before
-
-    def _take_more(self, configured: int) -> None:
-        """Double the batch when it is time to, until it is what it was: too much of that costs one attempt."""
-        if self._batch_limit is None or self._clock() < self._take_more_at_s:
-            return
-        self._take_more_at_s = self._clock() + REGROW_PERIOD_S
-        self._batch_limit *= 2
-        if self._batch_limit >= configured:
-            self._batch_limit, self._one_by_one = None, False
+    def _share_of(self, camera: str, configured: int) -> _Share:
+        """Doubled where it is time to: alone up to the configured size, that only then others are taken along."""
+        share = self._shares.setdefault(camera, _Share())
+        if share.windows is not None and self._clock() >= share.more_at_s:
+            share.windows = min(configured, 2 * share.windows) if share.windows < configured else None
+            share.more_at_s = self._clock() + REGROW_PERIOD_S
+        return share
 
 
 def free_gpu_memory() -> None:
@@ -232,17 +260,3 @@ def is_out_of_memory(error: Exception) -> bool:
 def is_short_of_memory(outcome: Outcome) -> bool:
     """Whether an image was too much for memory."""
     return isinstance(outcome, Exception) and is_out_of_memory(outcome)
-
-
-def _is_short(outcomes: list[Outcome]) -> bool:
-    return any(map(is_short_of_memory, outcomes))
-
-
-def _gave_frames(outcomes: list[Outcome]) -> bool:
-    return any(isinstance(outcome, AnomalyFrame) for outcome in outcomes)
-
-
-def _failure(outcomes: list[Outcome]) -> Exception | None:
-    """The first exception that is not the fault of its image."""
-    exceptions = (outcome for outcome in outcomes if isinstance(outcome, Exception))
-    return next((error for error in exceptions if not isinstance(error, ImageError)), None)

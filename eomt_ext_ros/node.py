@@ -133,6 +133,8 @@ class AnomalyNode(LifecycleNode):
     @reported(TransitionCallbackReturn.FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras."""
+        if self.inference is not None:
+            self.inference.forget_failures()
         try:
             for camera in self.cameras.values():
                 camera.subscribe(functools.partial(self._on_image, camera.name))

@@ -312,13 +312,12 @@ def _count_published(job: _Job, config: NodeConfig) -> None:
 
 def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:
     """What became of the images, by camera."""
-    names, config = [job.camera.name for job in jobs], terms.settings.node
+    images_rgb, config = {job.camera.name: job.image_rgb for job in jobs}, terms.settings.node
     semantic = any(job.needs_semantic(config) for job in jobs)
     try:
-        outcomes = terms.inference.infer([job.image_rgb for job in jobs], config.engine, semantic=semantic)
-        return dict(zip(names, outcomes, strict=True))
+        return terms.inference.infer(images_rgb, config.engine, semantic=semantic)
     except Exception as error:
-        return dict.fromkeys(names, error)
+        return dict.fromkeys(images_rgb, error)
 
 
 def _agreed(inference: Inference, settings: Settings) -> _Terms:

@@ -34,19 +34,20 @@ def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg)
     assert rig.engine.freed == 1
     status = rig.diagnostics()["inference"]
     assert status.level == OK
-    assert values(status)["batch_windows"] == "1 instead of 2, as memory is short"
+    assert values(status)["batch_windows"] == "2, but as memory is short 1"
 
 
 def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monkeypatch, capfd):
     monkeypatch.setattr(pipeline, "RETRY_PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
-    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY] * 2
+    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY, CUBLAS_OUT_OF_MEMORY]
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("failed/memory")
     statuses = rig.diagnostics()
     assert statuses["inference"].level == statuses["camera"].level == ERROR
     assert "CUDA out of memory" in statuses["inference"].message
+    assert rig.engine.freed == 1
     assert values(statuses["camera"])["failed/memory"] == "1"
     rig.send(rig.stamped(image_msg(2)))
     rig.spin_until_counted("failed/memory", 2)
@@ -55,6 +56,29 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
     assert len(rig.messages("probability")) == 1
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert "out of memory: CUDA out of memory" in capfd.readouterr().err
+
+
+def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in, image_msg, monkeypatch):
+    monkeypatch.setattr(pipeline, "RETRY_PERIOD_S", 60.0)
+    rig = stand_in(cameras=["front", "rear"])
+    rig.start("probability")
+    rig.engine.failures = [OUT_OF_MEMORY] * 2
+    rig.send(rig.stamped(image_msg(1)), "rear")
+    rig.spin_until_counted("failed/memory")
+    for seed in range(3):
+        rig.send(rig.stamped(image_msg(seed)), "rear")
+        rig.answer(rig.stamped(image_msg(seed)), camera="front")
+    assert rig.messages("rear/probability") == []
+    assert rig.node.statistics["rear"].counts["failed/memory"] == 1
+    statuses = rig.diagnostics()
+    assert {name: status.level for name, status in statuses.items()} == {
+        "inference": ERROR,
+        "camera front": OK,
+        "camera rear": ERROR,
+    }
+    assert values(statuses["inference"])["batch_windows"].endswith("as memory is short 1 for rear")
+    assert [rig.change_state(label) for label in ("deactivate", "activate")] == [True] * 2
+    assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
 def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejection(stand_in, image_msg, monkeypatch):

@@ -252,6 +252,14 @@ def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_
     assert [stamp_of(msg) for msg in rig.messages("overlay")] == [(1000, 2)]
 
 
+def test_of_pictures_that_are_all_that_was_wanted_one_may_fail(stand_in, image_msg, monkeypatch):
+    rig = stand_in()
+    rig.start("heatmap", "overlay")
+    monkeypatch.setattr(outputs, "outline", fail)
+    rig.answer(image_msg(1), "heatmap")
+    assert rig.node.counts == {"received": 1, "published": 1, "withheld/overlay": 1}
+
+
 def test_pictures_hold_up_neither_programs_nor_the_next_image(stand_in, image_msg, may_draw):
     rig = stand_in()
     rig.start("probability", "overlay")
