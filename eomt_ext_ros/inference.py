@@ -202,16 +202,16 @@ class Inference:
     def _attempt(
         self, batch: Mapping[str, NDArray[np.uint8]], config: EngineConfig, semantic: bool
     ) -> dict[str, Outcome]:
-        most = min(self._shares[camera].windows or config.batch_windows for camera in batch)
-        limited = replace(config, batch_windows=min(most, config.batch_windows))
+        most = (self._shares[camera].windows or config.batch_windows for camera in batch)
+        limited = replace(config, batch_windows=min(config.batch_windows, *most))
         try:
             frames = self.engine.infer_batch(list(batch.values()), semantic=semantic, config=limited)
             return dict(zip(batch, frames, strict=True))
         except Exception as error:
-            if is_out_of_memory(error):
+            is_short = is_out_of_memory(error)
+            if is_short:
                 forget_frames(error)
-                return dict.fromkeys(batch, error)
-            if len(batch) == 1:
+            if is_short or len(batch) == 1:
                 return dict.fromkeys(batch, error)
         outcomes: dict[str, Outcome] = {}
         for camera, image in batch.items():

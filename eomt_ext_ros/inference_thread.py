@@ -106,9 +106,10 @@ class InferenceThread(WorkerThread, Generic[Item]):
         self._batch_since_s = time.monotonic()
         try:
             rests_s = self._answer(batch)
+            now_s = time.monotonic()
             with self._change:
                 for camera, rest_s in rests_s.items():
-                    self._queue.rest(camera, time.monotonic() + rest_s)
+                    self._queue.rest(camera, now_s + rest_s)
         except Exception as error:
             self._print(error)
         finally:
