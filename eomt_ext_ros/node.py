@@ -28,9 +28,11 @@ from eomt_ext_ros.allocator import keep_freed_images
 from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
+from eomt_ext_ros.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.held_frames import empty_frames
-from eomt_ext_ros.inference import Engine, EngineFactory, Inference, free_gpu_memory, load_engine
+from eomt_ext_ros.inference import Inference
 from eomt_ext_ros.inference_thread import InferenceThread
+from eomt_ext_ros.memory import free_gpu_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
 from eomt_ext_ros.parameter_fields import refuse_fixed_changes
@@ -283,7 +285,7 @@ class AnomalyNode(LifecycleNode):
         except Exception as error:
             empty_frames(error)  # which hold what there is of the new model
             gc.collect()
-            self._pipeline.inference.engine.free_memory()
+            free_gpu_memory()
             raise
         gc.collect()  # as in _release; the new model has its CUDA graphs, which freeing memory would give up
         self._tell_classes()

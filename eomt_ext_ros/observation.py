@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eomt_ext_ros.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostic_status import NodeSnapshot
 from eomt_ext_ros.diagnostics import gpu_memory, input_topic
 from eomt_ext_ros.pipeline import PICTURES_ENDED
@@ -29,7 +32,7 @@ def observe(node: AnomalyNode) -> NodeSnapshot:
         state=node.state,
         enabled=node.enabled,
         least_period_s=node.config.least_period_s,
-        error=node.error or _inference_error(node),
+        error=node.error or _inference_error(node, [camera for camera, _ in cameras]),
         facts=facts,
         gpu_memory=gpu_memory(facts),
         simulated_time=node.get_parameter("use_sim_time").value,
@@ -37,7 +40,7 @@ def observe(node: AnomalyNode) -> NodeSnapshot:
     )
 
 
-def _inference_error(node: AnomalyNode) -> str:
+def _inference_error(node: AnomalyNode, cameras: Sequence[CameraSnapshot]) -> str:
     inference = node.inference
     if inference is None:
         return ""
@@ -52,4 +55,14 @@ def _inference_error(node: AnomalyNode) -> str:
             f"inference has been at one batch for {taken_s:.1f} s, which is more than diagnostics.hung_after_s "
             f"({hung_after_s:g} s): if it never ends, restart the process"
         )
-    return f"inference fails: {in_brief(inference.error)}" if inference.error else ""
+    failures, failing = inference.failures, defaultdict[str, list[str]](list)
+    for camera in cameras:
+        # Of one that is silent, or that nobody subscribes to, its own status goes on telling it.
+        is_tried = not camera.skip and camera.waiting_s <= node.config.diagnostics.silent_after_s
+        if is_tried and (error := failures.get(camera.name)) is not None:
+            failing[in_brief(error)].append(camera.name)
+    return "; ".join(f"inference fails{_for(names)}: {text}" for text, names in failing.items())
+
+
+def _for(names: Sequence[str]) -> str:
+    return f" for {', '.join(names)}" if any(names) else ""

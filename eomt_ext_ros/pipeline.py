@@ -17,9 +17,11 @@ from eomt_ext_core import AnomalyFrame, ConfigError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.camera_info import published_camera_info
+from eomt_ext_ros.engine import Engine
 from eomt_ext_ros.held_frames import forget_frames
 from eomt_ext_ros.images import to_image_msg
-from eomt_ext_ros.inference import RETRY_PERIOD_S, Engine, Inference, Outcome, is_out_of_memory, is_short_of_memory
+from eomt_ext_ros.inference import Inference, Outcome
+from eomt_ext_ros.memory import is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
@@ -155,7 +157,7 @@ class Pipeline:
         for showing in filter(None, showings):  # last, as it may have to wait for those before it
             if not self.picture_thread.put(functools.partial(self._show, showing)):
                 self._tell_of_no_pictures(showing)
-        return {name: RETRY_PERIOD_S for name, outcome in outcome_of.items() if is_short_of_memory(outcome)}
+        return terms.inference.rests_s
 
     def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
         """Publish what programs read of an image, and count it as answered by that; the pictures there are to draw."""
@@ -313,7 +315,7 @@ def _count_published(job: _Job, config: NodeConfig) -> None:
 def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:
     """What became of the images, by camera."""
     images_rgb, config = {job.camera.name: job.image_rgb for job in jobs}, terms.settings.node
-    semantic = any(job.needs_semantic(config) for job in jobs)
+    semantic = {job.camera.name for job in jobs if job.needs_semantic(config)}
     try:
         return terms.inference.infer(images_rgb, config.engine, semantic=semantic)
     except Exception as error:

@@ -24,6 +24,7 @@ class StandIn:
     """Answers a batch of any size after ``seconds`` with the same dozen anomalies."""
 
     crop_hw = (640, 640)
+    max_batch_windows = 16
     class_names = ("road", "car")
     threshold = 0.5
     has_semantic = True

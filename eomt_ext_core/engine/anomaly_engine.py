@@ -106,6 +106,11 @@ class AnomalyEngine:
         return self._scorer
 
     @property
+    def max_batch_windows(self) -> int:
+        """Most windows that go through the network at a time, whatever ``config.batch_windows`` says."""
+        return self._scorer.max_batch
+
+    @property
     def threshold(self) -> float:
         """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
         return self.threshold_of(self._config)

@@ -155,6 +155,7 @@ class StandInEngine:
     """Says of every pixel that it is as anomalous as it is red. Can be held back, and fails as it is told."""
 
     crop_hw = (32, 64)
+    max_batch_windows = 1000
     class_names = ("road", "car")
     has_semantic = True
 

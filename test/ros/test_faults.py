@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros import images, outputs, pipeline
+from eomt_ext_ros import images, inference, outputs
 from eomt_ext_ros.images import to_image_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -38,7 +38,7 @@ def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg)
 
 
 def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monkeypatch, capfd):
-    monkeypatch.setattr(pipeline, "RETRY_PERIOD_S", 0.2)
+    monkeypatch.setattr(inference, "REST_PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY, CUBLAS_OUT_OF_MEMORY]
@@ -59,7 +59,7 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
 
 
 def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in, image_msg, monkeypatch):
-    monkeypatch.setattr(pipeline, "RETRY_PERIOD_S", 60.0)
+    monkeypatch.setattr(inference, "REST_PERIOD_S", 60.0)
     rig = stand_in(cameras=["front", "rear"])
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY] * 2
@@ -76,9 +76,44 @@ def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in
         "camera front": OK,
         "camera rear": ERROR,
     }
+    assert "inference fails for rear: " in statuses["inference"].message
     assert values(statuses["inference"])["batch_windows"].endswith("as memory is short 1 for rear")
     assert [rig.change_state(label) for label in ("deactivate", "activate")] == [True] * 2
     assert {status.level for status in rig.diagnostics().values()} == {OK}
+
+
+def test_a_camera_that_failed_last_and_is_gone_is_no_failing_inference(stand_in, image_msg):
+    rig = stand_in(cameras=["front", "rear"], diagnostics__silent_after_s=0.5)
+    rig.start("probability")
+    rig.engine.failures = [InferenceError("the network's result must be finite")] * 2
+    for camera in ("front", "rear"):
+        rig.send(rig.stamped(image_msg(1)), camera)
+        rig.spin_until_counted("failed/inference", 1 + (camera == "rear"))
+    status = rig.diagnostics()["inference"]
+    assert status.message == "inference fails for front, rear: the network's result must be finite"
+    statuses = rig.diagnostics()
+    while "rear" in statuses["inference"].message:  # which is silent now
+        rig.answer(rig.stamped(image_msg(2)), camera="front")
+        statuses = rig.diagnostics()
+    levels = {name: status.level for name, status in statuses.items()}
+    assert levels == {"inference": OK, "camera front": OK, "camera rear": ERROR}
+    assert "must be finite" in statuses["camera rear"].message
+    rig.answer(rig.stamped(image_msg(3)), camera="rear")
+    assert {status.level for status in rig.diagnostics().values()} == {OK}
+
+
+def test_a_camera_that_nobody_subscribes_to_any_more_is_no_failing_inference(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("probability")
+    rig.engine.failures = [KeyError("layer 7")]
+    rig.send(rig.stamped(image_msg(1)))
+    rig.spin_until_counted("failed/inference")
+    assert rig.diagnostics()["inference"].message == "inference fails: KeyError: 'layer 7'"
+    assert rig.set(outputs=["mask"]) == ""
+    rig.send(rig.stamped(image_msg(2)))
+    rig.spin_until_counted("skipped")
+    statuses = rig.diagnostics()
+    assert (statuses["inference"].level, statuses["camera"].level) == (OK, ERROR)
 
 
 def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejection(stand_in, image_msg, monkeypatch):
@@ -108,7 +143,7 @@ def test_a_failing_inference_is_an_error_until_the_next_answer(stand_in, image_m
     assert statuses["inference"].level == statuses["camera"].level == ERROR
     assert str(error) in statuses["inference"].message
     assert str(error) in statuses["camera"].message
-    assert rig.node.inference.error.__traceback__ is None, "frames hold images"
+    assert rig.node.inference.failures[""].__traceback__ is None, "frames hold images"
     rig.answer(rig.stamped(image_msg(2)))
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert len(rig.messages("probability")) == 1
@@ -260,11 +295,12 @@ def test_without_a_semantic_map_the_region_drivable_leaves_the_node_unconfigured
     assert "region drivable needs the class of each pixel" in rig.diagnostics()["inference"].message
 
 
-def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_failed(stand_in, image_msg):
+def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_failed(stand_in, image_msg, monkeypatch):
     class Model:
         pass
 
-    held = []
+    held, freed = [], []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[0]()))
 
     def half_loaded(config):
         model = Model()
@@ -285,7 +321,7 @@ def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_fa
     assert not answer.success
     assert "layer 7" in answer.message
     assert "in half_loaded" in answer.message
-    assert rig.engine.freed == 1
+    assert (freed, rig.engine.freed) == ([None], 0), "what is loaded keeps its CUDA graphs"
     rig.answer(image_msg(1))
 
 
