@@ -59,7 +59,7 @@ class AnomalyEngine:
         self.calibration = LogitCalibration.of(self._scorer.info)
         self._path = FramePath(self._scorer)
         self._origin: dict[str, str] = {}
-        self._warm_up()
+        self.warm_up()
 
     @classmethod
     def load(
@@ -157,17 +157,25 @@ class AnomalyEngine:
         finally:
             self._path.mark = unmarked
 
-    def _warm_up(self) -> None:
-        """Compile, capture and choose now what is so once, that the first image may be as fast as all others.
+    def warm_up(self, *, semantic: bool = False) -> None:
+        """Compile, capture and choose now what is so once, that the next image may be as fast as all others.
 
-        What the first use of another score, of the known classes, or of more windows than configured takes is not.
+        It is done when an engine is made, for the score that is configured and as many windows at a time.
+
+        Args:
+            semantic: for images whose known classes are asked for too.
+
+        Raises:
+            ConfigError: where there are no such classes.
         """
         config, (height, width) = self._config, self.crop_hw
+        if semantic:
+            check_semantic(self._scorer)
         with self._path.on_device():
-            self._scorer.warm_up((config.score,), min(config.batch_windows, self._scorer.max_batch))
+            self._scorer.warm_up(_names(config, semantic), min(config.batch_windows, self._scorer.max_batch))
         one_window = replace(config, windows=replace(config.windows, mode="eomt"))
         with suppress(InferenceError):  # it is told of an image, and not of none
-            self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], config=one_window)
+            self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
         """Find what the model does not know in an image.
@@ -201,12 +209,11 @@ class AnomalyEngine:
                 ``config`` is one that the engine would not take.
         """
         config = self._config if config is None else self._checked(config)  # another thread may replace its own
-        names = (config.score, SEMANTIC) if semantic else (config.score,)
         if semantic:
             check_semantic(self._scorer)
         with self._path.on_device():
             scores, results = [], []
-            for plan, stitched in self._path.stitched(images_rgb, names, config):
+            for plan, stitched in self._path.stitched(images_rgb, _names(config, semantic), config):
                 score = windows.to_image_size(stitched[:1], plan)[0]
                 self._path.mark(STITCH)
                 probability = self._probability(score, config.score)
@@ -264,3 +271,7 @@ class AnomalyEngine:
         if name != "head":
             return baseline_probability(score, name, self._scorer.num_classes)
         return score.sigmoid() if self.calibration is None else self.calibration.probability(score)
+
+
+def _names(config: EngineConfig, semantic: bool) -> tuple[str, ...]:
+    return (config.score, SEMANTIC) if semantic else (config.score,)

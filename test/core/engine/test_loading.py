@@ -143,9 +143,18 @@ def test_any_scorer_runs_in_batches_that_it_takes() -> None:
     assert engine.describe()["backend"] == "constant"
 
 
+def test_the_known_classes_are_warmed_up_where_it_is_told_that_they_are_asked_for() -> None:
+    scorer = ConstantScorer(("head", "semantic"))
+    AnomalyEngine(scorer, EXACT).warm_up(semantic=True)
+    assert scorer.warmed == ("head", "semantic", 2)
+    assert scorer.batches == [1, 1]
+
+
 def test_what_a_scorer_does_not_offer_is_refused() -> None:
     engine = AnomalyEngine(ConstantScorer(("head",)), EXACT)
     assert not engine.has_semantic
+    with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
+        engine.warm_up(semantic=True)
     with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
         engine.infer_batch([np.zeros((8, 8, 3), np.uint8)], semantic=True)
     with pytest.raises(ConfigError, match="score 'rba' is not in the exported file: choose from head"):
