@@ -3,12 +3,13 @@
 Inference is replaced by a stand-in of 50 ms. Images come from another process over DDS at 25 Hz, faster than the node
 answers; the outputs go to a third process. Each number of outputs is subscribed in turn, several times over, in one
 run: what nobody subscribes to is to cost nothing. Time on the clock counts, and beside it the CPU time of the threads
-that do it, which other load on the machine does not lengthen much. The thread in which Fast DDS sends is not in it.
+that do it, which other load on the machine does not lengthen much.
 
 "ADDED TO EACH IMAGE" is the taking of the image from the middleware, in the executor's thread, and all that the
 inference thread does but infer. Pictures are drawn and published by a thread of their own, beside the next inference.
 What they take from it (cores, and Python's lock) does not show beside a stand-in that sleeps. "until the last picture"
 is how long after the image's turn began, inference left out, its last picture was handed to the middleware.
+"the whole process" is the CPU time of all threads from image to image, that of Fast DDS among them.
 
     python benchmarks/node_overhead.py
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import json
 import os
 import signal
@@ -143,6 +145,7 @@ def node() -> None:
         nonlocal began_s
         began_s = time.perf_counter()
         rests_s = answer(batch)
+        STAGES.add("until now", (0.0, time.process_time()))
         STAGES.finish()
         return rests_s
 
@@ -194,6 +197,7 @@ def measure(
     prepare_environment()
     timings: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
     shown: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
+    processes: dict[str, list[Seconds]] = collections.defaultdict(list)
     for _ in range(repeats):
         for name, subscribed in SUBSCRIBED.items():
             with _child("node") as anomaly, _child("listen", *subscribed) as listener:
@@ -204,6 +208,8 @@ def measure(
                 anomaly.terminate()
                 images, of_pictures = json.loads(anomaly.communicate(timeout=60)[0].splitlines()[-1])
                 timings[name] += images
+                until_s = [image["until now"][1] for image in images]
+                processes[name] += [(0.0, later - earlier) for earlier, later in itertools.pairwise(until_s)]
                 shown[name] += of_pictures
     print(f"{'subscribed to':18}{'':38}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × up to {images_each} images")
     for name, taken in timings.items():
@@ -213,6 +219,7 @@ def measure(
         for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
             _print(name, f"beside the next: {stage}", [each[stage] for each in shown[name] if stage in each])
         _print(name, "until the last picture", [each["until the last picture"] for each in shown[name]])
+        _print(name, "the whole process", processes[name])
 
 
 def _added(taken: dict[str, Seconds]) -> Seconds:
@@ -225,7 +232,8 @@ def _added(taken: dict[str, Seconds]) -> Seconds:
 def _print(name: str, stage: str, times: list[Seconds]) -> None:
     if times:
         wall_ms, cpu_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-        print(f"{name:18}{stage:38}{wall_ms:8.2f}" + (f"{cpu_ms:8.2f}" if cpu_ms else ""))
+        wall, cpu = (f"{ms:8.2f}" if ms else " " * 8 for ms in (wall_ms, cpu_ms))
+        print(f"{name:18}{stage:38}{wall}{cpu}".rstrip())
 
 
 def _child(*words: str) -> subprocess.Popen[str]:
