@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core import AnomalyFrame, ConfigError, ImageError
+from eomt_ext_core import AnomalyFrame, ConfigError, EomtExtError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.camera_info import published_camera_info
@@ -156,7 +156,7 @@ class Pipeline:
                 showings.append(self._publish(job, outcome, terms))
         for showing in filter(None, showings):  # last, as it may have to wait for those before it
             if not self.picture_thread.put(functools.partial(self._show, showing)):
-                self._tell_of_no_pictures(showing)
+                self._settle(showing, dict.fromkeys(showing.names, EomtExtError(PICTURES_ENDED)))
         return terms.inference.rests_s
 
     def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
@@ -183,7 +183,11 @@ class Pipeline:
 
     def _show(self, showing: _Showing) -> None:
         """Draw and publish pictures, in the thread for them."""
-        job, failed = showing.job, _publish_pictures(showing)
+        self._settle(showing, _publish_pictures(showing))
+
+    def _settle(self, showing: _Showing, failed: Mapping[str, Exception]) -> None:
+        """Count and tell what became of pictures."""
+        job = showing.job
         if showing.is_answer and len(failed) == len(showing.names):
             self._fail(job.camera, "output", next(iter(failed.values())))
         else:
@@ -200,15 +204,6 @@ class Pipeline:
     def _tell_withheld(self, output: str, camera: Camera, why: str) -> None:
         what = f"{_of(output, camera)} withheld"
         self._reports.error(what, f"{what}: {why}")
-
-    def _tell_of_no_pictures(self, showing: _Showing) -> None:
-        camera = showing.job.camera
-        for name in showing.names:
-            self._tell_withheld(name, camera, PICTURES_ENDED)
-        if showing.is_answer:
-            camera.statistics.failed("output", PICTURES_ENDED)
-        else:
-            camera.statistics.withheld(showing.names)
 
     def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
