@@ -54,12 +54,17 @@ class CameraQueue(Generic[Item]):
         """Give a camera no turn before that time, on the clock that :meth:`take` is told."""
         self._rest_until_s[camera] = until_s
 
+    def end_rests(self) -> None:
+        """Let no camera rest any longer."""
+        self._rest_until_s.clear()
+
     def due_s(self) -> float | None:
         """When the next item may be taken, on the clock that :meth:`take` is told; none where nothing waits."""
         return min(map(self._due_s, self._waiting), default=None)
 
     def clear(self) -> list[str]:
-        """Forget what waits; returns the cameras of which something did."""
+        """Forget what waits, and who rests; returns the cameras of which something did wait."""
+        self.end_rests()
         cameras = list(self._waiting)
         self._waiting.clear()
         return cameras

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,79 +15,42 @@ from eomt_ext_core.engine.checks import check_window_count
 from eomt_ext_ros.engine import Engine
 from eomt_ext_ros.held_frames import empty_frames, forget_frames
 from eomt_ext_ros.memory import is_out_of_memory
+from eomt_ext_ros.memory_share import MemoryShare
 
 REST_PERIOD_S = 1.0
-"""For which a camera rests at least for whose images memory is short."""
+"""For which a camera rests at least for whose image memory is short."""
 REST_FACTOR = 4.0
-"""Or that many times as long as its last image took: it is to cost the others a fifth of their time at most."""
-REGROW_PERIOD_S = 60.0
-"""After which a camera's batch that was halved is doubled."""
+"""And as many times as long as all such cameras are tried, one after the other: the others keep most of the time."""
 
 Images = Mapping[str, NDArray[np.uint8]]
 Outcome = AnomalyFrame | Exception
 
 
-@dataclass
-class _Share:
-    """What memory allows the images of a camera.
-
-    Attributes:
-        is_alone: whether they have batches of their own.
-        windows: most in such a batch; none for as many as configured.
-        more_at_s: when it may have more.
-        was_short: whether the last of them was too much.
-        frees: for how many of the last, one after the other, memory had to be freed.
-    """
-
-    is_alone: bool = False
-    windows: int | None = None
-    more_at_s: float = math.inf
-    was_short: bool = False
-    frees: int = 0
-
-    def take_less(self, most: int, now_s: float) -> None:
-        """Go on alone, with so many windows."""
-        self.is_alone, self.windows, self.more_at_s = True, most, now_s + REGROW_PERIOD_S
-
-    def take_more(self, most: int, now_s: float) -> None:
-        """Double it where it is time to; it is as configured for a while before others are taken along."""
-        if now_s < self.more_at_s:
-            return
-        self.more_at_s = now_s + REGROW_PERIOD_S
-        if self.windows is None:
-            self.is_alone = False
-        else:
-            self.windows = 2 * self.windows if 2 * self.windows < most else None
-
-
 class Inference:
     """Call an engine and answer for the image of each camera, with a frame or with the exception that took its place.
 
-    An exception in a batch is narrowed down: each of its images is tried alone, so that one that cannot be used does
-    not cost the others theirs; until its camera has a frame, the next ones are alone from the start.
+    The images of all cameras go together. An exception is narrowed down: each image of the batch is tried alone, so
+    that one that cannot be used does not cost the others theirs, and who fails then goes alone for a while.
 
     Out of memory, the engine's reserve is freed and each image tried once more, alone and in batches of half as many
-    windows. Where that fails too, the camera's next image halves them again, down to one window. An image that is too
-    much even then fails without further ado, as freeing memory costs the other cameras their CUDA graphs. A minute
-    after the last such step the camera's batches are doubled, and in the end its images go with the others again.
-
-    Belongs to one thread.
+    windows. Where that fails too, the camera's next image halves them again, down to one window; then memory is freed
+    now and then only, as that costs the other cameras their CUDA graphs. Belongs to one thread.
 
     Args:
         engine: that is called.
         clock: steady, in seconds.
 
     Attributes:
-        rests_s: for how long which cameras are to rest since the last call: those for which memory is short, also where
-            their images are answered and it has to be freed for each.
+        rests_s: which cameras are to rest after the last images, and for how long: those for which memory is short.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
         self.rests_s: dict[str, float] = {}
         self._clock = clock
-        self._shares: dict[str, _Share] = {}
+        self._shares: dict[str, MemoryShare] = {}
         self._failures: dict[str, Exception] = {}
+        self._frees = 0
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -108,12 +70,14 @@ class Inference:
             if (limit := share.windows) is not None and limit < most
         ]
         batch = f"{most}, but as memory is short {', '.join(less)}" if less else str(most)
-        return {**self.engine.describe(), "batch_windows": batch}
+        return {**self.engine.describe(), "batch_windows": batch, "memory freed (times)": str(self._frees)}
 
     def infer(
         self, images_rgb: Images, config: EngineConfig | None = None, *, semantic: Collection[str] = ()
-    ) -> dict[str, Outcome]:
-        """An outcome for each camera's image, in order; what the engine raises for images is one.
+    ) -> Iterator[dict[str, Outcome]]:
+        """Outcomes by camera, in parts as they come: what goes together first, then what goes alone.
+
+        What the engine raises for images is their outcome.
 
         Args:
             images_rgb: each (H, W, 3) uint8, by camera.
@@ -121,42 +85,25 @@ class Inference:
             semantic: the cameras that want the known class of each pixel too; others may have it.
         """
         config = config or self.engine.config
-        outcomes: dict[str, Outcome] = {}
+        self.rests_s = {}
         together, alone = dict[str, NDArray[np.uint8]](), list[Images]()
         for camera, image in images_rgb.items():
             try:  # before the batch, which would fail as a whole, each time that such an image comes
                 check_window_count(image.shape[:2], self.engine.crop_hw, config)
             except ImageError as error:
-                outcomes[camera] = error
+                yield {camera: error}
+                continue
+            share = self._shares.setdefault(camera, MemoryShare())
+            share.take_more(min(self._most(config), self._count(image, config)), self._clock())
+            share.took_s = 0.0
+            if share.is_alone:
+                alone.append({camera: image})
             else:
-                share = self._shares.setdefault(camera, _Share())
-                share.take_more(min(self._most(config), self._count(image, config)), self._clock())
-                if share.is_alone or camera in self._failures:
-                    alone.append({camera: image})
-                else:
-                    together[camera] = image
-        self.rests_s = {}
+                together[camera] = image
         for batch in filter(None, [together, *alone]):
-            outcomes |= self._answer_and_note(batch, config, semantic)
-        return {camera: outcomes[camera] for camera in images_rgb}
-
-    def _answer_and_note(self, batch: Images, config: EngineConfig, semantic: Collection[str]) -> dict[str, Outcome]:
-        """Answer a batch, and note what that says of its cameras."""
-        began_s, frees = self._clock(), {camera: self._shares[camera].frees for camera in batch}
-        outcomes = self._answer(batch, config, semantic)
-        rest_s = max(REST_PERIOD_S, REST_FACTOR * (self._clock() - began_s))
-        for camera, outcome in outcomes.items():
-            if isinstance(outcome, AnomalyFrame):
-                self._failures.pop(camera, None)
-            elif not isinstance(outcome, ImageError):
-                self._failures[camera] = outcome
-            share = self._shares[camera]
-            share.was_short = is_out_of_memory(outcome)
-            if share.frees == frees[camera]:
-                share.frees = 0
-            if share.was_short or share.frees > 1:
-                self.rests_s[camera] = rest_s
-        return outcomes
+            outcomes = self._answer(batch, config, semantic)
+            self._note(outcomes)
+            yield outcomes
 
     def _answer(self, batch: Images, config: EngineConfig, semantic: Collection[str]) -> dict[str, Outcome]:
         frames = self._call(batch, config, semantic)
@@ -164,11 +111,13 @@ class Inference:
             return dict(frames)
         if is_out_of_memory(frames):
             return self._answer_with_less(batch, frames, config, semantic)
-        if len(batch) == 1:
-            return dict.fromkeys(batch, frames)
-        outcomes: dict[str, Outcome] = {}
-        for camera, image in batch.items():
-            outcomes |= self._answer({camera: image}, config, semantic)
+        outcomes: dict[str, Outcome] = dict.fromkeys(batch, frames)
+        if len(batch) > 1:
+            for camera, image in batch.items():
+                outcomes |= self._answer({camera: image}, config, semantic)
+        failed = [camera for camera in batch if isinstance(outcomes[camera], Exception)]
+        for camera in failed or batch:  # where none fails alone, it is together that they do
+            self._shares[camera].go_alone(self._clock())
         return outcomes
 
     def _answer_with_less(
@@ -176,23 +125,22 @@ class Inference:
     ) -> dict[str, Outcome]:
         """Halve a batch that was too much, and try each image once more for which that or freeing memory may help."""
         tried = min(self._limit(batch, config), sum(self._count(image, config) for image in batch.values()))
-        again = []
+        again = [camera for camera in batch if tried > 1 or self._may_free_for(camera)]
         for camera in batch:
-            share = self._shares[camera]
-            if tried > 1 or not share.was_short:
-                again.append(camera)
-                share.frees += 1
-            share.take_less(max(1, tried // 2), self._clock())
+            self._shares[camera].take_less(max(1, tried // 2), self._clock())
         outcomes: dict[str, Outcome] = dict.fromkeys(batch, error)
-        if again:
-            try:
-                self.engine.free_memory()
-            except Exception as worse:
-                forget_frames(worse)
-                return outcomes | dict.fromkeys(again, worse)
+        if not again:
+            return outcomes
+        try:
+            self._frees += 1
+            self.engine.free_memory()
+        except Exception as worse:
+            forget_frames(worse)
+            return outcomes | dict.fromkeys(again, worse)
         for camera in again:
             frames = self._call({camera: batch[camera]}, config, semantic)
             outcomes[camera] = frames if isinstance(frames, Exception) else frames[camera]
+            self._shares[camera].was_freed_for(not is_out_of_memory(frames), self._clock())
         return outcomes
 
     def _call(
@@ -201,15 +149,44 @@ class Inference:
         """Call the engine once; an exception holds nothing any more of what the call had in memory."""
         limited = replace(config, batch_windows=self._limit(batch, config))
         with_semantic = any(camera in semantic for camera in batch)
+        began_s = self._clock()
         try:
             frames = self.engine.infer_batch(list(batch.values()), semantic=with_semantic, config=limited)
+            return dict(zip(batch, frames, strict=True))
         except Exception as error:
             if is_out_of_memory(error):
                 forget_frames(error)
             else:
                 empty_frames(error)  # the traceback is for the log
             return error
-        return dict(zip(batch, frames, strict=True))
+        finally:
+            if len(batch) == 1:
+                self._shares[next(iter(batch))].took_s += self._clock() - began_s
+
+    def _note(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Note what outcomes say of the cameras."""
+        for camera, outcome in outcomes.items():
+            self._shares[camera].was_short = is_out_of_memory(outcome)
+            if isinstance(outcome, AnomalyFrame):
+                self._failures.pop(camera, None)
+            elif not isinstance(outcome, ImageError):
+                self._failures[camera] = outcome
+        for camera in outcomes:
+            if self._shares[camera].was_short:
+                self.rests_s[camera] = self._rest_s(camera)
+
+    def _rest_s(self, camera: str) -> float:
+        if not self._others_have_room(camera):
+            return REST_PERIOD_S
+        short = sum(share.was_short for share in self._shares.values())
+        return max(REST_PERIOD_S, REST_FACTOR * short * self._shares[camera].took_s)
+
+    def _may_free_for(self, camera: str) -> bool:
+        return self._clock() >= self._shares[camera].free_at_s or not self._others_have_room(camera)
+
+    def _others_have_room(self, camera: str) -> bool:
+        """Whether there are cameras to be spared."""
+        return any(not share.was_short for name, share in self._shares.items() if name != camera)
 
     def _most(self, config: EngineConfig) -> int:
         return min(config.batch_windows, self.engine.max_batch_windows)

@@ -71,8 +71,14 @@ class InferenceThread(WorkerThread, Generic[Item]):
         since_s = self._batch_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
+    def end_rests(self) -> None:
+        """Let no camera rest any longer, as when what they rested for is gone."""
+        with self._change:
+            self._queue.end_rests()
+            self._change.notify_all()
+
     def clear(self) -> list[str]:
-        """Forget what waits; returns the cameras of which something did."""
+        """Forget what waits, and who rests; returns the cameras of which something did wait."""
         with self._change:
             return self._queue.clear()
 

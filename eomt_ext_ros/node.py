@@ -279,6 +279,7 @@ class AnomalyNode(LifecycleNode):
 
     def _reload(self) -> str:
         assert self._pipeline is not None, "a configured node has a pipeline"
+        assert self._thread is not None, "this is it"
         config = self.config
         try:
             self._pipeline.use(Inference(self._load(config)))
@@ -287,6 +288,7 @@ class AnomalyNode(LifecycleNode):
             gc.collect()
             free_gpu_memory()
             raise
+        self._thread.end_rests()
         gc.collect()  # as in _release; the new model has its CUDA graphs, which freeing memory would give up
         self._tell_classes()
         return config.checkpoint

@@ -145,10 +145,8 @@ class Pipeline:
                     jobs.append(_decode(camera, msg, wanted, withheld, began_s))
                 else:
                     camera.statistics.skipped(why_not)
-        outcome_of = _infer([job for job in jobs if job.wanted != {"camera_info"}], terms)
         showings = []
-        for job in jobs:
-            outcome = outcome_of.get(job.camera.name)
+        for job, outcome in _outcomes(jobs, terms):
             if isinstance(outcome, Exception):
                 self._fail(job.camera, "inference", outcome)
                 continue
@@ -307,14 +305,23 @@ def _count_published(job: _Job, config: NodeConfig) -> None:
     job.camera.statistics.published(taken_s, job.camera.age_s(job.header.stamp), config.diagnostics.late_after_s)
 
 
-def _infer(jobs: list[_Job], terms: _Terms) -> dict[str, Outcome]:
-    """What became of the images, by camera."""
-    images_rgb, config = {job.camera.name: job.image_rgb for job in jobs}, terms.settings.node
-    semantic = {job.camera.name for job in jobs if job.needs_semantic(config)}
+def _outcomes(jobs: list[_Job], terms: _Terms) -> Iterator[tuple[_Job, Outcome | None]]:
+    """What becomes of images, each as soon as it is known; none where nothing is to be inferred."""
+    config, left = terms.settings.node, dict[str, _Job]()
+    for job in jobs:
+        if job.wanted == {"camera_info"}:
+            yield job, None
+        else:
+            left[job.camera.name] = job
+    images_rgb = {name: job.image_rgb for name, job in left.items()}
+    semantic = {name for name, job in left.items() if job.needs_semantic(config)}
     try:
-        return terms.inference.infer(images_rgb, config.engine, semantic=semantic)
+        for outcomes in terms.inference.infer(images_rgb, config.engine, semantic=semantic):
+            for name, outcome in outcomes.items():
+                yield left.pop(name), outcome
     except Exception as error:
-        return dict.fromkeys(images_rgb, error)
+        for job in left.values():
+            yield job, error
 
 
 def _agreed(inference: Inference, settings: Settings) -> _Terms:

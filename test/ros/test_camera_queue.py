@@ -67,6 +67,15 @@ def test_a_camera_that_rests_holds_no_other_and_its_period_counts_on():
     assert queue.due_s() == 11.5
 
 
+@pytest.mark.parametrize("end", [CameraQueue.end_rests, CameraQueue.clear])
+def test_a_rest_can_be_ended(end):
+    queue = CameraQueue()
+    queue.rest("front", until_s=11.0)
+    end(queue)
+    queue.put("front", 1)
+    assert queue.take(10.0) == {"front": 1}
+
+
 def test_clear_names_the_cameras_whose_items_are_gone():
     queue = CameraQueue()
     queue.put("front", 1)

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("rclpy")
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -41,7 +42,7 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
     monkeypatch.setattr(inference, "REST_PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
-    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY, CUBLAS_OUT_OF_MEMORY]
+    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY] * 2
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("failed/memory")
     statuses = rig.diagnostics()
@@ -82,6 +83,44 @@ def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
+@pytest.mark.parametrize("end", ["reload", "activate"])
+def test_a_camera_rests_no_longer_than_what_it_rests_for(stand_in, image_msg, monkeypatch, end):
+    monkeypatch.setattr(inference, "REST_PERIOD_S", 3600.0)
+    rig = stand_in()
+    rig.start("probability")
+    rig.engine.failures = [OUT_OF_MEMORY] * 2
+    rig.send(rig.stamped(image_msg(1)))
+    rig.spin_until_counted("failed/memory")
+    if end == "reload":
+        assert rig.call(Trigger, "reload", Trigger.Request()).success
+    else:
+        assert [rig.change_state(label) for label in ("deactivate", "activate")] == [True] * 2
+    rig.answer(rig.stamped(image_msg(2)))
+
+
+def test_what_goes_together_is_published_before_who_fails_is_tried(stand_in, image_msg):
+    rig = stand_in(cameras=["front", "rear"])
+    rig.start("probability")
+    rig.engine.failures = [KeyError("layer 7")]
+    rig.send(rig.stamped(image_msg(1)), "rear")
+    rig.spin_until_counted("failed/inference")
+    published, infer_batch = [], rig.engine.infer_batch
+
+    def noted(images_rgb, **kwargs):
+        published.append(rig.node.statistics["front"].counts["published"])
+        return infer_batch(images_rgb, **kwargs)
+
+    rig.engine.infer_batch = noted
+    rig.engine.may_go_on.clear()
+    rig.send(rig.stamped(image_msg(2)), "front")
+    rig.spin_until(lambda: published, "the first image to be worked on")
+    for camera in ("rear", "front"):
+        rig.send(rig.stamped(image_msg(3)), camera)
+    rig.engine.may_go_on.set()
+    rig.spin_until_counted("published", 3)
+    assert published == [0, 1, 2], "front, front again, and then rear, alone"
+
+
 def test_a_camera_that_failed_last_and_is_gone_is_no_failing_inference(stand_in, image_msg):
     rig = stand_in(cameras=["front", "rear"], diagnostics__silent_after_s=0.5)
     rig.start("probability")
@@ -114,6 +153,19 @@ def test_a_camera_that_nobody_subscribes_to_any_more_is_no_failing_inference(sta
     rig.spin_until_counted("skipped")
     statuses = rig.diagnostics()
     assert (statuses["inference"].level, statuses["camera"].level) == (OK, ERROR)
+
+
+def test_a_camera_of_which_only_the_calibration_is_read_now_is_no_failing_inference(stand_in, image_msg):
+    rig = stand_in()
+    rig.start("probability", "camera_info")
+    rig.send_camera_info(CameraInfo(header=image_msg(1).header, height=48, width=80))
+    rig.engine.failures = [KeyError("layer 7")]
+    rig.send(rig.stamped(image_msg(1)))
+    rig.spin_until_counted("failed/inference")
+    assert rig.diagnostics()["inference"].level == ERROR
+    assert rig.set(outputs=["camera_info"]) == ""
+    rig.answer(rig.stamped(image_msg(2)), "camera_info")
+    assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
 def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejection(stand_in, image_msg, monkeypatch):

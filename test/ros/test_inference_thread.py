@@ -118,6 +118,18 @@ def test_a_camera_rests_as_long_as_the_work_says_and_holds_no_other(bench):
     assert bench.done == [{"front": 0}, {"left": 2}, {"front": 1}]
 
 
+def test_a_rest_that_is_ended_ends_at_once(bench):
+    bench.rests_s = {"front": 3600.0}
+    bench.allow(2)
+    bench.thread.put("front", 0)
+    bench.wait_until_begun()
+    assert bench.thread.drain(TIMEOUT_S)
+    bench.thread.put("front", 1)
+    assert not bench.begun.acquire(timeout=0.05)
+    bench.thread.end_rests()
+    bench.wait_until_begun()
+
+
 @pytest.mark.parametrize("period_s", [3600.0, 1e12, float("inf")])  # also longer than a thread can wait
 def test_a_new_limit_counts_at_once(bench, period_s):
     bench.allow(2)

@@ -31,6 +31,7 @@ def opencv_error(border_px):
         (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation after trying 3 plans."), True),
         (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("CUDA error: device-side assert triggered"), False),
         (InferenceError("the file says: out of memory"), False),
@@ -38,6 +39,12 @@ def opencv_error(border_px):
 )
 def test_it_is_known_when_memory_is_short(error, is_short):
     assert is_out_of_memory(error) is is_short
+
+
+def test_what_came_of_a_lack_of_memory_is_one():
+    error = RuntimeError("operation failed due to a previous error during capture")
+    error.__context__ = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert is_out_of_memory(error)
 
 
 def test_what_is_no_exception_lacks_no_memory():
