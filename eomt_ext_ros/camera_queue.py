@@ -63,8 +63,7 @@ class CameraQueue(Generic[Item]):
         return min(map(self._due_s, self._waiting), default=None)
 
     def clear(self) -> list[str]:
-        """Forget what waits, and who rests; returns the cameras of which something did wait."""
-        self.end_rests()
+        """Forget what waits; returns the cameras of which something did."""
         cameras = list(self._waiting)
         self._waiting.clear()
         return cameras

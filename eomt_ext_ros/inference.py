@@ -50,7 +50,7 @@ class Inference:
         self._clock = clock
         self._shares: dict[str, MemoryShare] = {}
         self._failures: dict[str, Exception] = {}
-        self._frees = 0
+        self._frees = self._turns = 0
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -60,6 +60,10 @@ class Inference:
     def forget_failures(self) -> None:
         """Begin anew, as when the node is activated; what memory allows is still known."""
         self._failures.clear()
+
+    def forget_failure(self, camera: str) -> None:
+        """Do so for a camera of whose images nothing is inferred now."""
+        self._failures.pop(camera, None)
 
     def describe(self) -> dict[str, str]:
         """The engine in words, and its batch: as configured, as far as model and memory reach. Any thread may ask."""
@@ -86,6 +90,7 @@ class Inference:
         """
         config = config or self.engine.config
         self.rests_s = {}
+        self._turns += 1
         together, alone = dict[str, NDArray[np.uint8]](), list[Images]()
         for camera, image in images_rgb.items():
             try:  # before the batch, which would fail as a whole, each time that such an image comes
@@ -96,6 +101,8 @@ class Inference:
             share = self._shares.setdefault(camera, MemoryShare())
             share.take_more(min(self._most(config), self._count(image, config)), self._clock())
             share.took_s = 0.0
+            share.last_turn = self._turns
+            share.expect(0.0, self._clock())
             if share.is_alone:
                 alone.append({camera: image})
             else:
@@ -173,12 +180,13 @@ class Inference:
                 self._failures[camera] = outcome
         for camera in outcomes:
             if self._shares[camera].was_short:
-                self.rests_s[camera] = self._rest_s(camera)
+                self.rests_s[camera] = rest_s = self._rest_s(camera)
+                self._shares[camera].expect(rest_s, self._clock())
 
     def _rest_s(self, camera: str) -> float:
         if not self._others_have_room(camera):
             return REST_PERIOD_S
-        short = sum(share.was_short for share in self._shares.values())
+        short = sum(share.was_short for share in self._reckoned_with().values())
         return max(REST_PERIOD_S, REST_FACTOR * short * self._shares[camera].took_s)
 
     def _may_free_for(self, camera: str) -> bool:
@@ -186,7 +194,16 @@ class Inference:
 
     def _others_have_room(self, camera: str) -> bool:
         """Whether there are cameras to be spared."""
-        return any(not share.was_short for name, share in self._shares.items() if name != camera)
+        return any(not share.was_short for name, share in self._reckoned_with().items() if name != camera)
+
+    def _reckoned_with(self) -> dict[str, MemoryShare]:
+        """Of the cameras that send images: those that had a turn lately, in time or, where turns are long, in turns."""
+        now_s, since = self._clock(), self._turns - 2 * len(self._shares)
+        return {
+            camera: share
+            for camera, share in self._shares.items()
+            if now_s < share.expected_until_s or share.last_turn >= since
+        }
 
     def _most(self, config: EngineConfig) -> int:
         return min(config.batch_windows, self.engine.max_batch_windows)

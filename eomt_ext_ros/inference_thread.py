@@ -78,7 +78,7 @@ class InferenceThread(WorkerThread, Generic[Item]):
             self._change.notify_all()
 
     def clear(self) -> list[str]:
-        """Forget what waits, and who rests; returns the cameras of which something did wait."""
+        """Forget what waits; returns the cameras of which something did."""
         with self._change:
             return self._queue.clear()
 

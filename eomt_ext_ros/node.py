@@ -137,6 +137,8 @@ class AnomalyNode(LifecycleNode):
         """Subscribe to the cameras."""
         if self.inference is not None:
             self.inference.forget_failures()
+        if self._thread is not None:
+            self._thread.end_rests()
         try:
             for camera in self.cameras.values():
                 camera.subscribe(functools.partial(self._on_image, camera.name))

@@ -57,8 +57,8 @@ def _inference_error(node: AnomalyNode, cameras: Sequence[CameraSnapshot]) -> st
         )
     failures, failing = inference.failures, defaultdict[str, list[str]](list)
     for camera in cameras:
-        # Not where its images go unanswered for another reason by now, which its own status tells.
-        is_tried = camera.failure and not camera.skip and camera.waiting_s <= node.config.diagnostics.silent_after_s
+        # Not where it is silent, or nobody reads an output of it any more: its own status goes on telling it.
+        is_tried = not camera.skip and camera.waiting_s <= node.config.diagnostics.silent_after_s
         if is_tried and (error := failures.get(camera.name)) is not None:
             failing[in_brief(error)].append(camera.name)
     return "; ".join(f"inference fails{_for(names)}: {text}" for text, names in failing.items())

@@ -310,6 +310,7 @@ def _outcomes(jobs: list[_Job], terms: _Terms) -> Iterator[tuple[_Job, Outcome |
     config, left = terms.settings.node, dict[str, _Job]()
     for job in jobs:
         if job.wanted == {"camera_info"}:
+            terms.inference.forget_failure(job.camera.name)
             yield job, None
         else:
             left[job.camera.name] = job

@@ -67,11 +67,10 @@ def test_a_camera_that_rests_holds_no_other_and_its_period_counts_on():
     assert queue.due_s() == 11.5
 
 
-@pytest.mark.parametrize("end", [CameraQueue.end_rests, CameraQueue.clear])
-def test_a_rest_can_be_ended(end):
+def test_a_rest_can_be_ended():
     queue = CameraQueue()
     queue.rest("front", until_s=11.0)
-    end(queue)
+    queue.end_rests()
     queue.put("front", 1)
     assert queue.take(10.0) == {"front": 1}
 

@@ -1,6 +1,7 @@
 """Faults that the node survives, with what its operator sees."""
 
 import gc
+import threading
 import weakref
 
 import cv2
@@ -89,12 +90,15 @@ def test_a_camera_rests_no_longer_than_what_it_rests_for(stand_in, image_msg, mo
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY] * 2
+    rig.engine.may_go_on.clear()
     rig.send(rig.stamped(image_msg(1)))
-    rig.spin_until_counted("failed/memory")
+    rig.spin_until(lambda: rig.engine.batches, "the image to be worked on")
+    threading.Timer(0.3, rig.engine.may_go_on.set).start()
     if end == "reload":
         assert rig.call(Trigger, "reload", Trigger.Request()).success
     else:
         assert [rig.change_state(label) for label in ("deactivate", "activate")] == [True] * 2
+    assert rig.node.counts["failed/memory"] == 1
     rig.answer(rig.stamped(image_msg(2)))
 
 

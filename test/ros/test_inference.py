@@ -14,7 +14,7 @@ from eomt_ext_core import AnomalyFrame, EngineConfig, ImageError, InferenceError
 from eomt_ext_ros.camera_queue import CameraQueue
 from eomt_ext_ros.inference import REST_FACTOR, REST_PERIOD_S, Inference
 from eomt_ext_ros.memory import is_out_of_memory
-from eomt_ext_ros.memory_share import FREE_PERIOD_S, REGROW_PERIOD_S, VAIN_FREE_PERIOD_S
+from eomt_ext_ros.memory_share import FREE_PERIOD_S, REGROW_PERIOD_S, SILENT_AFTER_S, VAIN_FREE_PERIOD_S
 
 FRAME = AnomalyFrame(np.zeros((32, 64), np.float32), np.zeros((32, 64), bool))
 WIDE = np.zeros((32, 640, 3), np.uint8)  # ten windows of 32×64
@@ -398,7 +398,7 @@ def test_a_camera_of_few_windows_goes_with_the_others_again_after_two_minutes(in
 
 
 @pytest.mark.parametrize("max_batch", [0, 1])
-@pytest.mark.parametrize(("bad_s", "num_bad"), [(0.1, 1), (1.0, 1), (10.0, 1), (0.1, 5), (1.0, 5)])
+@pytest.mark.parametrize(("bad_s", "num_bad"), [(0.1, 1), (1.0, 1), (10.0, 1), (0.1, 5), (1.0, 5), (10.0, 2)])
 def test_attempts_that_take_long_to_fail_leave_the_others_most_of_the_time(
     inference, engine, now, bad_s, num_bad, max_batch
 ):
@@ -410,7 +410,7 @@ def test_attempts_that_take_long_to_fail_leave_the_others_most_of_the_time(
     outcomes = drive(inference, now, images, dict.fromkeys(images, 0.05), max_batch)
     assert all(outcome is FRAME for outcome in outcomes["front"])
     assert len(outcomes["front"]) > 0.7 * 10 * REGROW_PERIOD_S / 0.05
-    assert min(map(len, outcomes.values())) > 5, "it goes on trying"
+    assert min(map(len, outcomes.values())) > 2, "it goes on trying"
 
 
 def test_a_camera_that_nobody_waits_for_does_not_rest_long(inference, engine):
@@ -471,11 +471,47 @@ def test_a_camera_that_only_has_room_where_memory_is_freed_comes_back_after_a_ti
     assert sum(outcome is FRAME for outcome in outcomes["large"]) > 0.6 * 10 * REGROW_PERIOD_S / FREE_PERIOD_S
 
 
-def test_images_that_fit_alone_and_not_together_lose_an_answer_seldom(inference, engine, now):
+def test_images_that_fit_alone_and_not_together_lose_no_answer_and_are_put_together_ever_more_seldom(
+    inference, engine, now
+):
     engine.images_fit = 1
     engine.call_s = 0.005
-    outcomes = drive(inference, now, {"a": image(), "b": image(), "c": WIDE}, {"a": 0.5, "b": 0.5, "c": 0.033})
-    assert all(outcome is FRAME for each in outcomes.values() for outcome in each)
+    images, periods_s = {"a": image(), "b": image(), "c": WIDE}, {"a": 0.5, "b": 0.5, "c": 0.5}
+    for freed in (3, 4, 5, 5, 5, 6):  # in ten minutes each
+        outcomes = drive(inference, now, images, periods_s)
+        assert all(outcome is FRAME for each in outcomes.values() for outcome in each)
+        assert engine.freed <= freed
+
+
+@pytest.mark.parametrize("was_short", [False, True])
+def test_a_camera_that_sends_no_more_is_not_spared(inference, engine, now, was_short):
+    engine.fits, engine.call_s = 0 if was_short else 1000, 10.0
+    for _ in range(6):
+        answered(inference, {"rear": image()})
+    now[0] += SILENT_AFTER_S
+    engine.poison = {7: torch.cuda.OutOfMemoryError("CUDA out of memory")}
+    for _ in range(4):
+        answered(inference, {"front": image(7)})
+    for _ in range(3):
+        before = engine.freed
+        answered(inference, {"front": image(7)})
+        assert (engine.freed - before, inference.rests_s) == (1, {"front": REST_PERIOD_S})
+
+
+def test_cameras_that_rest_are_reckoned_with_and_those_that_send_no_more_are_not(inference, engine, now):
+    engine.poison, engine.calls_s = {7: torch.cuda.OutOfMemoryError("CUDA out of memory")}, {7: 10.0}
+    for _ in range(2):
+        answered(inference, {"rear": image(7), "left": image(7), "front": image()})
+    rest_s = inference.rests_s["rear"]
+    shorts = []
+    for _ in range(7):
+        now[0] += rest_s / 4
+        before = len(engine.calls)
+        answered(inference, {"left": image(7), "front": image()})
+        attempts = len(engine.calls) - before - 1
+        shorts.append(inference.rests_s["left"] / (REST_FACTOR * 10.0 * attempts))
+    assert shorts[:2] == [2, 2], "rear is still to come"
+    assert shorts[-1] == 1
 
 
 def test_what_failed_is_told_until_that_camera_has_a_frame(inference, engine):
