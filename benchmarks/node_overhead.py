@@ -9,7 +9,8 @@ that do it, which other load on the machine does not lengthen much.
 inference thread does but infer. Pictures are drawn and published by a thread of their own, beside the next inference.
 What they take from it (cores, and Python's lock) does not show beside a stand-in that sleeps. "until the last picture"
 is how long after the image's turn began, inference left out, its last picture was handed to the middleware.
-"the whole process" is the CPU time of all threads from image to image, that of Fast DDS among them.
+"from turn to turn" is how much longer than inference the node takes for an image while one always waits, whatever it is
+that holds it up; "the whole process" is the CPU time of all threads meanwhile, those of Fast DDS among them.
 
     python benchmarks/node_overhead.py
 """
@@ -144,8 +145,8 @@ def node() -> None:
     def timed_answer(batch: Any) -> Any:
         nonlocal began_s
         began_s = time.perf_counter()
+        STAGES.add("began", (began_s, time.process_time()))
         rests_s = answer(batch)
-        STAGES.add("until now", (0.0, time.process_time()))
         STAGES.finish()
         return rests_s
 
@@ -197,7 +198,7 @@ def measure(
     prepare_environment()
     timings: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
     shown: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
-    processes: dict[str, list[Seconds]] = collections.defaultdict(list)
+    rounds: dict[str, list[tuple[Seconds, Seconds]]] = collections.defaultdict(list)
     for _ in range(repeats):
         for name, subscribed in SUBSCRIBED.items():
             with _child("node") as anomaly, _child("listen", *subscribed) as listener:
@@ -208,8 +209,7 @@ def measure(
                 anomaly.terminate()
                 images, of_pictures = json.loads(anomaly.communicate(timeout=60)[0].splitlines()[-1])
                 timings[name] += images
-                until_s = [image["until now"][1] for image in images]
-                processes[name] += [(0.0, later - earlier) for earlier, later in itertools.pairwise(until_s)]
+                rounds[name] += itertools.starmap(_round, itertools.pairwise(images))
                 shown[name] += of_pictures
     print(f"{'subscribed to':18}{'':38}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × up to {images_each} images")
     for name, taken in timings.items():
@@ -219,7 +219,8 @@ def measure(
         for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
             _print(name, f"beside the next: {stage}", [each[stage] for each in shown[name] if stage in each])
         _print(name, "until the last picture", [each["until the last picture"] for each in shown[name]])
-        _print(name, "the whole process", processes[name])
+        _print(name, "from turn to turn, less inference", [period for period, _ in rounds[name] if period[0]])
+        _print(name, "the whole process", [process for _, process in rounds[name]])
 
 
 def _added(taken: dict[str, Seconds]) -> Seconds:
@@ -227,6 +228,13 @@ def _added(taken: dict[str, Seconds]) -> Seconds:
     none = (0.0, 0.0)
     wall, cpu = np.add(taken["turn"], taken.get("receive", none)) - taken.get("inference", none)
     return float(wall), float(cpu)
+
+
+def _round(image: dict[str, Seconds], following: dict[str, Seconds]) -> tuple[Seconds, Seconds]:
+    """From the turn of an image to the next one's: the time without inference, and the CPU time of the process."""
+    wall_s, cpu_s = np.subtract(following["began"], image["began"])
+    # Where nothing is inferred the node waits for images.
+    return (float(wall_s) - image["inference"][0] if "inference" in image else 0.0, 0.0), (0.0, float(cpu_s))
 
 
 def _print(name: str, stage: str, times: list[Seconds]) -> None:
