@@ -140,18 +140,16 @@ def node() -> None:
         time_calls(publisher, "publish", "publish")
     time_calls(anomaly._pipeline, "answer", "turn")
     time_calls(anomaly._pipeline, "_show", "pictures")
-    answer, put, began_s = anomaly._pipeline.answer, anomaly._pipeline.picture_thread.put, 0.0
+    answer, put = anomaly._pipeline.answer, anomaly._pipeline.picture_thread.put
 
     def timed_answer(batch: Any) -> Any:
-        nonlocal began_s
-        began_s = time.perf_counter()
-        STAGES.add("began", (began_s, time.process_time()))
+        STAGES.add("began", (time.perf_counter(), time.process_time()))
         rests_s = answer(batch)
         STAGES.finish()
         return rests_s
 
     def timed_put(draw: Callable[[], None]) -> bool:
-        return put(functools.partial(timed_draw, draw, began_s + STAGES.now_s("inference")))
+        return put(functools.partial(timed_draw, draw, STAGES.now_s("began") + STAGES.now_s("inference")))
 
     def timed_draw(draw: Callable[[], None], since_s: float) -> None:
         draw()
@@ -198,7 +196,7 @@ def measure(
     prepare_environment()
     timings: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
     shown: dict[str, list[dict[str, Seconds]]] = collections.defaultdict(list)
-    rounds: dict[str, list[tuple[Seconds, Seconds]]] = collections.defaultdict(list)
+    rounds: dict[str, list[Seconds]] = collections.defaultdict(list)
     for _ in range(repeats):
         for name, subscribed in SUBSCRIBED.items():
             with _child("node") as anomaly, _child("listen", *subscribed) as listener:
@@ -219,8 +217,8 @@ def measure(
         for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
             _print(name, f"beside the next: {stage}", [each[stage] for each in shown[name] if stage in each])
         _print(name, "until the last picture", [each["until the last picture"] for each in shown[name]])
-        _print(name, "from turn to turn, less inference", [period for period, _ in rounds[name] if period[0]])
-        _print(name, "the whole process", [process for _, process in rounds[name]])
+        _print(name, "from turn to turn, less inference", [(period, 0.0) for period, _ in rounds[name] if period])
+        _print(name, "the whole process", [(0.0, process) for _, process in rounds[name]])
 
 
 def _added(taken: dict[str, Seconds]) -> Seconds:
@@ -230,11 +228,11 @@ def _added(taken: dict[str, Seconds]) -> Seconds:
     return float(wall), float(cpu)
 
 
-def _round(image: dict[str, Seconds], following: dict[str, Seconds]) -> tuple[Seconds, Seconds]:
+def _round(image: dict[str, Seconds], following: dict[str, Seconds]) -> Seconds:
     """From the turn of an image to the next one's: the time without inference, and the CPU time of the process."""
     wall_s, cpu_s = np.subtract(following["began"], image["began"])
-    # Where nothing is inferred the node waits for images.
-    return (float(wall_s) - image["inference"][0] if "inference" in image else 0.0, 0.0), (0.0, float(cpu_s))
+    # Where nothing is inferred the node waits for images, which is no time of its own.
+    return float(wall_s) - image["inference"][0] if "inference" in image else 0.0, float(cpu_s)
 
 
 def _print(name: str, stage: str, times: list[Seconds]) -> None:

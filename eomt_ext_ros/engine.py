@@ -25,10 +25,6 @@ class Engine(Protocol):
         """Size in pixels of a window."""
 
     @property
-    def max_batch_windows(self) -> int:
-        """Most windows that it takes at a time, whatever is configured."""
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         """Of the model's known classes, in the order of their ids; empty where the checkpoint names none."""
 
@@ -38,6 +34,9 @@ class Engine(Protocol):
 
     def threshold_of(self, config: EngineConfig) -> float:
         """The same under another configuration."""
+
+    def batch_windows_of(self, config: EngineConfig) -> int:
+        """Most windows that go through the network at a time under a configuration."""
 
     @property
     def has_semantic(self) -> bool:

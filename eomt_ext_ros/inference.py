@@ -67,7 +67,7 @@ class Inference:
 
     def describe(self) -> dict[str, str]:
         """The engine in words, and its batch: as configured, as far as model and memory reach. Any thread may ask."""
-        most = self._most(self.engine.config)
+        most = self.engine.batch_windows_of(self.engine.config)
         less = [
             f"{limit} for {camera}" if camera else str(limit)
             for camera, share in self._shares.copy().items()
@@ -99,10 +99,8 @@ class Inference:
                 yield {camera: error}
                 continue
             share = self._shares.setdefault(camera, MemoryShare())
-            share.take_more(min(self._most(config), self._count(image, config)), self._clock())
-            share.took_s = 0.0
-            share.last_turn = self._turns
-            share.expect(0.0, self._clock())
+            share.begin_turn(self._turns, self._clock())
+            share.take_more(min(self.engine.batch_windows_of(config), self._count(image, config)), self._clock())
             if share.is_alone:
                 alone.append({camera: image})
             else:
@@ -205,13 +203,10 @@ class Inference:
             if now_s < share.expected_until_s or share.last_turn >= since
         }
 
-    def _most(self, config: EngineConfig) -> int:
-        return min(config.batch_windows, self.engine.max_batch_windows)
-
     def _count(self, image: NDArray[np.uint8], config: EngineConfig) -> int:
         return windows.count(image.shape[:2], self.engine.crop_hw, config.windows)
 
     def _limit(self, batch: Images, config: EngineConfig) -> int:
         """Most windows that go through the network at a time."""
         limits = (self._shares[camera].windows for camera in batch)
-        return min([self._most(config), *filter(None, limits)])
+        return min([self.engine.batch_windows_of(config), *filter(None, limits)])

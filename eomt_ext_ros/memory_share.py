@@ -47,6 +47,11 @@ class MemoryShare:
     expected_until_s: float = -math.inf
     last_turn: int = 0
 
+    def begin_turn(self, number: int, now_s: float) -> None:
+        """Note that an image of the camera is to be tried."""
+        self.last_turn, self.took_s = number, 0.0
+        self.expect(0.0, now_s)
+
     def go_alone(self, now_s: float) -> None:
         """Leave the common batch for a while."""
         self.is_alone, self.more_at_s = True, now_s + self.regrow_s

@@ -135,10 +135,10 @@ class AnomalyNode(LifecycleNode):
     @reported(TransitionCallbackReturn.FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras."""
-        if self.inference is not None:
-            self.inference.forget_failures()
-        if self._thread is not None:
-            self._thread.end_rests()
+        assert self._thread is not None, "a node that is activated is configured"
+        assert self._pipeline is not None, "a node that is activated is configured"
+        self._pipeline.inference.forget_failures()
+        self._thread.end_rests()
         try:
             for camera in self.cameras.values():
                 camera.subscribe(functools.partial(self._on_image, camera.name))

@@ -24,7 +24,6 @@ class StandIn:
     """Answers a batch of any size after ``seconds`` with the same dozen anomalies."""
 
     crop_hw = (640, 640)
-    max_batch_windows = 16
     class_names = ("road", "car")
     threshold = 0.5
     has_semantic = True
@@ -35,6 +34,9 @@ class StandIn:
 
     def threshold_of(self, config: EngineConfig) -> float:
         return self.threshold
+
+    def batch_windows_of(self, config: EngineConfig) -> int:
+        return config.batch_windows
 
     def infer_batch(
         self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None

@@ -106,11 +106,6 @@ class AnomalyEngine:
         return self._scorer
 
     @property
-    def max_batch_windows(self) -> int:
-        """Most windows that go through the network at a time, whatever ``config.batch_windows`` says."""
-        return self._scorer.max_batch
-
-    @property
     def threshold(self) -> float:
         """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
         return self.threshold_of(self._config)
@@ -122,6 +117,10 @@ class AnomalyEngine:
         if self.calibration is not None and config.score == "head":
             return self.calibration.threshold
         return DEFAULT_THRESHOLD
+
+    def batch_windows_of(self, config: EngineConfig) -> int:
+        """Most windows that go through the network at a time under a configuration: fewer where it takes no more."""
+        return self._path.batch_windows_of(config)
 
     @property
     def has_semantic(self) -> bool:
@@ -172,7 +171,7 @@ class AnomalyEngine:
         if semantic:
             check_semantic(self._scorer)
         with self._path.on_device():
-            self._scorer.warm_up(_names(config, semantic), min(config.batch_windows, self._scorer.max_batch))
+            self._scorer.warm_up(_names(config, semantic), self.batch_windows_of(config))
         one_window = replace(config, windows=replace(config.windows, mode="eomt"))
         with suppress(InferenceError):  # it is told of an image, and not of none
             self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)

@@ -68,13 +68,17 @@ class FramePath:
         self.mark(RESIZE)
         canvases = [windows.Canvas(plan) for plan in plans]
         places = (canvas for canvas, plan in zip(canvases, plans, strict=True) for _ in range(plan.num_windows))
-        for batch in torch.split(crops, min(config.batch_windows, self._scorer.max_batch)):
+        for batch in torch.split(crops, self.batch_windows_of(config)):
             scored = self._scorer(batch, scores)
             self.mark(NETWORK_AND_SCORING)
             for window in scored:
                 next(places).add(window)
             self.mark(STITCH)
         return [(plan, canvas.average()) for plan, canvas in zip(plans, canvases, strict=True)]
+
+    def batch_windows_of(self, config: EngineConfig) -> int:
+        """Most windows that go through the network at a time: as many as configured, if the scorer takes them."""
+        return min(config.batch_windows, self._scorer.max_batch)
 
     def download(self, results: Sequence[Tensor], scores: Sequence[Tensor]) -> list[NDArray[Any]]:
         """Give results as arrays, where all scores that they were made of are finite.

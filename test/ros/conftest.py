@@ -155,7 +155,6 @@ class StandInEngine:
     """Says of every pixel that it is as anomalous as it is red. Can be held back, and fails as it is told."""
 
     crop_hw = (32, 64)
-    max_batch_windows = 1000
     class_names = ("road", "car")
     has_semantic = True
 
@@ -184,6 +183,9 @@ class StandInEngine:
 
     def threshold_of(self, config):
         return 0.5 if config.threshold < 0 else config.threshold
+
+    def batch_windows_of(self, config):
+        return config.batch_windows
 
     def infer_batch(self, images_rgb, *, semantic=False, config=None):
         from eomt_ext_core import AnomalyFrame

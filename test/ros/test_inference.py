@@ -37,6 +37,9 @@ class FaultyEngine:
     def threshold_of(self, config):
         return self.threshold
 
+    def batch_windows_of(self, config):
+        return min(config.batch_windows, self.max_batch_windows)
+
     def infer_batch(self, images_rgb, *, semantic=False, config=None):
         batch_windows = (config or self.config).batch_windows
         self.calls.append((len(images_rgb), batch_windows))

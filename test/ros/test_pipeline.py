@@ -18,7 +18,7 @@ TIMEOUT_S = 30.0
 class HesitantEngine:
     """Is held against the settings for as long as it is told to."""
 
-    crop_hw, max_batch_windows, threshold, has_semantic = (32, 64), 1000, 0.5, True
+    crop_hw, threshold, has_semantic = (32, 64), 0.5, True
 
     def __init__(self, config):
         self.config = config
