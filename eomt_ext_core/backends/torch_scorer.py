@@ -144,4 +144,6 @@ def _of_semantic(masks: Tensor, classes: Tensor, scores: Sequence[str], result: 
     for band, channels_last in semantic_bands(masks, classes, (result.shape[2], result.shape[3]), rows):
         semantic = channels_last.permute(0, 3, 1, 2)
         parts = [semantic if score == SEMANTIC else baseline_score(semantic, score)[:, None] for score in scores]
-        torch.cat(parts, dim=1, out=result[:, :, band])
+        result[:, :, band] = torch.cat(
+            parts, dim=1
+        )  # cat(out=view) of a single part leaves a small view unwritten (torch 2.15)
