@@ -184,7 +184,7 @@ class AnomalyEngine:
 
         Raises:
             ImageError: where the image has another shape or type, or needs more windows than allowed.
-            InferenceError: where the network gives a result that is not finite.
+            InferenceError: where the network gives a result that is not finite, or the same for every pixel.
         """
         return self.infer_batch([image_rgb])[0]
 
@@ -220,7 +220,7 @@ class AnomalyEngine:
                 results += [probability, probability > self.threshold_of(config)]
                 if semantic:
                     results.append(windows.classes_at_image_size(stitched[1:], plan))
-            arrays = self._path.download(results, scores)
+            arrays = self._path.download(results, scores, images_rgb)
         step = 3 if semantic else 2
         return [AnomalyFrame(*arrays[start : start + step]) for start in range(0, len(arrays), step)]
 
@@ -244,7 +244,8 @@ class AnomalyEngine:
             ((plan, stitched),) = self._path.stitched([image_rgb], scores, self._config)
             maps = windows.to_image_size(stitched, plan)
             results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
-            return dict(zip(scores, self._path.download(results, list(maps)), strict=True))
+            arrays = self._path.download(results, list(maps), [image_rgb] * len(maps))
+            return dict(zip(scores, arrays, strict=True))
 
     @torch.inference_mode()
     def logits(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -264,7 +265,7 @@ class AnomalyEngine:
         with self._path.on_device():
             ((plan, stitched),) = self._path.stitched([image_rgb], ("head",), self._config)
             logits = windows.to_image_size(stitched, plan)[0]
-            return self._path.download([logits], [logits])[0]
+            return self._path.download([logits], [logits], [image_rgb])[0]
 
     def _probability(self, score: Tensor, name: str) -> Tensor:
         if name != "head":

@@ -20,6 +20,8 @@ from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
 from eomt_ext_core.windows import WindowPlan
 
+_ROUNDING = 1e-6  # relative; some units in the last place of float32
+
 
 class FramePath:
     """From images to their stitched scores on a scorer's device, and from results there to arrays.
@@ -80,24 +82,36 @@ class FramePath:
         """Most windows that go through the network at a time: as many as configured, if the scorer takes them."""
         return min(config.batch_windows, self._scorer.max_batch)
 
-    def download(self, results: Sequence[Tensor], scores: Sequence[Tensor]) -> list[NDArray[Any]]:
-        """Give results as arrays, where all scores that they were made of are finite.
+    def download(
+        self, results: Sequence[Tensor], scores: Sequence[Tensor], images_rgb: Sequence[NDArray[np.uint8]]
+    ) -> list[NDArray[Any]]:
+        """Give results as arrays, if the scores that they were made of are possible.
 
-        The scores are looked at and not the results, as an infinite logit is a finite probability.
+        The scores are checked and not the results, as an infinite logit is a finite probability.
+
+        Args:
+            results: tensors on the device.
+            scores: (H, W) each, what the results were made of.
+            images_rgb: the image of each score.
 
         Raises:
-            InferenceError: where a score is not finite.
+            InferenceError: if a score is not finite, or is the same in every pixel of an image that is not.
         """
         if not scores:
             return []
-        *arrays, sums = self._transfer.download([*results, torch.stack([score.sum() for score in scores])])
+        extremes = torch.stack([torch.stack(torch.aminmax(score)) for score in scores])
+        *arrays, checked = self._transfer.download([*results, extremes])
         self.mark(OUTPUTS)
-        if not np.isfinite(sums).all():
+        where = f"(precision {self._scorer.precision} on {self._scorer.device})"
+        if not np.isfinite(checked).all():
             broken = sum(int(score.isfinite().logical_not().sum()) for score in scores)
-            if broken:
+            raise InferenceError(f"the network's result must be finite, got {broken} pixels that are not {where}")
+        for (lowest, highest), image in zip(checked, images_rgb, strict=True):
+            spread = _ROUNDING * max(abs(lowest), abs(highest))  # of a constant, after resizing
+            if highest - lowest <= spread and (image != image[0, 0]).any():
                 raise InferenceError(
-                    f"the network's result must be finite, got {broken} pixels that are not "
-                    f"(precision {self._scorer.precision} on {self._scorer.device})"
+                    f"the network's result must depend on the image, got the score {lowest:g} for every pixel {where}: "
+                    "its weights are damaged, or overflow at this precision"
                 )
         return arrays
 

@@ -23,6 +23,7 @@ from eomt_ext_core.model.architecture import infer_head_config, infer_model_conf
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.model.layouts import sort_weights
+from eomt_ext_core.scoring.anomaly_head import check_head
 
 DEMO = "demo"
 HUB_SCHEME = "hf://"
@@ -78,6 +79,7 @@ def load_model(
         _load_network(model.network, weights.network, stored.get("crop_hw"))
         if model.anomaly_head is not None:
             _load_strictly(model.anomaly_head, head_state, "anomaly_head.")
+            check_head(model.anomaly_head)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     model.info = dict(metadata.get("info", {}))

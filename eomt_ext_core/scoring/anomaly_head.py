@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eomt_ext_core.config import HeadConfig
+from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
 
@@ -57,3 +58,26 @@ class PixelAnomalyHead(nn.Module):
         size_hw = (statistics.shape[1], statistics.shape[2])
         visual = F.interpolate(features, size_hw, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
         return cast(Tensor, self.mlp(torch.cat((statistics, visual), dim=-1)))
+
+
+@torch.no_grad()
+def check_head(head: PixelAnomalyHead) -> None:
+    """Refuse a head whose logit does not depend on what it is given: it would report a clear road for ever.
+
+    Args:
+        head: in float32.
+
+    Raises:
+        CheckpointError: if 256 random inputs all have the same logit, as with weights of zero or a dead layer.
+    """
+    generator = torch.Generator().manual_seed(0)
+    statistics = torch.rand((1, 16, 16, NUM_STATISTICS), generator=generator)
+    features = 3 * torch.randn((1, head.feature_dim, 16, 16), generator=generator)
+    was_training = head.training
+    lowest, highest = head.eval()(statistics, features).aminmax()
+    head.train(was_training)
+    if lowest == highest:
+        raise CheckpointError(
+            f"its anomaly head gives the logit {lowest:g} whatever it sees, so that it can never find an anomaly: its "
+            "weights are zero or damaged; give another head, or train it anew"
+        )

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
 
 INFO_KEY = "calibration"
+LARGEST_LOGIT = 1000.0  # far beyond what a trained head gives
+SMALLEST_SPREAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class LogitCalibration:
     ``threshold``: of that probability; what lies above it is anomalous.
 
     Raises:
-        CheckpointError: where ``scale`` is not positive, or a number is not finite or out of range.
+        CheckpointError: if ``scale`` is not positive, a number is not finite or out of range, or no logit of a trained
+            head leads to a probability above the threshold.
 
     >>> import torch
     >>> LogitCalibration(scale=1.0, shift=-math.log(10), threshold=0.2).probability(torch.tensor([math.log(10)])).item()
@@ -44,6 +48,13 @@ class LogitCalibration:
             raise CheckpointError(f"a calibration's scale must be positive, got {self.scale}")
         if not 0.0 <= self.threshold < 1.0:
             raise CheckpointError(f"a calibration's threshold must lie in [0, 1), got {self.threshold}")
+        low, middle, high = self.probability(torch.tensor([-LARGEST_LOGIT, 0.0, LARGEST_LOGIT])).tolist()
+        if not (low <= middle <= high and high > self.threshold and high - low >= SMALLEST_SPREAD):
+            raise CheckpointError(
+                f"a calibration must map a logit of {LARGEST_LOGIT:g} above its threshold {self.threshold:g}, and at "
+                f"least {SMALLEST_SPREAD:g} above one of -{LARGEST_LOGIT:g}; scale {self.scale:g} and shift "
+                f"{self.shift:g} give {high:g} and {low:g}, and never 'anomaly': calibrate the checkpoint anew"
+            )
 
     def probability(self, logits: Tensor) -> Tensor:
         """Anomaly logits of any shape to probabilities of the same."""

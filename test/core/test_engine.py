@@ -236,6 +236,24 @@ def test_an_infinite_logit_is_an_error_though_its_probability_is_finite(tiny_mod
         AnomalyEngine(model, EXACT).infer(photo(30, 50))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_logit_for_every_pixel_is_an_error(tiny_model: Make, precision: str) -> None:
+    model = tiny_model(HeadConfig(16, 0.3, 8))
+    assert model.anomaly_head is not None
+    with torch.no_grad():
+        model.anomaly_head.mlp[6].bias.fill_(-1e30)  # finite, and larger than all that the pixels differ by
+    engine = AnomalyEngine(model, replace(EXACT, precision=precision))
+    rule = "must depend on the image, got the score -1e[+]30 for every pixel"
+    with pytest.raises(InferenceError, match=rule):
+        engine.infer(photo(30, 50))
+    with pytest.raises(InferenceError, match=rule):
+        engine.score_maps(photo(30, 50), ("rba", "head"))
+    with pytest.raises(InferenceError, match=rule):
+        engine.infer_batch([photo(30, 50), photo(64, 96)], semantic=True)
+    assert engine.score_maps(photo(30, 50), ("rba",))["rba"].std() > 0
+    assert engine.infer(np.full((30, 50, 3), 9, np.uint8)).probability.max() == 0  # nothing there that could differ
+
+
 def test_the_model_is_left_as_it_is(tiny_model: Make) -> None:
     model = tiny_model(HeadConfig(16, 0.3, 8)).train()
     assert model.anomaly_head is not None

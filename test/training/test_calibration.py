@@ -234,6 +234,10 @@ def test_the_engine_applies_what_the_checkpoint_holds(model: EoMTExt, image: NDA
         ({"scale": 1.0, "shift": float("nan"), "threshold": 0.5}, "shift must be a finite number, got nan"),
         ({"scale": 1.0, "shift": 0.0, "threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
         ({"scale": "1", "shift": 0.0, "threshold": 0.5}, "scale must be a finite number, got '1'"),
+        ({"scale": 1e-308, "shift": 0.0, "threshold": 0.2}, "give 0.5 and 0.5, .*never 'anomaly'"),
+        ({"scale": 1.0, "shift": -1e6, "threshold": 0.5}, "give 0 and 0, .*never 'anomaly'"),
+        ({"scale": 1e-5, "shift": 0.0, "threshold": 0.9}, "above its threshold 0.9, .*give 0.5025"),
+        ({"scale": 1e39, "shift": 0.0, "threshold": 0.5}, "never 'anomaly'"),
     ],
 )
 def test_a_broken_calibration_is_refused(model: EoMTExt, stored: dict[str, object], rule: str) -> None:

@@ -66,12 +66,13 @@ def calibrate(
         "num_frames": counts.num_frames,
         "data": data if frames.images is None else frames.images.folder.name,
     }
+    calibration = LogitCalibration(scaling.scale, scaling.shift, stored["threshold"])
     before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     model.info = plain | {INFO_KEY: stored}
     save_model(model, target)  # before the check, which may fail
     if fresh is not None:
-        found = _check(engine, LogitCalibration(scaling.scale, scaling.shift, stored["threshold"]), fresh)
+        found = _check(engine, calibration, fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
         save_model(model, target)
 

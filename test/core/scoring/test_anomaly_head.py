@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from eomt_ext_core.config import HeadConfig
-from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
+from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead, check_head
 
 
 def count(head: PixelAnomalyHead) -> int:
@@ -67,3 +69,18 @@ def test_dropout_acts_only_while_training() -> None:
     assert not torch.equal(head(*inputs), head(*inputs))
     head.eval()
     assert torch.equal(head(*inputs), head(*inputs))
+
+
+@pytest.mark.parametrize("feature_proj_dim", [None, 8])
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("mlp.0.weight", 0.0), ("mlp.3.weight", 0.0), ("mlp.6.weight", 0.0), ("mlp.0.bias", -1e9), ("mlp.6.bias", 1e30)],
+)
+def test_a_head_that_sees_nothing_is_refused(parameter: str, value: float, feature_proj_dim: int | None) -> None:
+    head = PixelAnomalyHead(6, HeadConfig(hidden_dim=16, feature_proj_dim=feature_proj_dim)).train()
+    check_head(head)
+    assert head.training
+    with torch.no_grad():
+        head.get_parameter(parameter).fill_(value)
+    with pytest.raises(CheckpointError, match=r"gives the logit .* whatever it sees"):
+        check_head(head)
