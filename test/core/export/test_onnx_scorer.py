@@ -32,7 +32,7 @@ def test_onnxruntime_scores_as_torch_does(small_model: EoMTExt, onnx_file: Path,
     reference = TorchWindowScorer(small_model, torch.device("cpu"), "fp32", "none", 1)
     scorer = OnnxWindowScorer.load(onnx_file, ON_CPU)
     crops = probe_crops(scorer.crop_hw, count)
-    for scores in (("head",), ("rba", "head"), ("head", SEMANTIC)):
+    for scores in (("head",), ("rba",), (SEMANTIC,), ("rba", "head"), ("head", SEMANTIC)):
         with torch.inference_mode():
             expected = reference(crops, scores)
         torch.testing.assert_close(scorer(crops, scores), expected, atol=1e-4, rtol=0)
