@@ -15,9 +15,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from eomt_ext_ros.camera_statistics import CameraStatistics
-from eomt_ext_ros.images import decompress, to_rgb
-from eomt_ext_ros.label_info import label_info_type, to_label_info
-from eomt_ext_ros.obstacle_messages import obstacles_type
+from eomt_ext_ros.messages.images import decompress, to_rgb
+from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
+from eomt_ext_ros.messages.obstacle_messages import obstacles_type
 from eomt_ext_ros.outputs import IMAGE_OUTPUTS
 from eomt_ext_ros.timeline import Timeline
 

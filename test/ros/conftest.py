@@ -454,7 +454,7 @@ def image_msg():
     from builtin_interfaces.msg import Time
     from std_msgs.msg import Header
 
-    from eomt_ext_ros.images import to_image_msg
+    from eomt_ext_ros.messages.images import to_image_msg
 
     def build(seed, frame_id="camera_optical"):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 80, 3), np.uint8)

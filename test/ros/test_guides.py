@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import camera, diagnostic_status, images, node, observation, pipeline
+from eomt_ext_ros import camera, diagnostic_status, node, observation, pipeline
 from eomt_ext_ros.camera_statistics import CameraSnapshot
+from eomt_ext_ros.messages import images
 from eomt_ext_ros.node_config import OUTPUTS, CameraConfig, NodeConfig
 from eomt_ext_ros.parameter_fields import parameter_fields
 

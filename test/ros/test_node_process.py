@@ -18,7 +18,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from eomt_ext_ros.images import to_image_msg
+from eomt_ext_ros.messages.images import to_image_msg
 
 TIMEOUT_S = 300.0  # importing torch takes a minute where the machine is busy
 END_S = 2.0  # from the signal to the end

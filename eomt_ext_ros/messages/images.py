@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.image_headers import declared_size_hw
+from eomt_ext_ros.messages.image_headers import declared_size_hw
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image

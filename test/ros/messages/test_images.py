@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros import images
-from eomt_ext_ros.images import DECODED_ENCODINGS, MAX_PIXELS, to_image_msg, to_rgb
+from eomt_ext_ros.messages import images
+from eomt_ext_ros.messages.images import DECODED_ENCODINGS, MAX_PIXELS, to_image_msg, to_rgb
 
 pytest.importorskip("sensor_msgs")
 from sensor_msgs.msg import Image

@@ -9,8 +9,8 @@ import pytest
 
 from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.obstacles import Obstacle, find_obstacles
-from eomt_ext_ros.label_info import label_info_type, to_label_info
-from eomt_ext_ros.obstacle_messages import CLOUD_FIELDS, obstacles_type, to_obstacles_msg
+from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
+from eomt_ext_ros.messages.obstacle_messages import CLOUD_FIELDS, obstacles_type, to_obstacles_msg
 
 pytest.importorskip("sensor_msgs")
 from geometry_msgs.msg import PoseWithCovariance

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros import images
-from eomt_ext_ros.images import to_rgb
+from eomt_ext_ros.messages import images
+from eomt_ext_ros.messages.images import to_rgb
 
 pytest.importorskip("sensor_msgs")
 from sensor_msgs.msg import Image

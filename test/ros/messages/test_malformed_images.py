@@ -17,8 +17,8 @@ from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from eomt_ext_ros import images
-from eomt_ext_ros.images import DECODED_ENCODINGS, MAX_PIXELS
+from eomt_ext_ros.messages import images
+from eomt_ext_ros.messages.images import DECODED_ENCODINGS, MAX_PIXELS
 
 MESSAGES = 5000  # of each transport
 OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles")

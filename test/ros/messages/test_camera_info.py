@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
 from eomt_ext_core import ImageError
-from eomt_ext_ros.camera_info import image_size_hw, published_camera_info
+from eomt_ext_ros.messages.camera_info import image_size_hw, published_camera_info
 
 K = np.array([[900.0, 0.5, 640.25], [0, 910, 359.75], [0, 0, 1]])
 P = np.array([[880.0, 0, 641, -105.6], [0, 880, 362, 0], [0, 0, 1, 0]])

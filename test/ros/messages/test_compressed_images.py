@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.images import decompress
+from eomt_ext_ros.messages.images import decompress
 
 pytest.importorskip("sensor_msgs")
 from sensor_msgs.msg import CompressedImage

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.image_headers import declared_size_hw
+from eomt_ext_ros.messages.image_headers import declared_size_hw
 
 PIXELS = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (48, 32))
 FILES = {
