@@ -36,8 +36,8 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from eomt_ext_ros.dds_profile import profile_environment
 from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.process.dds_profile import profile_environment
 
 PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 TRANSPORTS = {

@@ -24,7 +24,6 @@ from rclpy.parameter import Parameter
 from rclpy.signals import uninstall_signal_handlers
 
 from eomt_ext_core import ConfigError
-from eomt_ext_ros.allocator import keep_freed_images
 from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
@@ -37,6 +36,7 @@ from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
 from eomt_ext_ros.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.pipeline import Pipeline
+from eomt_ext_ros.process.allocator import keep_freed_images
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.services import Services
 from eomt_ext_ros.settings import declare_settings, read_settings

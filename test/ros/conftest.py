@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.process.dds_profile import profile_environment
 
 # A domain of our own, so that test runs side by side do not hear each other; processes that tests start inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)

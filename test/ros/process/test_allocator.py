@@ -10,7 +10,7 @@ import pytest
 ONE_THREAD = """
 import resource, sys, threading
 import numpy as np
-from eomt_ext_ros.allocator import keep_freed_images
+from eomt_ext_ros.process.allocator import keep_freed_images
 if sys.argv[1] == "kept":
     assert keep_freed_images()
 def answer():
@@ -32,7 +32,7 @@ MANY_THREADS = """
 import threading
 from pathlib import Path
 import numpy as np
-from eomt_ext_ros.allocator import keep_freed_images
+from eomt_ext_ros.process.allocator import keep_freed_images
 assert keep_freed_images()
 everyone, turn = threading.Barrier(6), threading.Lock()
 def answer():
