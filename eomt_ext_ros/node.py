@@ -30,7 +30,6 @@ from eomt_ext_ros.diagnostics import Diagnostics
 from eomt_ext_ros.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.held_frames import empty_frames
 from eomt_ext_ros.inference import Inference
-from eomt_ext_ros.inference_thread import InferenceThread
 from eomt_ext_ros.memory import free_gpu_memory
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
@@ -42,6 +41,7 @@ from eomt_ext_ros.services import Services
 from eomt_ext_ros.settings import declare_settings, read_settings
 from eomt_ext_ros.transitions import reported
 from eomt_ext_ros.waiting import finish_within, result_of
+from eomt_ext_ros.workers.inference_thread import InferenceThread
 
 STOP_TIMEOUT_S = 30.0
 EXIT_TIMEOUT_S = 1.0  # the process is to end within two seconds

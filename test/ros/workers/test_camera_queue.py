@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_ext_ros.camera_queue import CameraQueue
+from eomt_ext_ros.workers.camera_queue import CameraQueue
 
 
 def test_all_cameras_that_wait_are_taken_at_once_with_their_newest_items():

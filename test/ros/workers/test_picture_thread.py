@@ -7,7 +7,7 @@ from concurrent.futures import TimeoutError as StillWaiting
 
 import pytest
 
-from eomt_ext_ros.picture_thread import PictureThread
+from eomt_ext_ros.workers.picture_thread import PictureThread
 
 TIMEOUT_S = 30.0
 MOMENT_S = 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from eomt_ext_ros.worker_thread import WorkerThread
+from eomt_ext_ros.workers.worker_thread import WorkerThread
 
 
 class PictureThread(WorkerThread):

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from eomt_ext_ros.inference_thread import InferenceThread
+from eomt_ext_ros.workers.inference_thread import InferenceThread
 
 TIMEOUT_S = 30.0
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from eomt_ext_ros.camera_queue import CameraQueue
-from eomt_ext_ros.worker_thread import WorkerThread
+from eomt_ext_ros.workers.camera_queue import CameraQueue
+from eomt_ext_ros.workers.worker_thread import WorkerThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
