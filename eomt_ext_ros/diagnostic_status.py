@@ -15,7 +15,7 @@ from typing import NamedTuple
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from eomt_ext_ros.camera_statistics import CameraSnapshot
-from eomt_ext_ros.node_config import DiagnosticsConfig
+from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 from eomt_ext_ros.sliding_window import Percentiles
 
 FOREIGN_CLOCK_S = 3600.0  # no answer takes this long: the stamps are of another clock

@@ -31,14 +31,14 @@ from eomt_ext_ros.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.held_frames import empty_frames
 from eomt_ext_ros.inference import Inference
 from eomt_ext_ros.memory import free_gpu_memory
-from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.observation import observe
-from eomt_ext_ros.parameter_fields import refuse_fixed_changes
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes
+from eomt_ext_ros.parameters.settings import declare_settings, read_settings
 from eomt_ext_ros.pipeline import Pipeline
 from eomt_ext_ros.process.allocator import keep_freed_images
 from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.services import Services
-from eomt_ext_ros.settings import declare_settings, read_settings
 from eomt_ext_ros.transitions import reported
 from eomt_ext_ros.waiting import finish_within, result_of
 from eomt_ext_ros.workers.inference_thread import InferenceThread

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.obstacles import ObstacleFrame
 from eomt_ext_core.visualization import blend, heatmap, outline
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
 
 DATA_IMAGES = ("probability", "mask", "semantic")
 PICTURES = ("heatmap", "overlay")  # for people

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_ros.demo import camera, recorder
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.process.dds_profile import transports_chosen
 
 NODE = "/eomt_ext"

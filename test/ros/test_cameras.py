@@ -8,7 +8,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from eomt_ext_core import ConfigError
 from eomt_ext_ros.bags.messages import plane
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
 
 CAMERAS = ["front", "left", "rear"]
 

@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from eomt_ext_ros.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostic_status import Endpoint, InputTopic, NodeSnapshot, build_statuses
-from eomt_ext_ros.node_config import DiagnosticsConfig
+from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 from eomt_ext_ros.sliding_window import Percentiles
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -15,7 +15,7 @@ from std_msgs.msg import Empty
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostic_status import NodeSnapshot
 from eomt_ext_ros.diagnostics import Diagnostics, gpu_memory, input_topic
-from eomt_ext_ros.node_config import DiagnosticsConfig
+from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 RELIABLE = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)

@@ -1,6 +1,6 @@
 """The reference of the node's parameters as a Markdown page, from the dataclasses; needs no ROS.
 
-``python -m eomt_ext_ros.parameter_reference > docs/parameters.md`` writes it anew.
+``python -m eomt_ext_ros.parameters.reference > docs/parameters.md`` writes it anew.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
-from eomt_ext_ros.node_config import CameraConfig, DiagnosticsConfig, NodeConfig
-from eomt_ext_ros.parameter_fields import ParameterField, own_fields
+from eomt_ext_ros.parameters.node_config import CameraConfig, DiagnosticsConfig, NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import ParameterField, own_fields
 
 _INTRODUCTION = """\
 # Parameters of the node
 
-Written by `python -m eomt_ext_ros.parameter_reference > docs/parameters.md` from the dataclasses that the node reads;
-a test holds this page to them. `config/anomaly.yaml` is a file of all of them to start from.
+Written by `python -m eomt_ext_ros.parameters.reference > docs/parameters.md` from the dataclasses that the node
+reads; a test holds this page to them. `config/anomaly.yaml` is a file of all of them to start from.
 
 A **live** parameter changes while the node runs (`ros2 param set /eomt_ext <name> <value>`, rqt_reconfigure). The
 others can be set at the start and while the node is unconfigured; while it is configured a change is refused with the

@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_ros.node_config import NodeConfig
-from eomt_ext_ros.parameter_fields import Config, ParameterField, build, parameter_fields
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import Config, ParameterField, build, parameter_fields
 
 # ROS ranges have two ends; these stand in for "none".
 _UNBOUNDED_INT, _UNBOUNDED_FLOAT = 2**31 - 1, 1e9

@@ -70,7 +70,7 @@ def parameter_fields(config: type, prefix: str = "") -> Iterator[ParameterField]
 
     Those of a dataclass nested in it are called ``<field>.<name>``; only the engine's stand beside the node's own.
 
-    >>> from eomt_ext_ros.node_config import NodeConfig
+    >>> from eomt_ext_ros.parameters.node_config import NodeConfig
     >>> [item.name for item in parameter_fields(NodeConfig) if item.name in ("device", "windows.mode")]
     ['device', 'windows.mode']
     """

@@ -9,8 +9,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_ros.node_config import CameraConfig, NodeConfig
-from eomt_ext_ros.parameters import changed_values, declare_parameters, read_parameters
+from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
+from eomt_ext_ros.parameters.ros_parameters import changed_values, declare_parameters, read_parameters
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from rclpy.parameter import Parameter
 
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_ros.node_config import CameraConfig, NodeConfig
-from eomt_ext_ros.parameter_fields import parameter_fields
-from eomt_ext_ros.parameters import FIXED_NOTE, read_parameters, ros_value
+from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import parameter_fields
+from eomt_ext_ros.parameters.ros_parameters import FIXED_NOTE, read_parameters, ros_value
 
 FIELDS = {item.name: item for item in parameter_fields(NodeConfig)}
 # A value other than the default for each live parameter.

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from eomt_ext_core.config import EngineConfig, WindowConfig, option
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_ros.node_config import NodeConfig
-from eomt_ext_ros.parameter_fields import (
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import (
     build,
     own_fields,
     parameter_fields,
     refuse_fixed_changes,
     values_of,
 )
-from eomt_ext_ros.parameter_reference import parameter_reference
+from eomt_ext_ros.parameters.reference import parameter_reference
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "parameters.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "parameters.md"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def test_every_parameter_has_a_description_that_says_something():
 
 def test_the_page_is_current():
     assert PAGE.read_text(encoding="utf-8") == parameter_reference(), (
-        "run: python -m eomt_ext_ros.parameter_reference > docs/parameters.md"
+        "run: python -m eomt_ext_ros.parameters.reference > docs/parameters.md"
     )
 
 
