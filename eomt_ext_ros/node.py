@@ -27,10 +27,10 @@ from eomt_ext_core import ConfigError
 from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics import Diagnostics
-from eomt_ext_ros.engine import Engine, EngineFactory, load_engine
-from eomt_ext_ros.held_frames import empty_frames
-from eomt_ext_ros.inference import Inference
-from eomt_ext_ros.memory import free_gpu_memory
+from eomt_ext_ros.inference.engine import Engine, EngineFactory, load_engine
+from eomt_ext_ros.inference.held_frames import empty_frames
+from eomt_ext_ros.inference.inference import Inference
+from eomt_ext_ros.inference.memory import free_gpu_memory
 from eomt_ext_ros.observation import observe
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes

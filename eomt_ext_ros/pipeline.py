@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ConfigError, EomtExtError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.camera import Camera, stamp_ns
-from eomt_ext_ros.engine import Engine
-from eomt_ext_ros.held_frames import forget_frames
-from eomt_ext_ros.inference import Inference, Outcome
-from eomt_ext_ros.memory import is_out_of_memory
+from eomt_ext_ros.inference.engine import Engine
+from eomt_ext_ros.inference.held_frames import forget_frames
+from eomt_ext_ros.inference.inference import Inference, Outcome
+from eomt_ext_ros.inference.memory import is_out_of_memory
 from eomt_ext_ros.messages.camera_info import published_camera_info
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg

@@ -16,7 +16,8 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros import inference, outputs
+from eomt_ext_ros import outputs
+from eomt_ext_ros.inference import inference
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import to_image_msg
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_ros.inference import Inference
+from eomt_ext_ros.inference.inference import Inference
 from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.settings import Settings
 from eomt_ext_ros.pipeline import Pipeline

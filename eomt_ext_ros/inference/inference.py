@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ImageError, windows
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_window_count
-from eomt_ext_ros.engine import Engine
-from eomt_ext_ros.held_frames import empty_frames, forget_frames
-from eomt_ext_ros.memory import is_out_of_memory
-from eomt_ext_ros.memory_share import MemoryShare
+from eomt_ext_ros.inference.engine import Engine
+from eomt_ext_ros.inference.held_frames import empty_frames, forget_frames
+from eomt_ext_ros.inference.memory import is_out_of_memory
+from eomt_ext_ros.inference.memory_share import MemoryShare
 
 REST_PERIOD_S = 1.0
 """For which a camera rests at least for whose image memory is short."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros.memory import is_out_of_memory
+from eomt_ext_ros.inference.memory import is_out_of_memory
 
 
 def opencv_error(border_px):

@@ -5,7 +5,7 @@ import torch
 
 from eomt_ext_core import AnomalyEngine, ConfigError, EngineConfig
 from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_ros.engine import load_engine
+from eomt_ext_ros.inference.engine import load_engine
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 

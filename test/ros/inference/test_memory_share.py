@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_ext_ros.memory_share import (
+from eomt_ext_ros.inference.memory_share import (
     FREE_PERIOD_S,
     REGROW_PERIOD_S,
     VAIN_FREE_PERIOD_S,

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from eomt_ext_core import AnomalyFrame, EngineConfig, ImageError, InferenceError
-from eomt_ext_ros.inference import REST_FACTOR, REST_PERIOD_S, Inference
-from eomt_ext_ros.memory import is_out_of_memory
-from eomt_ext_ros.memory_share import FREE_PERIOD_S, REGROW_PERIOD_S, SILENT_AFTER_S, VAIN_FREE_PERIOD_S
+from eomt_ext_ros.inference.inference import REST_FACTOR, REST_PERIOD_S, Inference
+from eomt_ext_ros.inference.memory import is_out_of_memory
+from eomt_ext_ros.inference.memory_share import FREE_PERIOD_S, REGROW_PERIOD_S, SILENT_AFTER_S, VAIN_FREE_PERIOD_S
 from eomt_ext_ros.workers.camera_queue import CameraQueue
 
 FRAME = AnomalyFrame(np.zeros((32, 64), np.float32), np.zeros((32, 64), bool))

@@ -8,7 +8,7 @@ from contextlib import suppress
 import cv2
 import torch
 
-from eomt_ext_ros.held_frames import chain
+from eomt_ext_ros.inference.held_frames import chain
 from eomt_ext_ros.messages.images import opencv_lacks_memory
 
 # The second line is what PyTorch makes of a convolution for which memory was short with every algorithm of cuDNN, and

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from eomt_ext_ros.held_frames import empty_frames, forget_frames
+from eomt_ext_ros.inference.held_frames import empty_frames, forget_frames
 
 
 @pytest.fixture(autouse=True)
