@@ -14,7 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from eomt_ext_ros.camera_statistics import CameraStatistics
+from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
 from eomt_ext_ros.messages.obstacle_messages import obstacles_type

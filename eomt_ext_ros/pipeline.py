@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ConfigError, EomtExtError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.camera import Camera, stamp_ns
+from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.held_frames import forget_frames
 from eomt_ext_ros.inference.inference import Inference, Outcome
@@ -26,7 +27,6 @@ from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.settings import Settings
-from eomt_ext_ros.reports import Reports, explained, in_brief
 from eomt_ext_ros.workers.picture_thread import PictureThread
 
 PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"

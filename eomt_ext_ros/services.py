@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import SetBool, Trigger
 
-from eomt_ext_ros.observation import INFERENCE_ENDED
-from eomt_ext_ros.reports import explained
+from eomt_ext_ros.diagnostics.reports import explained
+from eomt_ext_ros.diagnostics.snapshot import INFERENCE_ENDED
 from eomt_ext_ros.waiting import STEP_S
 
 if TYPE_CHECKING:

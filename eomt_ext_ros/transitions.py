@@ -8,7 +8,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from eomt_ext_ros.reports import explained
+from eomt_ext_ros.diagnostics.reports import explained
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 

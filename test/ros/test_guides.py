@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import camera, diagnostic_status, node, observation, pipeline
-from eomt_ext_ros.camera_statistics import CameraSnapshot
+from eomt_ext_ros import camera, node, pipeline
+from eomt_ext_ros.diagnostics import snapshot as observation
+from eomt_ext_ros.diagnostics import status as diagnostic_status
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.parameters.node_config import OUTPUTS, CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import parameter_fields

@@ -14,7 +14,7 @@ from eomt_ext_core.visualization import heatmap
 from eomt_ext_ros import camera as camera_module
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.camera import Camera
-from eomt_ext_ros.camera_statistics import CameraStatistics
+from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 
 
 def enable(rig, yes):

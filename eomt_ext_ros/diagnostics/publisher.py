@@ -11,7 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from eomt_ext_ros.diagnostic_status import Endpoint, InputTopic, NodeSnapshot, build_statuses
+from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 PERIOD_S = 1.0

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eomt_ext_ros.sliding_window import Percentiles, SlidingWindow
+from eomt_ext_ros.diagnostics.sliding_window import Percentiles, SlidingWindow
 
 RATE_SPAN_S = 5.0
 TIMING_SPAN_S = 30.0

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eomt_ext_ros.camera_statistics import CameraSnapshot
-from eomt_ext_ros.diagnostic_status import NodeSnapshot
-from eomt_ext_ros.diagnostics import gpu_memory, input_topic
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
+from eomt_ext_ros.diagnostics.publisher import gpu_memory, input_topic
+from eomt_ext_ros.diagnostics.reports import in_brief
+from eomt_ext_ros.diagnostics.status import NodeSnapshot
 from eomt_ext_ros.pipeline import PICTURES_ENDED
-from eomt_ext_ros.reports import in_brief
 
 if TYPE_CHECKING:
     from eomt_ext_ros.node import AnomalyNode

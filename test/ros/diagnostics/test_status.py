@@ -7,10 +7,10 @@ import pytest
 pytest.importorskip("diagnostic_msgs")
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from eomt_ext_ros.camera_statistics import CameraSnapshot
-from eomt_ext_ros.diagnostic_status import Endpoint, InputTopic, NodeSnapshot, build_statuses
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
+from eomt_ext_ros.diagnostics.sliding_window import Percentiles
+from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
-from eomt_ext_ros.sliding_window import Percentiles
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 CONFIG = DiagnosticsConfig(silent_after_s=5.0, late_after_s=0.5, late_frames=3)

@@ -12,9 +12,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Empty
 
-from eomt_ext_ros.camera_statistics import CameraStatistics
-from eomt_ext_ros.diagnostic_status import NodeSnapshot
-from eomt_ext_ros.diagnostics import Diagnostics, gpu_memory, input_topic
+from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
+from eomt_ext_ros.diagnostics.publisher import Diagnostics, gpu_memory, input_topic
+from eomt_ext_ros.diagnostics.status import NodeSnapshot
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 RELIABLE = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)

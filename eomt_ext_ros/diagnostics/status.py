@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from eomt_ext_ros.camera_statistics import CameraSnapshot
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
+from eomt_ext_ros.diagnostics.sliding_window import Percentiles
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
-from eomt_ext_ros.sliding_window import Percentiles
 
 FOREIGN_CLOCK_S = 3600.0  # no answer takes this long: the stamps are of another clock
 
@@ -50,7 +50,7 @@ class NodeSnapshot:
         least_period_s: between two answers of a camera.
         error: what keeps the whole node from its work, such as a checkpoint that cannot be read; or empty.
         facts: of the engine, as it describes itself; empty without one.
-        gpu_memory: as :func:`~eomt_ext_ros.diagnostics.gpu_memory` gives it; empty without a GPU.
+        gpu_memory: as :func:`~eomt_ext_ros.diagnostics.publisher.gpu_memory` gives it; empty without a GPU.
         simulated_time: whether latencies are of simulated time.
         cameras: each with its input, where it has one.
     """

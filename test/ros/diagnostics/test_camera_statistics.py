@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_ext_ros.camera_statistics import CameraStatistics
-from eomt_ext_ros.sliding_window import SlidingWindow
+from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
+from eomt_ext_ros.diagnostics.sliding_window import SlidingWindow
 
 
 class Clock:
