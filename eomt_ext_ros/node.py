@@ -24,7 +24,6 @@ from rclpy.parameter import Parameter
 from rclpy.signals import uninstall_signal_handlers
 
 from eomt_ext_core import ConfigError
-from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics.publisher import Diagnostics
 from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
@@ -36,7 +35,8 @@ from eomt_ext_ros.inference.memory import free_gpu_memory
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.parameters.settings import declare_settings, read_settings
-from eomt_ext_ros.pipeline import Pipeline
+from eomt_ext_ros.pipeline.camera import Camera
+from eomt_ext_ros.pipeline.pipeline import Pipeline
 from eomt_ext_ros.process.allocator import keep_freed_images
 from eomt_ext_ros.services import Services
 from eomt_ext_ros.transitions import reported

@@ -10,7 +10,7 @@ from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostics.publisher import gpu_memory, input_topic
 from eomt_ext_ros.diagnostics.reports import in_brief
 from eomt_ext_ros.diagnostics.status import NodeSnapshot
-from eomt_ext_ros.pipeline import PICTURES_ENDED
+from eomt_ext_ros.pipeline.pipeline import PICTURES_ENDED
 
 if TYPE_CHECKING:
     from eomt_ext_ros.node import AnomalyNode

@@ -219,7 +219,7 @@ def stand_in(make_rig):
 @pytest.fixture
 def may_draw(monkeypatch):
     """Overlays are drawn when this is set, in the end at the latest."""
-    from eomt_ext_ros import outputs
+    from eomt_ext_ros.pipeline import outputs
 
     may_draw, draw = threading.Event(), outputs.blend
     monkeypatch.setattr(outputs, "blend", lambda *args: may_draw.wait(TIMEOUT_S) and draw(*args))
@@ -373,7 +373,7 @@ class Rig(Caller):
         self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in every), "discovery")
 
     def listen(self, name, camera=""):
-        from eomt_ext_ros.camera import OUTPUTS
+        from eomt_ext_ros.pipeline.camera import OUTPUTS
 
         key = f"{camera}/{name}" if camera else name
         self.heard[key] = Listener(self.client, OUTPUTS[name], f"{topic_prefix(camera)}output/{name}")
@@ -430,7 +430,7 @@ class Rig(Caller):
         """The statuses of now, by what follows the node's name."""
         from diagnostic_msgs.msg import DiagnosticArray
 
-        from eomt_ext_ros.camera import stamp_ns
+        from eomt_ext_ros.pipeline.camera import stamp_ns
 
         if "diagnostics" not in self.heard:
             self.heard["diagnostics"] = Listener(self.client, DiagnosticArray, "/diagnostics")

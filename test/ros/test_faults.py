@@ -16,10 +16,10 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros import outputs
 from eomt_ext_ros.inference import inference
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.pipeline import outputs
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")

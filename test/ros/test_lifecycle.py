@@ -15,10 +15,10 @@ from rclpy.parameter import Parameter
 
 from eomt_ext_core import AnomalyEngine
 from eomt_ext_ros import node as node_module
-from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.diagnostics import publisher as diagnostics_module
 from eomt_ext_ros.diagnostics.snapshot import observe
 from eomt_ext_ros.node import AnomalyNode, main
+from eomt_ext_ros.pipeline.camera import Camera
 
 
 @pytest.fixture

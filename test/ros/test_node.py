@@ -13,10 +13,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from eomt_ext_core.visualization import heatmap, overlay
-from eomt_ext_ros import outputs, pipeline
 from eomt_ext_ros.diagnostics import publisher as diagnostics
 from eomt_ext_ros.diagnostics.snapshot import observe
 from eomt_ext_ros.messages.images import DECODED_ENCODINGS, to_image_msg, to_rgb
+from eomt_ext_ros.pipeline import outputs, pipeline
 
 IMAGE_OUTPUTS = ("probability", "mask", "overlay", "heatmap")
 

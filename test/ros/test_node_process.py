@@ -51,7 +51,7 @@ sys.exit(main())
 # Drawing a picture takes for ever.
 DRAWING = """
 import sys, time
-from eomt_ext_ros import outputs
+from eomt_ext_ros.pipeline import outputs
 from eomt_ext_ros.node import main
 def draw(*_):
     print("drawing begins", flush=True)

@@ -11,10 +11,10 @@ from std_srvs.srv import SetBool, Trigger
 
 from eomt_ext_core import load_model, save_model
 from eomt_ext_core.visualization import heatmap
-from eomt_ext_ros import camera as camera_module
 from eomt_ext_ros.bags.messages import plane
-from eomt_ext_ros.camera import Camera
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
+from eomt_ext_ros.pipeline import camera as camera_module
+from eomt_ext_ros.pipeline.camera import Camera
 
 
 def enable(rig, yes):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyFrame, ConfigError, EomtExtError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
-from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.held_frames import forget_frames
@@ -24,9 +23,10 @@ from eomt_ext_ros.inference.memory import is_out_of_memory
 from eomt_ext_ros.messages.camera_info import published_camera_info
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
-from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.settings import Settings
+from eomt_ext_ros.pipeline.camera import Camera, stamp_ns
+from eomt_ext_ros.pipeline.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.workers.picture_thread import PictureThread
 
 PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.obstacles import Obstacle, ObstacleFrame
 from eomt_ext_core.visualization import BOX_RGB, heatmap, overlay
-from eomt_ext_ros import outputs
-from eomt_ext_ros.outputs import IMAGE_OUTPUTS, Rendering, scaled_hw
 from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.pipeline import outputs
+from eomt_ext_ros.pipeline.outputs import IMAGE_OUTPUTS, Rendering, scaled_hw
 
 
 def rendering(probability, mask=None, semantic=None, **config):

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_ext_ros.timeline import JUMP_BACK_S, Timeline
+from eomt_ext_ros.pipeline.timeline import JUMP_BACK_S, Timeline
 
 JUMP_NS = round(JUMP_BACK_S * 1e9)
 

@@ -10,7 +10,7 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_ros.inference.inference import Inference
 from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.settings import Settings
-from eomt_ext_ros.pipeline import Pipeline
+from eomt_ext_ros.pipeline.pipeline import Pipeline
 
 TIMEOUT_S = 30.0
 

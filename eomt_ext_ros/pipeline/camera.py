@@ -18,8 +18,8 @@ from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
 from eomt_ext_ros.messages.obstacle_messages import obstacles_type
-from eomt_ext_ros.outputs import IMAGE_OUTPUTS
-from eomt_ext_ros.timeline import Timeline
+from eomt_ext_ros.pipeline.outputs import IMAGE_OUTPUTS
+from eomt_ext_ros.pipeline.timeline import Timeline
 
 OUTPUTS = {**dict.fromkeys(IMAGE_OUTPUTS, Image), "obstacles": obstacles_type(), "camera_info": CameraInfo}
 
