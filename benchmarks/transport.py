@@ -163,7 +163,7 @@ def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_node(context: typer.Context) -> None:
     """The node itself, its counts printed at the end."""
-    from eomt_ext_ros import node as node_module
+    from eomt_ext_ros.node import anomaly_node as node_module
 
     class Counting(node_module.AnomalyNode):
         def destroy_node(self) -> None:

@@ -13,7 +13,7 @@ from eomt_ext_ros.diagnostics.status import NodeSnapshot
 from eomt_ext_ros.pipeline.pipeline import PICTURES_ENDED
 
 if TYPE_CHECKING:
-    from eomt_ext_ros.node import AnomalyNode
+    from eomt_ext_ros.node.anomaly_node import AnomalyNode
 
 INFERENCE_ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
 

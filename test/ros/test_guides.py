@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import node
 from eomt_ext_ros.diagnostics import snapshot as observation
 from eomt_ext_ros.diagnostics import status as diagnostic_status
 from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.messages import images
+from eomt_ext_ros.node import anomaly_node as node
 from eomt_ext_ros.parameters.node_config import OUTPUTS, CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import parameter_fields
 from eomt_ext_ros.pipeline import camera, pipeline

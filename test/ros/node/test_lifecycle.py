@@ -14,10 +14,10 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from eomt_ext_core import AnomalyEngine
-from eomt_ext_ros import node as node_module
 from eomt_ext_ros.diagnostics import publisher as diagnostics_module
 from eomt_ext_ros.diagnostics.snapshot import observe
 from eomt_ext_ros.node import AnomalyNode, main
+from eomt_ext_ros.node import anomaly_node as node_module
 from eomt_ext_ros.pipeline.camera import Camera
 
 

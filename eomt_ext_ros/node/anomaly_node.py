@@ -32,15 +32,15 @@ from eomt_ext_ros.inference.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.inference.held_frames import empty_frames
 from eomt_ext_ros.inference.inference import Inference
 from eomt_ext_ros.inference.memory import free_gpu_memory
+from eomt_ext_ros.node.services import Services
+from eomt_ext_ros.node.transitions import reported
+from eomt_ext_ros.node.waiting import finish_within, result_of
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.parameters.settings import declare_settings, read_settings
 from eomt_ext_ros.pipeline.camera import Camera
 from eomt_ext_ros.pipeline.pipeline import Pipeline
 from eomt_ext_ros.process.allocator import keep_freed_images
-from eomt_ext_ros.services import Services
-from eomt_ext_ros.transitions import reported
-from eomt_ext_ros.waiting import finish_within, result_of
 from eomt_ext_ros.workers.inference_thread import InferenceThread
 
 STOP_TIMEOUT_S = 30.0
@@ -402,7 +402,3 @@ def _ignore_signals() -> None:
     uninstall_signal_handlers()  # of ROS, which would else put Python's back in the end
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

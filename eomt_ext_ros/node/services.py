@@ -11,10 +11,10 @@ from std_srvs.srv import SetBool, Trigger
 
 from eomt_ext_ros.diagnostics.reports import explained
 from eomt_ext_ros.diagnostics.snapshot import INFERENCE_ENDED
-from eomt_ext_ros.waiting import STEP_S
+from eomt_ext_ros.node.waiting import STEP_S
 
 if TYPE_CHECKING:
-    from eomt_ext_ros.node import AnomalyNode
+    from eomt_ext_ros.node.anomaly_node import AnomalyNode
 
 
 class Services:
