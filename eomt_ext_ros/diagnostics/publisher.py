@@ -47,7 +47,7 @@ class Diagnostics:
         self._publisher.publish(msg)
 
 
-def input_topic(node: Node, subscription: Any) -> InputTopic:
+def input_topic(node: Any, subscription: Any) -> InputTopic:
     """Describe a subscription and the publishers that the node sees on its topic."""
     ours = subscription.qos_profile
     publishers = node.get_publishers_info_by_topic(subscription.topic_name)

@@ -3,22 +3,83 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot, CameraStatistics
 from eomt_ext_ros.diagnostics.publisher import gpu_memory, input_topic
 from eomt_ext_ros.diagnostics.reports import in_brief
 from eomt_ext_ros.diagnostics.status import NodeSnapshot
-from eomt_ext_ros.pipeline.pipeline import PICTURES_ENDED
-
-if TYPE_CHECKING:
-    from eomt_ext_ros.node.anomaly_node import AnomalyNode
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.parameters.settings import Settings
 
 INFERENCE_ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
+PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
 
 
-def observe(node: AnomalyNode) -> NodeSnapshot:
+class ObservedCamera(Protocol):
+    """What is read of a camera."""
+
+    subscriptions: list[Any]
+
+
+class ObservedInference(Protocol):
+    """What is read of the calls of the engine."""
+
+    @property
+    def failures(self) -> Mapping[str, Exception]:
+        """By camera, why its last image has no frame."""
+
+    def describe(self) -> dict[str, str]:
+        """The engine in words."""
+
+
+class ObservedNode(Protocol):
+    """What is read of the node, beside what it has as a node of ROS."""
+
+    enabled: bool
+    error: str
+    settings: Settings
+
+    @property
+    def config(self) -> NodeConfig:
+        """Settings of the node itself."""
+
+    @property
+    def state(self) -> str:
+        """Of the lifecycle."""
+
+    @property
+    def cameras(self) -> Mapping[str, ObservedCamera]:
+        """Those that are configured, by name."""
+
+    @property
+    def inference(self) -> ObservedInference | None:
+        """Of the model in use, where there is one."""
+
+    @property
+    def is_inferring(self) -> bool:
+        """Whether the inference thread is there."""
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the thread that draws pictures is there."""
+
+    @property
+    def inferring_for_s(self) -> float:
+        """For how long the batch that is inferred has been, 0 where none is."""
+
+    def statistics_of(self, camera: str) -> CameraStatistics:
+        """What became of the images of a camera."""
+
+    def get_fully_qualified_name(self) -> str:
+        """With its namespace."""
+
+    def get_parameter(self, name: str) -> Any:
+        """One of its parameters."""
+
+
+def observe(node: ObservedNode) -> NodeSnapshot:
     """Look at the node, from the executor's thread."""
     inference = node.inference
     facts = {} if inference is None else inference.describe()
@@ -40,7 +101,7 @@ def observe(node: AnomalyNode) -> NodeSnapshot:
     )
 
 
-def _inference_error(node: AnomalyNode, cameras: Sequence[CameraSnapshot]) -> str:
+def _inference_error(node: ObservedNode, cameras: Sequence[CameraSnapshot]) -> str:
     inference = node.inference
     if inference is None:
         return ""

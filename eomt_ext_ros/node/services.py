@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import wait
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, wait
+from typing import Any, Protocol
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import SetBool, Trigger
@@ -13,8 +13,31 @@ from eomt_ext_ros.diagnostics.reports import explained
 from eomt_ext_ros.diagnostics.snapshot import INFERENCE_ENDED
 from eomt_ext_ros.node.waiting import STEP_S
 
-if TYPE_CHECKING:
-    from eomt_ext_ros.node.anomaly_node import AnomalyNode
+
+class ServedNode(Protocol):
+    """What the services ask of the node, beside what it has as a node of ROS."""
+
+    enabled: bool
+
+    @property
+    def state(self) -> str:
+        """Of the lifecycle."""
+
+    @property
+    def inference(self) -> object | None:
+        """Of the model in use, where there is one."""
+
+    def enable(self, enabled: bool) -> None:
+        """Answer images, or let them go."""
+
+    def begin_reload(self) -> Future[str] | None:
+        """Let the checkpoint be loaded; none where the node is not configured."""
+
+    def create_service(self, *args: Any, **kwargs: Any) -> Any:
+        """Offer a service."""
+
+    def get_logger(self) -> Any:
+        """Its logger."""
 
 
 class Services:
@@ -26,7 +49,7 @@ class Services:
     it fails, the model in use stays.
     """
 
-    def __init__(self, node: AnomalyNode) -> None:
+    def __init__(self, node: ServedNode) -> None:
         self._node = node
         node.create_service(SetBool, "~/set_enabled", self._set_enabled)
         # A group of its own: a callback that awaits keeps the others of its group waiting.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ConfigError, EomtExtError, ImageError
 from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_obstacles
 from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
+from eomt_ext_ros.diagnostics.snapshot import PICTURES_ENDED
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.held_frames import forget_frames
 from eomt_ext_ros.inference.inference import Inference, Outcome
@@ -29,7 +30,6 @@ from eomt_ext_ros.pipeline.camera import Camera, stamp_ns
 from eomt_ext_ros.pipeline.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.workers.picture_thread import PictureThread
 
-PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
 _IMAGES_BEFORE_CALIBRATION = 10
 
