@@ -24,7 +24,7 @@ lint: $(READY) ## ruff, mypy, and pip-audit where its database can be reached
 	$(BIN)/python test/audit.py
 
 docs: $(READY) ## write the parameter reference anew
-	$(BIN)/python -m eomt_ext_ros.parameter_reference > docs/parameters.md.new
+	$(BIN)/python -m eomt_ext_ros.parameters.reference > docs/parameters.md.new
 	mv docs/parameters.md.new docs/parameters.md
 
 bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/

@@ -39,10 +39,10 @@ from rclpy.signals import SignalHandlerOptions
 from vehicle.processes import FOLDER, Listener, camera_process, prepare_environment
 from vehicle.stand_in import make_factory
 
-from eomt_ext_ros import camera as camera_module
-from eomt_ext_ros import outputs, pipeline
-from eomt_ext_ros.dds_profile import publication_environment
 from eomt_ext_ros.node import AnomalyNode, prepare_process
+from eomt_ext_ros.pipeline import camera as camera_module
+from eomt_ext_ros.pipeline import outputs, pipeline
+from eomt_ext_ros.process.dds_profile import publication_environment
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05

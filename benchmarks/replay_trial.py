@@ -28,7 +28,7 @@ from eomt_ext_ros.bags.messages import (
     stamp_ns,
     typestore,
 )
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.command import run
 from eomt_ext_ros.replay.job import ReplayConfig
 

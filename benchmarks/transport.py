@@ -36,8 +36,8 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from eomt_ext_ros.dds_profile import profile_environment
-from eomt_ext_ros.images import to_image_msg
+from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.process.dds_profile import profile_environment
 
 PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 TRANSPORTS = {
@@ -163,7 +163,7 @@ def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_node(context: typer.Context) -> None:
     """The node itself, its counts printed at the end."""
-    from eomt_ext_ros import node as node_module
+    from eomt_ext_ros.node import anomaly_node as node_module
 
     class Counting(node_module.AnomalyNode):
         def destroy_node(self) -> None:

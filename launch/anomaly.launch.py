@@ -8,7 +8,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from eomt_ext_ros.dds_profile import profile_environment, publication_environment
+from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"

@@ -17,7 +17,7 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.process.dds_profile import profile_environment
 from launch import LaunchContext, LaunchDescription
 
 ANOMALY_LAUNCH = Path(__file__).resolve().parent / "anomaly.launch.py"

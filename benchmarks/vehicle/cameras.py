@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from eomt_ext_core.scenes import SceneConfig, SceneVideo
-from eomt_ext_ros.images import to_image_msg
+from eomt_ext_ros.messages.images import to_image_msg
 
 PICTURES = 8
 START_TIMEOUT_S = 120.0

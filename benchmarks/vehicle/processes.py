@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from eomt_ext_ros.bags.messages import stamp_ns
-from eomt_ext_ros.dds_profile import profile_environment, publication_environment
+from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 
 FOLDER = Path(__file__).resolve().parents[1]
 END_TIMEOUT_S = 30.0

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_ros import node as node_module
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.node import anomaly_node as node_module
+from eomt_ext_ros.parameters.node_config import NodeConfig
 
 
 class StandIn:

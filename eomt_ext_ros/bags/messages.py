@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.images import decompress, to_rgb
+from eomt_ext_ros.messages.images import decompress, to_rgb
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -47,7 +47,7 @@ def deserialize(data: bytes, msgtype: str) -> Any:
 
 
 def image_rgb(msg: Any, msgtype: str) -> NDArray[np.uint8]:
-    """The pixels of an Image or CompressedImage, (H, W, 3) uint8 RGB; see :mod:`eomt_ext_ros.images`."""
+    """The pixels of an Image or CompressedImage, (H, W, 3) uint8 RGB; see :mod:`eomt_ext_ros.messages.images`."""
     return decompress(msg) if msgtype == COMPRESSED_IMAGE else to_rgb(msg)
 
 

@@ -100,7 +100,7 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
-    from eomt_ext_ros.images import to_image_msg
+    from eomt_ext_ros.messages.images import to_image_msg
 
     rclpy.init()
     node = rclpy.create_node("demo_camera")

@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
-from eomt_ext_ros.dds_profile import transports_chosen
 from eomt_ext_ros.demo import camera, recorder
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.process.dds_profile import transports_chosen
 
 NODE = "/eomt_ext"
 OUTPUTS = {name: f"{NODE}/output/{name}" for name in ("probability", "mask", "overlay")}

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
-from eomt_ext_ros.node_config import NodeConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS
 
 if TYPE_CHECKING:

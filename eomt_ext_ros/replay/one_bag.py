@@ -25,8 +25,8 @@ from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_core.video import VideoWriter
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
-from eomt_ext_ros.node_config import NodeConfig
-from eomt_ext_ros.outputs import Rendering
+from eomt_ext_ros.parameters.node_config import NodeConfig
+from eomt_ext_ros.pipeline.outputs import Rendering
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
 from eomt_ext_ros.replay.topics import camera_names, frame_name, output_topic

@@ -3,6 +3,9 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,16 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+# The same of the rooms of the ROS package.
+ROOMS = [
+    {"messages", "parameters", "process", "workers"},
+    {"bags", "diagnostics", "inference"},
+    {"pipeline"},
+    {"node", "replay"},
+    {"demo"},
+]
+FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+MOST_FILES = 12
 ALONE = {"visualization", "video", "scenes"}
 ANYONES = {"files"}
 NOT_IN_CORE = {
@@ -73,10 +86,14 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
     wrong = []
     for name in sorted(imports_of(source, module, is_package)):
         top, *rest = name.split(".")
-        inner = package == top == CORE and rest and rest[0] != inside[0]
-        if top in FORBIDDEN[package] or (inner and not may_import(inside[0], rest[0])):
+        inner = package == top in (CORE, ROS) and inside and rest and rest[0] != inside[0]
+        if top in FORBIDDEN[package] or (inner and not allowed(package, inside[0], rest[0])):
             wrong.append(f"{module} imports {name}")
     return wrong
+
+
+def allowed(package: str, part: str, other: str) -> bool:
+    return may_import(part, other) if package == CORE else FLOOR_OF_ROOM[other] < FLOOR_OF_ROOM[part]
 
 
 def may_import(part: str, other: str) -> bool:
@@ -105,6 +122,34 @@ def test_every_part_of_the_core_has_its_place() -> None:
     assert parts - known - {"__init__", "__main__"} == set()
 
 
+def test_every_room_of_the_node_has_its_floor() -> None:
+    parts = {path.stem for path in PACKAGES[ROS].iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts == FLOOR_OF_ROOM.keys() | {"__init__"}
+
+
+def test_no_folder_of_the_node_holds_more_than_a_dozen_files() -> None:
+    counts = Counter(path.parent for path in PACKAGES[ROS].rglob("*.py"))
+    assert [folder for folder, count in counts.items() if count > MOST_FILES] == []
+
+
+def test_no_modules_of_the_node_import_each_other_in_a_circle() -> None:
+    files = {module_name(path, ROS): path for path in PACKAGES[ROS].rglob("*.py")}
+    graph = {
+        module: {known for name in imports_of(path.read_text(encoding="utf-8"), module, path.stem == "__init__")
+                 if (known := home_of(name, files.keys())) and known != module}
+        for module, path in files.items()
+    }  # fmt: skip
+    assert sum(map(len, graph.values())) > len(files), "there is something to read"
+    list(TopologicalSorter(graph).static_order())  # which raises CycleError, naming the circle
+
+
+def home_of(name: str, modules: Collection[str]) -> str:
+    """The module that a name is imported from, or empty."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
 @pytest.mark.parametrize(("package", "path"), sources(), ids=lambda value: value.removeprefix(f"{ROOT}/"))
 def test_imports_run_one_way(package: str, path: str) -> None:
     file = Path(path)
@@ -128,6 +173,9 @@ def test_imports_run_one_way(package: str, path: str) -> None:
         ("eomt_ext_core.engine", "def late():\n    import rclpy.node"),
         ("eomt_ext_core.cli", "importlib.import_module('eomt_ext_ros.demo')"),
         ("eomt_ext_ros.node", "from eomt_ext_training import head_training"),
+        ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.node import AnomalyNode"),
+        ("eomt_ext_ros.diagnostics.snapshot", "if TYPE_CHECKING:\n    from eomt_ext_ros.pipeline import pipeline"),
+        ("eomt_ext_ros.inference.inference", "from eomt_ext_ros.diagnostics.reports import Reports"),
         ("eomt_ext_training.head", "import eomt_ext_ros"),
     ],
 )
@@ -143,6 +191,7 @@ def test_a_wrong_direction_is_seen(module: str, source: str) -> None:
         ("eomt_ext_core.scoring.factored", "from .uncertainty import statistics\nfrom ..config import HeadConfig"),
         ("eomt_ext_core.scenes.world", "from eomt_ext_core.files import whole_file\nimport numpy as np"),
         ("eomt_ext_core.cli", "from eomt_ext_core.scenes import render"),
+        ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.messages import images\nfrom .timeline import Timeline"),
         ("eomt_ext_ros.node", "import rclpy\nfrom eomt_ext_core import AnomalyEngine"),
         ("eomt_ext_training.head", "from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead"),
     ],

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from eomt_ext_ros.dds_profile import profile_environment
+from eomt_ext_ros.process.dds_profile import profile_environment
 
 # A domain of our own, so that test runs side by side do not hear each other; processes that tests start inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
@@ -219,7 +219,7 @@ def stand_in(make_rig):
 @pytest.fixture
 def may_draw(monkeypatch):
     """Overlays are drawn when this is set, in the end at the latest."""
-    from eomt_ext_ros import outputs
+    from eomt_ext_ros.pipeline import outputs
 
     may_draw, draw = threading.Event(), outputs.blend
     monkeypatch.setattr(outputs, "blend", lambda *args: may_draw.wait(TIMEOUT_S) and draw(*args))
@@ -373,7 +373,7 @@ class Rig(Caller):
         self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in every), "discovery")
 
     def listen(self, name, camera=""):
-        from eomt_ext_ros.camera import OUTPUTS
+        from eomt_ext_ros.pipeline.camera import OUTPUTS
 
         key = f"{camera}/{name}" if camera else name
         self.heard[key] = Listener(self.client, OUTPUTS[name], f"{topic_prefix(camera)}output/{name}")
@@ -430,7 +430,7 @@ class Rig(Caller):
         """The statuses of now, by what follows the node's name."""
         from diagnostic_msgs.msg import DiagnosticArray
 
-        from eomt_ext_ros.camera import stamp_ns
+        from eomt_ext_ros.pipeline.camera import stamp_ns
 
         if "diagnostics" not in self.heard:
             self.heard["diagnostics"] = Listener(self.client, DiagnosticArray, "/diagnostics")
@@ -454,7 +454,7 @@ def image_msg():
     from builtin_interfaces.msg import Time
     from std_msgs.msg import Header
 
-    from eomt_ext_ros.images import to_image_msg
+    from eomt_ext_ros.messages.images import to_image_msg
 
     def build(seed, frame_id="camera_optical"):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 80, 3), np.uint8)

@@ -10,7 +10,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 def test_the_parameter_file_holds_every_parameter_with_its_default(context):
     from eomt_ext_ros.node import AnomalyNode
-    from eomt_ext_ros.node_config import NodeConfig
+    from eomt_ext_ros.parameters.node_config import NodeConfig
 
     node = AnomalyNode(
         context=context,

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eomt_ext_ros import camera, diagnostic_status, images, node, observation, pipeline
-from eomt_ext_ros.camera_statistics import CameraSnapshot
-from eomt_ext_ros.node_config import OUTPUTS, CameraConfig, NodeConfig
-from eomt_ext_ros.parameter_fields import parameter_fields
+from eomt_ext_ros.diagnostics import snapshot as observation
+from eomt_ext_ros.diagnostics import status as diagnostic_status
+from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
+from eomt_ext_ros.messages import images
+from eomt_ext_ros.node import anomaly_node as node
+from eomt_ext_ros.parameters.node_config import OUTPUTS, CameraConfig, NodeConfig
+from eomt_ext_ros.parameters.parameter_fields import parameter_fields
+from eomt_ext_ros.pipeline import camera, pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [ROOT / "docs" / name for name in ("integration.md", "troubleshooting.md", "architecture.md")]

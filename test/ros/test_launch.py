@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from eomt_ext_ros.dds_profile import profile_environment, publication_environment
-from eomt_ext_ros.node_config import OUTPUTS
+from eomt_ext_ros.parameters.node_config import OUTPUTS
+from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"

@@ -14,8 +14,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from eomt_ext_ros.camera import stamp_ns
-from eomt_ext_ros.images import to_image_msg
+from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.pipeline.camera import stamp_ns
 
 SERVICE_S = 0.1
 OVERLOAD = 4

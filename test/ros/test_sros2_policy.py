@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eomt_ext_ros.node_config import OUTPUTS
+from eomt_ext_ros.parameters.node_config import OUTPUTS
 
 POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
 

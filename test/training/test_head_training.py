@@ -87,7 +87,7 @@ def test_the_node_runs_the_result_as_it_is(trained) -> None:
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
-    from eomt_ext_ros.images import to_image_msg
+    from eomt_ext_ros.messages.images import to_image_msg
     from eomt_ext_ros.node import AnomalyNode
 
     model = trained[1] / "model.safetensors"

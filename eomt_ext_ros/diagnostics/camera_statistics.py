@@ -1,0 +1,178 @@
+"""What becomes of the images of a camera, counted and timed as it happens; needs no ROS."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from eomt_ext_ros.diagnostics.sliding_window import Percentiles, SlidingWindow
+
+RATE_SPAN_S = 5.0
+TIMING_SPAN_S = 30.0
+
+
+@dataclass(frozen=True)
+class CameraSnapshot:
+    """What was known of a camera at one moment.
+
+    Attributes:
+        name: of the camera; empty for the one without a name.
+        counts: since the node began: ``received``, ``published``, ``dropped`` (a newer image took its place),
+            ``skipped`` (it needed no answer), ``rejected/<reason>``, ``failed/<kind>`` (``input``, ``memory``,
+            ``inference`` or ``output``), and of the published ones ``withheld/<output>``.
+        input_rate_hz, output_rate_hz: over the last 5 s.
+        input_age_s: time since the newest image came in, none before the first one.
+        waiting_s: the same, or time since the camera was started.
+        processing_s: from the turn of an image to its published answer, over the last 30 s; its pictures count only
+            where they are all that is subscribed to.
+        latency_s: from an image's stamp to its published answer, over the last 30 s, none where it is unknown.
+        unanswered_s: since an image came in after the last turn had ended, 0 where none did.
+        skip: why the newest image that had its turn needed no answer, or empty.
+        late_in_a_row: answers later than the limit, since the last one in time.
+        rejection: why the newest image that had its turn was rejected, or empty.
+        failure: what went wrong last, until an image is answered; or empty.
+    """
+
+    name: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    input_rate_hz: float = 0.0
+    output_rate_hz: float = 0.0
+    input_age_s: float | None = None
+    waiting_s: float = 0.0
+    processing_s: Percentiles | None = None
+    latency_s: Percentiles | None = None
+    unanswered_s: float = 0.0
+    skip: str = ""
+    late_in_a_row: int = 0
+    rejection: str = ""
+    failure: str = ""
+
+
+class CameraStatistics:
+    """Accumulates what happens to the images of one camera, in bounded memory; for use by several threads.
+
+    Each image that is :meth:`received` ends as one of :meth:`dropped`, :meth:`skipped`, :meth:`rejected`,
+    :meth:`failed` or :meth:`published`, the last of them perhaps with outputs :meth:`withheld`.
+
+    Args:
+        name: of the camera; empty for the one without a name.
+        clock: steady, in seconds: sim time may stand still.
+    """
+
+    def __init__(self, name: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._inputs = SlidingWindow(columns=0, span_s=RATE_SPAN_S)
+        self._outputs = SlidingWindow(columns=0, span_s=RATE_SPAN_S)
+        self._timings = SlidingWindow(columns=2, span_s=TIMING_SPAN_S)
+        self._started_s = clock()
+        self._newest_input_s: float | None = None
+        self._unanswered_since_s: float | None = None
+        self._late_in_a_row = 0
+        self._failure = self._rejection = self._skip = ""
+
+    def restart(self) -> None:
+        """Begin anew, as when the node is activated; only the counts go on."""
+        with self._lock:
+            for window in (self._inputs, self._outputs, self._timings):
+                window.clear()
+            self._started_s = self._clock()
+            self._newest_input_s = None
+            self._late_in_a_row = 0
+            self._failure = ""
+            self._end_turn()
+
+    def received(self) -> None:
+        """An image came in."""
+        with self._lock:
+            self._counts["received"] += 1
+            self._newest_input_s = self._clock()
+            self._inputs.add(self._newest_input_s)
+            if self._unanswered_since_s is None:
+                self._unanswered_since_s = self._newest_input_s
+
+    def dropped(self) -> None:
+        """An image had no turn, as a newer one came first or the node was stopped."""
+        with self._lock:
+            self._counts["dropped"] += 1
+
+    def skipped(self, why: str) -> None:
+        """An image needed no answer; ``why`` is what people read."""
+        with self._lock:
+            self._counts["skipped"] += 1
+            self._end_turn(skip=why)
+
+    def rejected(self, reason: str, text: str) -> None:
+        """An image could not be used; ``reason`` is the short word of an ``ImageError``, ``text`` what people read."""
+        with self._lock:
+            self._counts[f"rejected/{reason}"] += 1
+            self._end_turn(rejection=text)
+
+    def failed(self, kind: str, text: str) -> None:
+        """An image could have been used and has no answer; ``kind`` is a short word, ``text`` what people read."""
+        with self._lock:
+            self._counts[f"failed/{kind}"] += 1
+            self._failure = text
+            self._end_turn()
+
+    def withheld(self, outputs: Iterable[str]) -> None:
+        """An image is answered, but without these outputs, which somebody waits for."""
+        with self._lock:
+            self._counts.update(f"withheld/{output}" for output in outputs)
+
+    def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
+        """An image was answered; where pictures are the answer, perhaps after the next image had its turn.
+
+        Args:
+            processing_s: since its turn began.
+            latency_s: since its stamp, on the clock of the stamps; below 0 where that clock is ahead of ours. None
+                where the camera does not stamp its images.
+            late_after_s: the latency, or where that is unknown the processing time, above which the answer is late.
+        """
+        taken_s = processing_s if latency_s is None else latency_s
+        with self._lock:
+            self._counts["published"] += 1
+            self._failure = ""
+            self._end_turn()
+            self._late_in_a_row = self._late_in_a_row + 1 if taken_s > late_after_s else 0
+            now_s = self._clock()
+            self._outputs.add(now_s)
+            self._timings.add(now_s, processing_s, math.nan if latency_s is None else latency_s)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each of these happened."""
+        with self._lock:
+            return self._counts.copy()
+
+    def snapshot(self) -> CameraSnapshot:
+        """What is known now."""
+        with self._lock:
+            now_s = self._clock()
+            processing_s, latency_s = self._timings.percentiles(now_s)
+            since_s = self._started_s if self._newest_input_s is None else self._newest_input_s
+            return CameraSnapshot(
+                name=self.name,
+                counts=self._counts.copy(),
+                input_rate_hz=self._inputs.rate_hz(now_s, self._started_s),
+                output_rate_hz=self._outputs.rate_hz(now_s, self._started_s),
+                input_age_s=None if self._newest_input_s is None else now_s - self._newest_input_s,
+                waiting_s=now_s - since_s,
+                processing_s=processing_s,
+                latency_s=latency_s,
+                unanswered_s=0.0 if self._unanswered_since_s is None else now_s - self._unanswered_since_s,
+                skip=self._skip,
+                late_in_a_row=self._late_in_a_row,
+                rejection=self._rejection,
+                failure=self._failure,
+            )
+
+    def _end_turn(self, *, skip: str = "", rejection: str = "") -> None:
+        self._unanswered_since_s = None
+        self._skip, self._rejection = skip, rejection

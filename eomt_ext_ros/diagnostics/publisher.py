@@ -1,0 +1,93 @@
+"""Publishes the node's diagnostics once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses
+from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
+
+PERIOD_S = 1.0
+
+
+class Diagnostics:
+    """A ``diagnostic_msgs/DiagnosticArray`` on ``/diagnostics`` at 1 Hz, in every state of the lifecycle.
+
+    The timer runs on the steady clock, as sim time may stand still, and in the executor's thread. What keeps that
+    thread for long, as a model that is loaded, is to call :meth:`publish_when_due` meanwhile: else nothing is
+    published, and whoever listens calls the node stale.
+
+    Args:
+        node: that publishes.
+        observe: gives what is known of it and the configuration in force; called in the executor's thread.
+    """
+
+    def __init__(self, node: Node, observe: Callable[[], tuple[NodeSnapshot, DiagnosticsConfig]]) -> None:
+        self._node, self._observe = node, observe
+        self._publisher: Any = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def publish_when_due(self) -> None:
+        """Publish in the timer's stead where it is due, in the executor's thread."""
+        if self._timer.is_ready():
+            self._timer.reset()
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish what is known now."""
+        msg = DiagnosticArray(status=build_statuses(*self._observe()))
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(msg)
+
+
+def input_topic(node: Any, subscription: Any) -> InputTopic:
+    """Describe a subscription and the publishers that the node sees on its topic."""
+    ours = subscription.qos_profile
+    publishers = node.get_publishers_info_by_topic(subscription.topic_name)
+    return InputTopic(
+        subscription.topic_name,
+        _in_words(ours),
+        tuple(Endpoint(_in_words(each.qos_profile), _mismatch(each.qos_profile, ours)) for each in publishers),
+    )
+
+
+def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
+    """What PyTorch holds of a GPU's memory, in MiB; empty where the engine runs on no GPU.
+
+    Of another backend's memory nothing is known, and said so. Reads PyTorch's own books and does not call the driver,
+    so that any thread may ask.
+
+    Args:
+        facts: of the engine, as it describes itself.
+    """
+    device = facts.get("device", "")
+    if not device.startswith("cuda"):
+        return {}
+    if (backend := facts.get("backend")) != "torch":
+        return {"GPU memory": f"unknown: {backend} does not tell"}
+    numbers_b = {
+        "allocated": torch.cuda.memory_allocated(device),
+        "allocated at most": torch.cuda.max_memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "total": torch.cuda.get_device_properties(device).total_memory,
+    }
+    return {f"GPU memory {name} (MiB)": f"{size_b / 2**20:.0f}" for name, size_b in numbers_b.items()}
+
+
+def _in_words(qos: QoSProfile) -> str:
+    return ", ".join(policy.name.lower().replace("_", " ") for policy in (qos.reliability, qos.durability))
+
+
+def _mismatch(publisher: QoSProfile, subscription: QoSProfile) -> str:
+    verdict, reason = qos_check_compatible(publisher, subscription)
+    if verdict != QoSCompatibility.ERROR:
+        return ""
+    errors = (part.strip() for part in reason.split(";") if part.strip().startswith("ERROR"))
+    return ", ".join(part.removeprefix("ERROR:").strip() for part in errors)

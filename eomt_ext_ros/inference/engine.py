@@ -1,0 +1,82 @@
+"""The engine that the node runs: what it needs of one, and how it comes by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError
+from eomt_ext_core.config import EngineConfig
+from eomt_ext_ros.parameters.node_config import NodeConfig
+
+
+class Engine(Protocol):
+    """What is needed of :class:`~eomt_ext_core.engine.AnomalyEngine`."""
+
+    config: EngineConfig
+    """Another thread may replace it; what does not go with the model is refused by a ``ConfigError``."""
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Size in pixels of a window."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the model's known classes, in the order of their ids; empty where the checkpoint names none."""
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel belongs to the mask."""
+
+    def threshold_of(self, config: EngineConfig) -> float:
+        """The same under another configuration."""
+
+    def batch_windows_of(self, config: EngineConfig) -> int:
+        """Most windows that go through the network at a time under a configuration."""
+
+    @property
+    def has_semantic(self) -> bool:
+        """Whether it can give the known class of each pixel."""
+
+    def infer_batch(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+    ) -> list[AnomalyFrame]:
+        """A frame for each image; ``config`` is to run under instead of the engine's own."""
+
+    def describe(self) -> dict[str, str]:
+        """What runs where, for people."""
+
+    def free_memory(self) -> None:
+        """Give back memory that is held in reserve."""
+
+
+EngineFactory = Callable[[NodeConfig], Engine]
+
+
+def load_engine(config: NodeConfig) -> Engine:
+    """The engine that the node's configuration describes.
+
+    Raises:
+        CheckpointError: where the checkpoint is missing, damaged or foreign.
+        ConfigError: where the device is not there, or is a CPU and ``require_cuda`` is set.
+    """
+    device = config.engine.device
+    if config.require_cuda:
+        if config.engine.backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
+            raise ConfigError(
+                f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that "
+                "torch sees: look at the driver, or set require_cuda to false"
+            )
+        if config.engine.backend == "onnxruntime" and not device.startswith("cuda"):
+            raise ConfigError(
+                f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
+                "run on the CPU"
+            )
+    engine = AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None)
+    if config.obstacles.region == "drivable" and engine.has_semantic:  # without, the node refuses the region
+        engine.warm_up(semantic=True)
+    return engine

@@ -1,0 +1,40 @@
+"""Memory that is short, on the GPU or on the host: how it is told, and what is given back."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+import cv2
+import torch
+
+from eomt_ext_ros.inference.held_frames import chain
+from eomt_ext_ros.messages.images import opencv_lacks_memory
+
+# The second line is what PyTorch makes of a convolution for which memory was short with every algorithm of cuDNN, and
+# of a handle that cuBLAS had no memory for.
+_MEMORY_IS_SHORT = re.compile(
+    r"out of memory|not enough memory|can(no|')t allocate memory|ALLOC(ATION)?_FAILED"
+    r"|unable to find an engine to execute|unable to find a valid cuDNN algorithm|CUBLAS_STATUS_NOT_INITIALIZED",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: object) -> bool:
+    """Whether this is an exception for which memory was short, or that came of one."""
+    return isinstance(error, Exception) and any(map(_tells_of_short_memory, chain(error)))
+
+
+def free_gpu_memory() -> None:
+    """Give back what PyTorch keeps of a GPU's memory for a model that is gone."""
+    with suppress(RuntimeError):  # a GPU that is lost says so when it is used next
+        torch.cuda.empty_cache()
+
+
+def _tells_of_short_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, cv2.error):
+        return opencv_lacks_memory(error)
+    # CUDA's libraries have no exception of their own for it.
+    return isinstance(error, RuntimeError) and _MEMORY_IS_SHORT.search(str(error)) is not None

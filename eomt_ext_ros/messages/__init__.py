@@ -1,0 +1,1 @@
+"""``sensor_msgs`` and ``vision_msgs`` to and from arrays."""

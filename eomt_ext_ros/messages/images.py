@@ -1,0 +1,278 @@
+"""``sensor_msgs`` images to and from numpy arrays.
+
+Messages are read by their fields alone, so those that ``rosbags`` reads without ROS work as those of ``rclpy`` do.
+
+Every rejection is an ``ImageError`` whose ``reason`` is one of
+
+- ``"empty"``: no data at all,
+- ``"dimensions"``: height or width is zero, too large, or impossible for the encoding,
+- ``"step"``: a row is shorter than its pixels,
+- ``"size"``: the data are not as long as height and step say,
+- ``"encoding"``: nothing here decodes the encoding or the compression,
+- ``"decode"``: the decoder refused the data.
+
+What an error quotes of a message ends in the log and in the diagnostics: numbers, and the names of encoding, format and
+frame, in short and with control characters escaped; never data.
+
+YUV encodings are decoded as OpenCV and cv_bridge do: BT.601, limited range (luma 16 to 235). What a camera sends in
+full range comes out with 16 % more contrast, its darkest and brightest values clipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from reprlib import repr as _short  # what a message says may be megabytes long
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ImageError
+from eomt_ext_ros.messages.image_headers import declared_size_hw
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import Header
+
+MAX_PIXELS = 1 << 26
+"""Images of more pixels (8192 x 8192) are rejected: no camera sends them, broken and hostile messages do."""
+
+
+class _Packed(NamedTuple):
+    """An encoding whose pixels follow each other, 8 bit per channel."""
+
+    channels: int
+    to_rgb: int | None  # OpenCV's conversion code; None: it is RGB already
+    width_multiple: int = 1
+    min_side: int = 1
+
+
+# OpenCV names a Bayer pattern by its second row from the second column, ROS by its upper left corner: RGGB is "BG".
+# Below three pixels a side OpenCV has no neighbours to interpolate from and returns black.
+_bayer = functools.partial(_Packed, 1, min_side=3)
+_uyvy = _Packed(2, cv2.COLOR_YUV2RGB_UYVY, width_multiple=2)
+_yuyv = _Packed(2, cv2.COLOR_YUV2RGB_YUY2, width_multiple=2)
+
+_PACKED = {
+    "rgb8": _Packed(3, None),
+    "bgr8": _Packed(3, cv2.COLOR_BGR2RGB),
+    # The generic types name no colours. OpenCV's order is assumed, as rviz does.
+    "8UC3": _Packed(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Packed(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Packed(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Packed(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Packed(1, cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": _bayer(cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _bayer(cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _bayer(cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _bayer(cv2.COLOR_BayerGB2RGB),
+    "uyvy": _uyvy,
+    "yuv422": _uyvy,  # the deprecated name
+    "yuyv": _yuyv,
+    "yuv422_yuy2": _yuyv,  # the deprecated name
+}
+_SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+
+DECODED_ENCODINGS = (*_PACKED, *_SEMI_PLANAR)
+"""The encodings that :func:`to_rgb` decodes without cv_bridge."""
+
+_OUTPUT_FORMATS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "rgb8": (np.uint8, (3,)),
+    "mono8": (np.uint8, ()),
+    "32FC1": (np.float32, ()),
+}
+
+
+def to_rgb(msg: Image) -> NDArray[np.uint8]:
+    """The pixels of a ``sensor_msgs/Image`` as an (H, W, 3) uint8 RGB array.
+
+    rgb8 is not copied: the array shares its memory with ``msg.data`` and is strided where rows are padded. Every other
+    encoding gives a new contiguous array. Encodings outside ``DECODED_ENCODINGS`` go through cv_bridge where it is
+    installed and works. ``is_bigendian`` says nothing about 8 bit channels and is ignored.
+
+    nv12 and nv21 are read as drivers send them: ``height`` is that of the image, the luma rows are followed by half as
+    many chroma rows. ``step`` is the length of a luma row, or, without padding, the whole size divided by ``height``.
+
+    Raises ``ImageError``; the module's docstring lists the reasons.
+    Sources: sensor_msgs ``Image.msg`` and ``image_encodings.hpp``; ros2/common_interfaces #264 for nv12.
+    """
+    data = _data_of(msg)
+    _check_dimensions(msg.height, msg.width)
+    if msg.encoding in _SEMI_PLANAR:
+        return _convert(_semi_planar_view(msg, data), _SEMI_PLANAR[msg.encoding], msg.encoding)
+    if msg.encoding not in _PACKED:
+        return _through_cv_bridge(msg, data)
+    packed = _PACKED[msg.encoding]
+    pixels = _packed_view(msg, data, packed)
+    return pixels if packed.to_rgb is None else _convert(pixels, packed.to_rgb, msg.encoding)
+
+
+def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
+    """The pixels of a JPEG or PNG ``sensor_msgs/CompressedImage`` as a contiguous (H, W, 3) uint8 RGB array.
+
+    Grey images are repeated over the channels, 16 bit channels keep their upper 8 bits, alpha is dropped. An EXIF
+    orientation is not applied: the pixels stay where the camera's calibration has them. The compression is told from
+    the data. ``format`` matters in one case: where it says ``"compressed rgb8"``, red and blue were swapped before the
+    compression (image_transport's convention), and are swapped back.
+
+    Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` where OpenCV finds no memory.
+    Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_subscriber.cpp.
+    """
+    data = _data_of(msg)
+    try:
+        height, width = declared_size_hw(data.tobytes())
+    except ImageError as error:
+        raise ImageError(f"{error} (format {_short(msg.format)})", error.reason) from None
+    _check_dimensions(height, width)
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise _refusal(error, f"OpenCV cannot decode this {_short(msg.format)} image: {error}") from None
+    if pixels is None or pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
+        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image of {data.size} bytes", "decode")
+    bgr = np.asarray(pixels, dtype=np.uint8)
+    return bgr if "compressed rgb" in msg.format else _convert(bgr, cv2.COLOR_BGR2RGB, msg.format)
+
+
+def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
+    """A ``sensor_msgs/Image`` holding a copy of the pixels.
+
+    ``encoding`` is ``"rgb8"`` for (H, W, 3) uint8, ``"mono8"`` for (H, W) uint8 or ``"32FC1"`` for (H, W) float32. Rows
+    are not padded; floats keep the byte order of this machine. ``header`` is set as it is: stamp and frame of the image
+    that the array was computed from.
+
+    Raises ``ImageError`` where the encoding is another one or the array does not fit it.
+    """
+    from sensor_msgs.msg import Image
+
+    if encoding not in _OUTPUT_FORMATS:
+        raise ImageError(f"images are published as {', '.join(_OUTPUT_FORMATS)}, got {encoding!r}", "encoding")
+    dtype, channels = _OUTPUT_FORMATS[encoding]
+    if array.dtype != dtype or array.ndim < 2 or array.shape[2:] != channels or array.size == 0:
+        shape = ", ".join(["H", "W", *map(str, channels)])
+        raise ImageError(
+            f"{encoding} takes a ({shape}) {dtype.__name__} array that is not empty, got {array.shape} {array.dtype}",
+            "dimensions",
+        )
+    msg = Image()
+    msg.header = header
+    msg.height, msg.width = array.shape[:2]
+    msg.encoding = encoding
+    msg.is_bigendian = int(sys.byteorder == "big")
+    msg.step = array.nbytes // array.shape[0]
+    # Filling the message's own buffer copies once. Assigning copies again, or, on some distributions, byte by byte.
+    msg.data.frombytes(np.ascontiguousarray(array).data.cast("B"))
+    return msg
+
+
+def opencv_lacks_memory(error: cv2.error) -> bool:
+    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
+    return f"({cv2.Error.StsNoMem}:" in str(error)
+
+
+def _data_of(msg: Image | CompressedImage) -> NDArray[np.uint8]:
+    """The data of a message as a 1-D array that shares their memory."""
+    if len(msg.data) == 0:
+        raise ImageError("an image message must hold data, got none: look at its publisher", "empty")
+    return np.frombuffer(msg.data, dtype=np.uint8)
+
+
+def _check_dimensions(height: int, width: int) -> None:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ImageError(
+            f"images must have between 1 and {MAX_PIXELS} pixels, got height {height} and width {width}", "dimensions"
+        )
+
+
+def _check_layout(msg: Image, data: NDArray[np.uint8], rows: int, step: int, row_bytes: int) -> None:
+    if step < row_bytes:
+        raise ImageError(
+            f"step must be at least {row_bytes} for {_short(msg.encoding)} of width {msg.width}, got {msg.step}", "step"
+        )
+    if data.size != rows * step:
+        raise ImageError(
+            f"{_short(msg.encoding)} of height {msg.height} with step {msg.step} holds {rows * step} bytes, "
+            f"got {data.size}",
+            "size",
+        )
+
+
+def _packed_view(msg: Image, data: NDArray[np.uint8], packed: _Packed) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, channels), strided over the padding of the rows."""
+    if msg.width % packed.width_multiple or min(msg.height, msg.width) < packed.min_side:
+        raise ImageError(
+            f"{msg.encoding} needs a width that is a multiple of {packed.width_multiple} and sides of at least "
+            f"{packed.min_side}, got height {msg.height} and width {msg.width}",
+            "dimensions",
+        )
+    _check_layout(msg, data, msg.height, msg.step, msg.width * packed.channels)
+    shape, strides = (msg.height, msg.width, packed.channels), (msg.step, packed.channels, 1)
+    pixels: NDArray[np.uint8] = np.ndarray(shape, np.uint8, data, strides=strides)
+    return pixels[..., 0] if packed.channels == 1 else pixels
+
+
+def _semi_planar_view(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(3/2 H, W): the luma rows, then the rows of interleaved chroma, as OpenCV takes them."""
+    if msg.height % 2 or msg.width % 2:
+        raise ImageError(
+            f"{msg.encoding} needs even sides, got height {msg.height} and width {msg.width}", "dimensions"
+        )
+    rows = msg.height * 3 // 2
+    # Image.msg says that data is step * rows long: some drivers keep to it and make the step one and a half rows.
+    divided = msg.step * 2 == msg.width * 3 and data.size == msg.step * msg.height
+    step = msg.width if divided else msg.step
+    _check_layout(msg, data, rows, step, msg.width)
+    planes: NDArray[np.uint8] = np.ndarray((rows, msg.width), np.uint8, data, strides=(step, 1))
+    return planes
+
+
+def _convert(pixels: NDArray[np.uint8], code: int, encoding: str) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
+    except cv2.error as error:
+        raise _refusal(error, f"OpenCV cannot convert this {_short(encoding)} image: {error}") from None
+
+
+def _refusal(error: cv2.error, text: str) -> Exception:
+    """What to raise where OpenCV does; that memory is short is no fault of the image."""
+    return MemoryError(text) if opencv_lacks_memory(error) else ImageError(text, "decode")
+
+
+@functools.cache
+def _load_cv_bridge() -> tuple[Any, str]:
+    """A ``CvBridge`` and no complaint, or None and why not. Tried once: a failing import is slow."""
+    try:
+        from cv_bridge import CvBridge
+
+        return CvBridge(), ""
+    except Exception as error:  # its binary raises AttributeError and others under a NumPy it was not built for
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    bridge, complaint = _load_cv_bridge()
+    if bridge is None:
+        raise ImageError(
+            f"encoding {_short(msg.encoding)} is not decoded here ({', '.join(DECODED_ENCODINGS)} are) and cv_bridge, "
+            f"which may know it, cannot be imported ({complaint}): install a cv_bridge built for this NumPy, or let "
+            "the camera driver or an image_proc node publish rgb8",
+            "encoding",
+        )
+    _check_layout(msg, data, msg.height, msg.step, msg.width)
+    try:
+        pixels = np.asarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"))
+    except Exception as error:  # a CvBridgeError, or what NumPy and OpenCV raise inside
+        raise ImageError(
+            f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({type(error).__name__}: {_short(str(error))}): "
+            "let the camera driver or an image_proc node publish rgb8",
+            "encoding",
+        ) from error
+    if pixels.shape != (msg.height, msg.width, 3) or pixels.dtype != np.uint8:
+        raise ImageError(
+            f"cv_bridge must return ({msg.height}, {msg.width}, 3) uint8 for {_short(msg.encoding)}, got "
+            f"{pixels.shape} {pixels.dtype}",
+            "decode",
+        )
+    return pixels

@@ -1,0 +1,5 @@
+"""The lifecycle node, and what ROS calls of it: transitions, services, the program."""
+
+from eomt_ext_ros.node.anomaly_node import AnomalyNode, main, prepare_process
+
+__all__ = ["AnomalyNode", "main", "prepare_process"]

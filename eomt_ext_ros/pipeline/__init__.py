@@ -1,0 +1,1 @@
+"""The path of a batch from messages to published outputs."""

@@ -1,0 +1,146 @@
+"""The topics of one camera: what comes in of it, and what is published of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
+from eomt_ext_ros.messages.images import decompress, to_rgb
+from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
+from eomt_ext_ros.messages.obstacle_messages import obstacles_type
+from eomt_ext_ros.pipeline.outputs import IMAGE_OUTPUTS
+from eomt_ext_ros.pipeline.timeline import Timeline
+
+OUTPUTS = {**dict.fromkeys(IMAGE_OUTPUTS, Image), "obstacles": obstacles_type(), "camera_info": CameraInfo}
+
+_LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Camera:
+    """Subscriptions and publishers of a camera.
+
+    Args:
+        node: that they belong to.
+        image_transport: ``raw``, or ``compressed`` for ``~/input/image/compressed`` (``sensor_msgs/CompressedImage``).
+        statistics: of the camera. Its topics are ``~/<name>/input/…`` and ``~/<name>/output/…``, without a name
+            ``~/input/…`` and ``~/output/…``.
+
+    Attributes:
+        name: of the camera, or empty.
+        info_topic: where its calibrations come in.
+        info: the newest calibration that came in, or none.
+        timeline: the stamps of the images that were answered.
+    """
+
+    def __init__(self, node: LifecycleNode, image_transport: str, statistics: CameraStatistics) -> None:
+        self.name = name = statistics.name
+        self.statistics = statistics
+        self.info: CameraInfo | None = None
+        self.timeline = Timeline()
+        self._node = node
+        self._prefix = f"~/{name}/" if name else "~/"
+        self._compressed = image_transport == "compressed"
+        self.info_topic = f"{self._prefix}input/camera_info"
+        self._has_label_info = False
+        self.publishers: dict[str, Any] = {}
+        self.subscriptions: list[Any] = []
+
+    def advertise(self) -> None:
+        """Create the publishers, which publish nothing before the node is active."""
+        group = MutuallyExclusiveCallbackGroup()  # a group keeps a note of all that was ever in it: let it go with them
+        for name, kind in OUTPUTS.items():
+            self.publishers[name] = self._node.create_lifecycle_publisher(
+                kind,
+                f"{self._prefix}output/{name}",
+                callback_group=group,
+                **_newest_only(QoSReliabilityPolicy.RELIABLE),
+            )
+        if label_info_type() is not None:
+            self.publishers["label_info"] = self._node.create_lifecycle_publisher(
+                label_info_type(), f"{self._prefix}output/label_info", _LATCHED, callback_group=group
+            )
+
+    def withdraw(self) -> None:
+        """Destroy the publishers."""
+        while self.publishers:
+            self._node.destroy_lifecycle_publisher(self.publishers.popitem()[1])
+
+    def subscribe(self, on_image: Callable[[Any], None]) -> None:
+        """Begin to receive; the camera's time begins anew."""
+        self.timeline = Timeline()
+        self.statistics.restart()
+        name, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
+        group = MutuallyExclusiveCallbackGroup()  # as in advertise()
+        self._subscribe(kind, f"{self._prefix}input/{name}", on_image, group)
+        self._subscribe(CameraInfo, self.info_topic, self._on_camera_info, group)
+
+    def unsubscribe(self) -> None:
+        """Receive no more."""
+        while self.subscriptions:
+            self._node.destroy_subscription(self.subscriptions.pop())
+        self.info = None
+
+    def wanted(self, enabled: tuple[str, ...]) -> set[str]:
+        """Those of the enabled outputs that somebody subscribes to."""
+        return {
+            name for name in enabled if name in self.publishers and self.publishers[name].get_subscription_count() > 0
+        }
+
+    def why_unwanted(self, enabled: tuple[str, ...]) -> str:
+        """Why none of the enabled outputs is to be computed, in words."""
+        switched_off = sorted(self.wanted(tuple(OUTPUTS)) - set(enabled))
+        if switched_off:
+            return f"{', '.join(switched_off)} subscribed to, but not in the parameter outputs"
+        return "nobody subscribes to an output"
+
+    def publish_label_info(self, class_names: Sequence[str], threshold: float) -> None:
+        """Latch the names of the known classes, where the message type is installed.
+
+        Without names nothing is latched, unless those of another model are to be replaced.
+        """
+        publisher = self.publishers.get("label_info")
+        if publisher is not None and (class_names or self._has_label_info):
+            self._has_label_info = True
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            publisher.publish(to_label_info(class_names, threshold, header))
+
+    def decode(self, msg: Any) -> NDArray[np.uint8]:
+        """The pixels of an image message, (H, W, 3) uint8 RGB; raises ``ImageError``."""
+        return decompress(msg) if self._compressed else to_rgb(msg)
+
+    def age_s(self, stamp: Any) -> float | None:
+        """Time since a stamp on the node's clock, none for the zero of a driver that does not stamp."""
+        since_ns = self._node.get_clock().now().nanoseconds - stamp_ns(stamp)
+        return since_ns * 1e-9 if stamp_ns(stamp) else None
+
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], group: MutuallyExclusiveCallbackGroup
+    ) -> None:
+        qos = _newest_only(QoSReliabilityPolicy.BEST_EFFORT)
+        self.subscriptions.append(self._node.create_subscription(kind, topic, callback, callback_group=group, **qos))
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self.info = msg
+
+
+def stamp_ns(stamp: Any) -> int:
+    """A ``builtin_interfaces/Time`` in nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _newest_only(reliability: QoSReliabilityPolicy) -> dict[str, Any]:
+    """Keywords for a topic; rclpy writes a topic's overrides into the profile, so that none can be shared."""
+    return {
+        "qos_profile": QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=reliability),
+        "qos_overriding_options": QoSOverridingOptions.with_default_policies(),
+    }

@@ -1,0 +1,1 @@
+"""How the process is set up: memory for images, and Fast DDS."""

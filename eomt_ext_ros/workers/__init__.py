@@ -1,0 +1,1 @@
+"""The threads that work beside the executor, and the queue of newest images."""
