@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-matrix lint docs bench soak lock clean
+.PHONY: help demo test test-matrix lint docs bench soak fuzz lock clean
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
@@ -32,6 +32,9 @@ bench: $(READY) ## measure speed and memory on this machine, beside the literal 
 
 soak: $(READY) ## drive the node for 30 minutes and look for leaks; ARGS="--minutes 5"; writes docs/reliability.md
 	$(BIN)/python benchmarks/soak.py --write $(ARGS)
+
+fuzz: $(READY) ## run mutated files through the commands that take them; ARGS="checkpoints --count 1000 --seed 7"
+	$(BIN)/python -m benchmarks.fuzz.run $(ARGS)
 
 lock: $(READY) ## resolve requirements.lock anew
 	$(UV) pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
