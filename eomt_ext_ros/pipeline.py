@@ -19,7 +19,7 @@ from eomt_ext_ros.camera import Camera, stamp_ns
 from eomt_ext_ros.camera_info import published_camera_info
 from eomt_ext_ros.engine import Engine
 from eomt_ext_ros.held_frames import forget_frames
-from eomt_ext_ros.images import to_image_msg
+from eomt_ext_ros.images import lost_colours, to_image_msg
 from eomt_ext_ros.inference import Inference, Outcome
 from eomt_ext_ros.memory import is_out_of_memory
 from eomt_ext_ros.node_config import NodeConfig
@@ -98,6 +98,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
+        self._told_of_colours = set[str]()  # cameras
         self._without_info: Counter[str] = Counter()  # images of a camera
         self.picture_thread = PictureThread(max(1, len(cameras)))
 
@@ -143,6 +144,7 @@ class Pipeline:
                     withheld.add("semantic")
                 if wanted:
                     jobs.append(_decode(camera, msg, wanted, withheld, began_s))
+                    self._tell_of_lost_colours(camera, msg)
                 else:
                     camera.statistics.skipped(why_not)
         showings = []
@@ -223,6 +225,12 @@ class Pipeline:
         self._without_info[camera.name] += 1
         if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
             self._tell_withheld("camera_info", camera, f"none comes in on {camera.info_topic}")
+
+    def _tell_of_lost_colours(self, camera: Camera, msg: Any) -> None:
+        """Say once of a camera that its images come without their colours."""
+        if camera.name not in self._told_of_colours and (why := lost_colours(msg)):
+            self._told_of_colours.add(camera.name)
+            self._reports.error(f"{_of('colours', camera)} lost", f"{_of('image', camera)} without colours: {why}")
 
     def _without_semantic(self) -> str:
         """Why that output is left out; in the log once for each model."""
