@@ -24,6 +24,7 @@ import functools
 import re
 import sys
 from reprlib import repr as _short  # what a message says may be megabytes long
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -93,7 +94,8 @@ def to_rgb(msg: Image) -> NDArray[np.uint8]:
 
     rgb8 is not copied: the array shares its memory with ``msg.data`` and is strided where rows are padded. Every other
     encoding gives a new contiguous array. Encodings outside ``DECODED_ENCODINGS`` go through cv_bridge where it is
-    installed and works. ``is_bigendian`` says nothing about 8 bit channels and is ignored.
+    installed and works, without the padding of rows and in this machine's byte order. ``is_bigendian`` says nothing
+    about 8 bit channels.
 
     nv12 and nv21 are read as drivers send them: ``height`` is that of the image, the luma rows are followed by half as
     many chroma rows. ``step`` is the length of a luma row, or, without padding, the whole size divided by ``height``.
@@ -315,9 +317,12 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
             "the camera driver or an image_proc node publish rgb8",
             "encoding",
         )
-    _check_layout(msg, data, msg.height, msg.step, msg.width)
     try:
-        pixels = np.asarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"))
+        dtype, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
+        plain = _plain(msg, data, np.dtype(dtype).itemsize, channels)
+        pixels = np.asarray(bridge.imgmsg_to_cv2(plain, desired_encoding="rgb8"))
+    except ImageError:
+        raise
     except Exception as error:  # a CvBridgeError, or what NumPy and OpenCV raise inside
         raise ImageError(
             f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({type(error).__name__}: {_short(str(error))}): "
@@ -331,3 +336,22 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
             "decode",
         )
     return pixels
+
+
+def _plain(msg: Image, data: NDArray[np.uint8], depth: int, channels: int) -> SimpleNamespace:
+    """The message as cv_bridge reads every one rightly: no padding, the byte order of this machine.
+
+    cv_bridge takes rows for whole numbers of pixels, and under NumPy 2 cannot swap bytes.
+    """
+    row_bytes = msg.width * channels * depth
+    _check_layout(msg, data, msg.height, msg.step, row_bytes)
+    rows = np.ascontiguousarray(data.reshape(msg.height, msg.step)[:, :row_bytes])
+    is_native = bool(msg.is_bigendian) == (sys.byteorder == "big")
+    return SimpleNamespace(
+        height=msg.height,
+        width=msg.width,
+        encoding=msg.encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=row_bytes,
+        data=rows if is_native else rows.reshape(-1, depth)[:, ::-1].tobytes(),
+    )
