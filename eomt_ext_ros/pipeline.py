@@ -27,7 +27,7 @@ from eomt_ext_ros.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.picture_thread import PictureThread
 from eomt_ext_ros.reports import Reports, explained, in_brief
-from eomt_ext_ros.settings import Settings
+from eomt_ext_ros.settings import Settings, of_camera
 
 PICTURES_ENDED = "the thread that draws pictures has ended, and none is published: clean the node up and configure it"
 _SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
@@ -347,6 +347,7 @@ def _agreed(inference: Inference, settings: Settings) -> _Terms:
             "--semantic, or has more than 256 classes): export it anew, or choose the region polygon or everywhere"
         )
     for camera in settings.cameras:
-        check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
+        with of_camera(camera):
+            check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
     engine.config = config.engine  # last, as it is held to rules too
     return _Terms(inference, settings, threshold)
