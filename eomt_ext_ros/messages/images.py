@@ -21,8 +21,10 @@ full range comes out with 16 % more contrast, its darkest and brightest values c
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from reprlib import repr as _short  # what a message says may be megabytes long
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -74,6 +76,8 @@ _PACKED = {
     "yuv422_yuy2": _yuyv,  # the deprecated name
 }
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+_HAS_COLOURS = re.compile(r"compressed (bgr|rgb)")  # in the format of a CompressedImage
+_COLOURS_LOST = re.compile(r"\s*(bayer_|yuv|uyvy|nv\d)[^;]*;.*compressed mono")
 
 DECODED_ENCODINGS = (*_PACKED, *_SEMI_PLANAR)
 """The encodings that :func:`to_rgb` decodes without cv_bridge."""
@@ -90,7 +94,8 @@ def to_rgb(msg: Image) -> NDArray[np.uint8]:
 
     rgb8 is not copied: the array shares its memory with ``msg.data`` and is strided where rows are padded. Every other
     encoding gives a new contiguous array. Encodings outside ``DECODED_ENCODINGS`` go through cv_bridge where it is
-    installed and works. ``is_bigendian`` says nothing about 8 bit channels and is ignored.
+    installed and works, without the padding of rows and in this machine's byte order. ``is_bigendian`` says nothing
+    about 8 bit channels.
 
     nv12 and nv21 are read as drivers send them: ``height`` is that of the image, the luma rows are followed by half as
     many chroma rows. ``step`` is the length of a luma row, or, without padding, the whole size divided by ``height``.
@@ -114,11 +119,18 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
 
     Grey images are repeated over the channels, 16 bit channels keep their upper 8 bits, alpha is dropped. An EXIF
     orientation is not applied: the pixels stay where the camera's calibration has them. The compression is told from
-    the data. ``format`` matters in one case: where it says ``"compressed rgb8"``, red and blue were swapped before the
-    compression (image_transport's convention), and are swapped back.
+    the data. ``format`` matters in two cases:
+
+    - Where it begins with a Bayer encoding (``"bayer_rggb8; jpeg compressed "``, ``"bayer_rggb16; png compressed "``),
+      a file of one channel is a mosaic, and is debayered. A file of three channels was debayered before the
+      compression if the format says so (``compressed bgr8``), and contradicts the format otherwise. See also
+      :func:`lost_colours`.
+    - Where it says ``"compressed rgb8"``, red and blue were swapped before the compression (image_transport's
+      convention), and are swapped back.
 
     Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` where OpenCV finds no memory.
-    Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_subscriber.cpp.
+    Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_publisher.cpp and
+    compressed_subscriber.cpp.
     """
     data = _data_of(msg)
     try:
@@ -126,14 +138,33 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     except ImageError as error:
         raise ImageError(f"{error} (format {_short(msg.format)})", error.reason) from None
     _check_dimensions(height, width)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise _refusal(error, f"OpenCV cannot decode this {_short(msg.format)} image: {error}") from None
-    if pixels is None or pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
-        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image of {data.size} bytes", "decode")
-    bgr = np.asarray(pixels, dtype=np.uint8)
+    if msg.format.lstrip().startswith("bayer"):
+        pixels = _decode(data, msg.format, (height, width), as_it_is=True)
+        if pixels.ndim == 2:
+            return _debayer(pixels, msg.format)
+        if not _HAS_COLOURS.search(msg.format):
+            raise ImageError(
+                f"a Bayer mosaic has one channel, got {pixels.shape[2]} and the format {_short(msg.format)}: let the "
+                "publisher compress the mosaic itself, or name the encoding that it compresses",
+                "encoding",
+            )
+    bgr = _decode(data, msg.format, (height, width), as_it_is=False)
     return bgr if "compressed rgb" in msg.format else _convert(bgr, cv2.COLOR_BGR2RGB, msg.format)
+
+
+def lost_colours(msg: Image | CompressedImage) -> str:
+    """Why the image of a colour camera comes without colours, or empty.
+
+    From Humble to Jazzy, image_transport makes grey of a Bayer mosaic before it compresses it as JPEG, and what arrives
+    has no colours any more.
+    """
+    image_format: str = getattr(msg, "format", "")
+    if not _COLOURS_LOST.match(image_format):
+        return ""
+    return (
+        f"its publisher made grey of the colours before the compression (format {_short(image_format)}), and the model "
+        "knows colours: publish png, set jpeg_compress_bayer where the publisher has it, or debayer first"
+    )
 
 
 def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
@@ -213,6 +244,32 @@ def _packed_view(msg: Image, data: NDArray[np.uint8], packed: _Packed) -> NDArra
     return pixels[..., 0] if packed.channels == 1 else pixels
 
 
+def _decode(
+    data: NDArray[np.uint8], image_format: str, size_hw: tuple[int, int], *, as_it_is: bool
+) -> NDArray[np.uint8]:
+    """(H, W, 3) BGR; as it is in the file also (H, W) grey. Of 16 bit channels the upper 8 bits."""
+    reads = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if as_it_is else cv2.IMREAD_COLOR
+    try:
+        pixels: Any = cv2.imdecode(data, reads | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise _refusal(error, f"OpenCV cannot decode this {_short(image_format)} image: {error}") from None
+    shapes, dtypes = ((*size_hw, 3), size_hw)[: 1 + as_it_is], (np.uint8, np.uint16)[: 1 + as_it_is]
+    if pixels is None or pixels.shape not in shapes or pixels.dtype not in dtypes:
+        raise ImageError(f"OpenCV cannot decode this {_short(image_format)} image of {data.size} bytes", "decode")
+    return np.asarray(pixels if pixels.dtype == np.uint8 else pixels >> 8, dtype=np.uint8)
+
+
+def _debayer(mosaic: NDArray[np.uint8], image_format: str) -> NDArray[np.uint8]:
+    encoding = image_format.partition(";")[0].strip()
+    packed = _PACKED.get(re.sub("16$", "8", encoding))
+    if packed is None or packed.to_rgb is None:
+        known = ", ".join(name for name in _PACKED if name.startswith("bayer"))
+        raise ImageError(f"Bayer encodings must be {known}, or of 16 bits, got {_short(encoding)}", "encoding")
+    if min(mosaic.shape) < packed.min_side:
+        raise ImageError(f"{encoding} needs sides of at least {packed.min_side}, got {mosaic.shape}", "dimensions")
+    return _convert(mosaic, packed.to_rgb, image_format)
+
+
 def _semi_planar_view(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(3/2 H, W): the luma rows, then the rows of interleaved chroma, as OpenCV takes them."""
     if msg.height % 2 or msg.width % 2:
@@ -260,9 +317,12 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
             "the camera driver or an image_proc node publish rgb8",
             "encoding",
         )
-    _check_layout(msg, data, msg.height, msg.step, msg.width)
     try:
-        pixels = np.asarray(bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"))
+        dtype, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
+        plain = _plain(msg, data, np.dtype(dtype).itemsize, channels)
+        pixels = np.asarray(bridge.imgmsg_to_cv2(plain, desired_encoding="rgb8"))
+    except ImageError:
+        raise
     except Exception as error:  # a CvBridgeError, or what NumPy and OpenCV raise inside
         raise ImageError(
             f"cv_bridge cannot convert {_short(msg.encoding)} to rgb8 ({type(error).__name__}: {_short(str(error))}): "
@@ -276,3 +336,22 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
             "decode",
         )
     return pixels
+
+
+def _plain(msg: Image, data: NDArray[np.uint8], depth: int, channels: int) -> SimpleNamespace:
+    """The message as cv_bridge reads every one rightly: no padding, the byte order of this machine.
+
+    cv_bridge takes rows for whole numbers of pixels, and under NumPy 2 cannot swap bytes.
+    """
+    row_bytes = msg.width * channels * depth
+    _check_layout(msg, data, msg.height, msg.step, row_bytes)
+    rows = np.ascontiguousarray(data.reshape(msg.height, msg.step)[:, :row_bytes])
+    is_native = bool(msg.is_bigendian) == (sys.byteorder == "big")
+    return SimpleNamespace(
+        height=msg.height,
+        width=msg.width,
+        encoding=msg.encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=row_bytes,
+        data=rows if is_native else rows.reshape(-1, depth)[:, ::-1].tobytes(),
+    )

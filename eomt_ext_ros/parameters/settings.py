@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.ros_parameters import changed_values, declare_parameters, read_parameters
 
@@ -53,7 +55,17 @@ def read_settings(node: Node, changed: list[Parameter] | None = None) -> Setting
         prefix = f"{camera}."
         if node.has_parameter(f"{prefix}polygon"):
             given = changed_values(changed, CameraConfig, prefix)
-            cameras[camera] = read_parameters(node, given, CameraConfig, prefix)
+            with of_camera(camera):
+                cameras[camera] = read_parameters(node, given, CameraConfig, prefix)
         else:
             cameras[camera] = CameraConfig()  # its parameters are declared when the node is configured
     return Settings(config, cameras or {"": CameraConfig()})
+
+
+@contextmanager
+def of_camera(camera: str) -> Iterator[None]:
+    """Name the camera in a ``ConfigError`` about it; that of a single camera has no name."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"camera {camera}: {error}" if camera else str(error)) from None

@@ -22,10 +22,10 @@ from eomt_ext_ros.inference.held_frames import forget_frames
 from eomt_ext_ros.inference.inference import Inference, Outcome
 from eomt_ext_ros.inference.memory import is_out_of_memory
 from eomt_ext_ros.messages.camera_info import published_camera_info
-from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.messages.images import lost_colours, to_image_msg
 from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
 from eomt_ext_ros.parameters.node_config import NodeConfig
-from eomt_ext_ros.parameters.settings import Settings
+from eomt_ext_ros.parameters.settings import Settings, of_camera
 from eomt_ext_ros.pipeline.camera import Camera, stamp_ns
 from eomt_ext_ros.pipeline.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.workers.picture_thread import PictureThread
@@ -98,6 +98,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
+        self._told_of_colours = set[str]()  # cameras
         self._without_info: Counter[str] = Counter()  # images of a camera
         self.picture_thread = PictureThread(max(1, len(cameras)))
 
@@ -143,6 +144,7 @@ class Pipeline:
                     withheld.add("semantic")
                 if wanted:
                     jobs.append(_decode(camera, msg, wanted, withheld, began_s))
+                    self._tell_of_lost_colours(camera, msg)
                 else:
                     camera.statistics.skipped(why_not)
         showings = []
@@ -223,6 +225,12 @@ class Pipeline:
         self._without_info[camera.name] += 1
         if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
             self._tell_withheld("camera_info", camera, f"none comes in on {camera.info_topic}")
+
+    def _tell_of_lost_colours(self, camera: Camera, msg: Any) -> None:
+        """Say once of a camera that its images come without their colours."""
+        if camera.name not in self._told_of_colours and (why := lost_colours(msg)):
+            self._told_of_colours.add(camera.name)
+            self._reports.error(f"{_of('colours', camera)} lost", f"{_of('image', camera)} without colours: {why}")
 
     def _without_semantic(self) -> str:
         """Why that output is left out; in the log once for each model."""
@@ -339,6 +347,7 @@ def _agreed(inference: Inference, settings: Settings) -> _Terms:
             "--semantic, or has more than 256 classes): export it anew, or choose the region polygon or everywhere"
         )
     for camera in settings.cameras:
-        check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
+        with of_camera(camera):
+            check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
     engine.config = config.engine  # last, as it is held to rules too
     return _Terms(inference, settings, threshold)

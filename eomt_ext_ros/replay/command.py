@@ -172,7 +172,7 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
 def _problems(reports: Sequence[BagReport]) -> list[str]:
     lines = []
     for report in reports:
-        lines += [f"{report.name}: {problem}" for problem in report.problems]
+        lines += [f"{report.name}: {problem}" for problem in (*report.problems, *report.notes)]
         if report.error:
             lines.append(f"{report.name}: ended early: {report.error.strip().splitlines()[-1]}")
         if report.interrupted:

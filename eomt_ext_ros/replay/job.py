@@ -73,14 +73,15 @@ class BagReport:
     """What came of a bag.
 
     ``found``: frames that the bag holds in the range; ``done``: frames answered; ``problems``: what could not be read
-    or answered, a line each; ``error``: what ended the replay early; ``interrupted``: somebody did;
-    ``evaluator``: what was counted.
+    or answered, a line each; ``notes``: what else is to be known of what was; ``error``: what ended the replay early;
+    ``interrupted``: somebody did; ``evaluator``: what was counted.
     """
 
     name: str
     found: int = 0
     done: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     error: str = ""
     interrupted: bool = False
     evaluator: Evaluator | None = None

@@ -25,6 +25,7 @@ from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_core.video import VideoWriter
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
+from eomt_ext_ros.messages.images import lost_colours
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.pipeline.outputs import Rendering
 from eomt_ext_ros.replay.job import BagJob, BagReport
@@ -133,6 +134,10 @@ class _Replay:
         data, msgtype = self.bag.read(frame), self.bag.topics[frame.topic].msgtype
         msg = deserialize(data, msgtype)
         pixels = image_rgb(msg, msgtype)
+        if (why := lost_colours(msg)) and (
+            note := f"{frame.topic} comes without colours: {why}"
+        ) not in self.report.notes:
+            self.report.notes.append(note)
         scores = self.engine.score_maps(pixels, self.config.scores)
         latency_ms = 1e3 * (time.perf_counter() - started)
 

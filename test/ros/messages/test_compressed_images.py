@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.messages.images import decompress
+from eomt_ext_ros.messages.images import decompress, lost_colours, to_rgb
 
 pytest.importorskip("sensor_msgs")
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 
 SMOOTH = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (48, 32))
 
@@ -55,6 +55,109 @@ def test_grey_and_16_bit_files_become_rgb8():
 def test_red_and_blue_swapped_before_compression_are_swapped_back():
     data = encoded(SMOOTH[..., ::-1], ".png")
     np.testing.assert_array_equal(decompress(compressed_msg(data, "rgb8; png compressed rgb8")), SMOOTH)
+
+
+# Bayer: what image_transport's publisher writes for it, in its order. ROS 1 and up to Foxy; Humble to Jazzy, whose data
+# are grey, and others'; Kilted with jpeg_compress_bayer; all of them; a publisher that debayers by itself.
+BAYER_JPEG_FORMATS = ["{}; jpeg compressed ", "{}; jpeg compressed mono8", "{0}; jpeg compressed {0}"]
+
+
+def mosaic_of(rgb, pattern):
+    mosaic = np.empty(rgb.shape[:2], rgb.dtype)
+    for place, colour in enumerate(pattern):
+        row, column = divmod(place, 2)
+        mosaic[row::2, column::2] = rgb[row::2, column::2, "rgb".index(colour)]
+    return mosaic
+
+
+def debayered(mosaic, pattern):
+    height, width = mosaic.shape
+    msg = Image(height=height, width=width, encoding=f"bayer_{pattern}8", step=width)
+    msg.data.frombytes(mosaic.tobytes())
+    return to_rgb(msg)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_bayer_png_is_debayered(pattern, bits):
+    mosaic = mosaic_of(SMOOTH, pattern)
+    stored = mosaic if bits == 8 else mosaic.astype(np.uint16) * 256 + 130
+    msg = compressed_msg(cv2.imencode(".png", stored)[1], f"bayer_{pattern}{bits}; png compressed ")
+    rgb = decompress(msg)
+    np.testing.assert_array_equal(rgb, debayered(mosaic, pattern))
+    assert np.abs(rgb[2:-2, 2:-2].astype(int) - SMOOTH[2:-2, 2:-2]).mean() < 6  # as grey they are off by 60
+    assert lost_colours(msg) == ""
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("image_format", BAYER_JPEG_FORMATS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_bayer_jpeg_is_debayered(pattern, image_format, bits):
+    mosaic = mosaic_of(SMOOTH, pattern)
+    data = cv2.imencode(".jpg", mosaic, (cv2.IMWRITE_JPEG_QUALITY, 100))[1]
+    rgb = decompress(compressed_msg(data, image_format.format(f"bayer_{pattern}{bits}")))
+    assert np.abs(rgb.astype(int) - debayered(mosaic, pattern)).mean() < 2
+
+
+def test_a_grey_jpeg_of_a_bayer_camera_stays_grey_and_its_lost_colours_are_told():
+    grey = cv2.cvtColor(SMOOTH, cv2.COLOR_RGB2GRAY)
+    data = cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, 100))[1]
+    msg = compressed_msg(data, "bayer_rggb8; jpeg compressed mono8")
+    assert np.abs(decompress(msg).astype(int) - grey[..., None]).mean() < 3
+    assert "made grey of the colours before the compression (format 'bayer_rggb8;" in lost_colours(msg)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "is_lost"),
+    [
+        ("yuv422; jpeg compressed mono8", True),
+        ("mono8; jpeg compressed mono8", False),
+        ("bayer_rggb8; jpeg compressed ", False),
+        ("bayer_rggb8; jpeg compressed bayer_rggb8", False),
+        ("rgb8; jpeg compressed bgr8", False),
+        ("jpeg", False),
+        ("", False),
+    ],
+)
+def test_colours_are_lost_where_a_format_says_so(image_format, is_lost):
+    assert bool(lost_colours(CompressedImage(format=image_format))) == is_lost
+
+
+def test_a_raw_image_loses_no_colours():
+    assert lost_colours(Image(encoding="bayer_rggb8")) == ""
+
+
+@pytest.mark.parametrize("target", ["bgr8", "rgb8"])
+def test_colours_under_the_name_of_a_mosaic_were_debayered_by_their_publisher(target):
+    data = encoded(SMOOTH if target == "bgr8" else SMOOTH[..., ::-1], ".png")
+    np.testing.assert_array_equal(decompress(compressed_msg(data, f"bayer_grbg8; png compressed {target}")), SMOOTH)
+
+
+@pytest.mark.parametrize("image_format", [*BAYER_JPEG_FORMATS, "{}; png compressed ", "{}"])
+def test_colours_that_contradict_a_format_are_refused(image_format):
+    msg = compressed_msg(encoded(SMOOTH, ".png"), image_format.format("bayer_rggb8"))
+    with pytest.raises(
+        ImageError, match=r"a Bayer mosaic has one channel, got 3 and the format 'bayer_rggb8"
+    ) as caught:
+        decompress(msg)
+    assert caught.value.reason == "encoding"
+
+
+def test_one_channel_under_the_name_of_a_mosaic_is_a_mosaic_whatever_it_was_to_become():
+    mosaic = mosaic_of(SMOOTH, "rggb")
+    msg = compressed_msg(cv2.imencode(".png", mosaic)[1], "bayer_rggb8; png compressed bgr8")
+    np.testing.assert_array_equal(decompress(msg), debayered(mosaic, "rggb"))
+
+
+@pytest.mark.parametrize("encoding", ["bayer_rggb12", "bayer_rgbw8", "bayer8", "bayer"])
+def test_an_unknown_mosaic_is_refused(encoding):
+    data = cv2.imencode(".png", mosaic_of(SMOOTH, "rggb"))[1]
+    assert reason_of(compressed_msg(data, f"{encoding}; png compressed ")) == "encoding"
+
+
+def test_a_compressed_mosaic_too_small_to_interpolate_is_refused():
+    data = cv2.imencode(".png", np.ones((2, 8), np.uint8))[1]
+    assert reason_of(compressed_msg(data, "bayer_rggb8; png compressed ")) == "dimensions"
 
 
 def test_an_exif_orientation_does_not_turn_the_image():

@@ -273,7 +273,10 @@ def test_bytes_that_are_no_message_do_not_reach_the_node(stand_in, image_msg, le
 
 
 class LoudCvBridge:
-    """Refuses every image, and quotes it."""
+    """Takes every encoding for one of bytes, refuses every image, and quotes it."""
+
+    def encoding_to_dtype_with_channels(self, encoding):
+        return "uint8", 1
 
     def imgmsg_to_cv2(self, msg, desired_encoding):
         raise RuntimeError(f"Unrecognized image encoding [{msg.encoding}], data {bytes(msg.data)}")

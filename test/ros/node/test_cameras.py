@@ -124,9 +124,19 @@ def test_each_camera_has_its_own_polygon_and_its_own_time(stand_in, image_msg):
         mask = plane(rig.answer(red, "mask", camera))
         np.testing.assert_array_equal(mask.any(axis=0), np.arange(80) < width, err_msg=camera)
     assert rig.set(front__polygon=[0.5, 0.0, 1.0, 0.0, 1.0, 1.0]) == ""
-    assert "polygon must be" in rig.set(left__polygon=[0.5, 0.0])
+    assert rig.set(left__polygon=[0.5, 0.0]).startswith("camera left: polygon must be")
     red.header.stamp.nanosec += 1
     assert not plane(rig.answer(red, "mask", "front"))[:, :39].any()
+
+
+def test_a_camera_without_a_polygon_is_named(stand_in):
+    triangle = [0.0, 0.0, 1.0, 0.0, 1.0, 1.0]
+    rig = stand_in(cameras=["front", "rear"], front__polygon=triangle, obstacles__region="polygon")
+    assert not rig.change_state("configure")
+    assert "camera rear: region polygon needs a polygon, got none" in rig.diagnostics()["inference"].message
+    assert rig.set(rear__polygon=triangle) == ""
+    assert rig.change_state("configure")
+    assert rig.set(front__polygon=[]).startswith("camera front: region polygon needs a polygon, got none")
 
 
 def test_a_batch_can_be_limited_and_everybody_has_their_turn(stand_in, image_msg):

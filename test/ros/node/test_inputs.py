@@ -46,6 +46,18 @@ def test_jpeg_and_png_are_answered_and_a_truncated_one_is_counted(stand_in):
     assert len(rig.messages("probability")) == 3
 
 
+def test_a_compressed_mosaic_is_answered_in_its_colours(stand_in, capfd):
+    rig = stand_in(image_transport="compressed")
+    rig.start("probability")
+    tile = np.array([[50, 100], [100, 200]], np.uint8)  # blue, green / green, red
+    data = cv2.imencode(".png", np.tile(tile, (24, 40)))[1].tobytes()
+    for stamp, target in enumerate(("", "bayer_bggr8", "mono8", "mono8"), start=1):
+        msg = CompressedImage(header=Header(stamp=Time(sec=stamp)), format=f"bayer_bggr8; jpeg compressed {target}")
+        msg.data.frombytes(data)
+        np.testing.assert_allclose(plane(rig.answer(msg)), 200 / 255, atol=1e-6)
+        assert ("image without colours" in capfd.readouterr().err) == (stamp == 3), "said once, where a format says so"
+
+
 def test_a_smaller_size_goes_for_images_boxes_and_calibration_and_can_change_live(stand_in):
     rig = stand_in(image_transport="compressed", publish_scale=0.5)
     outputs = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")

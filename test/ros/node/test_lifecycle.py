@@ -101,7 +101,9 @@ def test_what_is_wrong_with_a_new_camera_is_told_where_configuring_finds_it(make
     assert rig.state == "unconfigured"
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x02"
-    assert status.message.startswith("not configured: polygon must be x, y of at least three corners, got 2 numbers")
+    assert status.message.startswith(
+        "not configured: camera front: polygon must be x, y of at least three corners, got 2 numbers"
+    )
     assert rig.set(front__polygon=[0.0, 0.0, 1.0, 0.0, 1.0, 1.0]) == ""
     assert rig.change_state("configure")
 

@@ -59,10 +59,10 @@ def labels_of():
 
 @pytest.fixture(scope="session")
 def serialize(typestore):
-    """Serialise an image as ``raw`` (rgb8 or mono8), ``jpeg`` or ``png``."""
+    """Serialise an image as ``raw`` (rgb8 or mono8), ``jpeg`` or ``png``, with that format or another."""
     types = typestore.types
 
-    def make(pixels, kind, stamp, frame_id="camera_optical"):
+    def make(pixels, kind, stamp, frame_id="camera_optical", image_format=None):
         time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
         header = types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
         if kind == "raw":
@@ -71,7 +71,7 @@ def serialize(typestore):
             msg = types[IMAGE](header, *pixels.shape[:2], encoding, 0, step, pixels.reshape(-1))
             return bytes(typestore.serialize_cdr(msg, IMAGE))
         data = cv2.imencode(f".{kind}", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].reshape(-1)
-        return bytes(typestore.serialize_cdr(types[COMPRESSED](header, kind, data), COMPRESSED))
+        return bytes(typestore.serialize_cdr(types[COMPRESSED](header, image_format or kind, data), COMPRESSED))
 
     return make
 

@@ -166,6 +166,28 @@ def test_frames_that_cannot_be_decoded_cost_no_other(write_bag, serialize, pixel
     assert len((outcome.folder / "problems.txt").read_text().splitlines()) == 2
 
 
+def test_a_compressed_mosaic_is_debayered(write_bag, serialize, pixels_of, replay, read_outputs, engine):
+    mosaic = np.ascontiguousarray(pixels_of(0)[..., 0])
+    data = serialize(mosaic, "png", START_NS, image_format="bayer_gbrg8; png compressed ")
+    outcome = replay(write_bag("drive", [("/camera/image", "png", START_NS, data)]))
+
+    assert outcome.status == 0, outcome.text
+    ((_, msg),) = read_outputs(outcome.folder / "annotated")[PROBABILITY]
+    expected = engine.infer(cv2.cvtColor(mosaic, cv2.COLOR_BayerGR2RGB)).probability
+    np.testing.assert_array_equal(plane(msg), expected)
+
+
+def test_colours_that_were_lost_before_the_recording_are_told_once(write_bag, serialize, pixels_of, replay):
+    greys = [np.ascontiguousarray(pixels_of(i)[..., 0]) for i in range(3)]
+    data = [serialize(grey, "jpeg", START_NS, image_format="bayer_rggb8; jpeg compressed mono8") for grey in greys]
+    outcome = replay(write_bag("drive", [("/camera/image", "jpeg", START_NS + i, d) for i, d in enumerate(data)]))
+
+    assert outcome.status == 0, outcome.text
+    (problem,) = (outcome.folder / "problems.txt").read_text().splitlines()
+    assert problem.startswith("drive: /camera/image comes without colours: its publisher made grey of the colours")
+    assert "comes without colours" in outcome.text
+
+
 def test_frames_with_one_stamp_are_all_evaluated(write_bag, serialize, pixels_of, replay):
     messages = [("/camera/image", "raw", START_NS + i, serialize(pixels_of(i), "raw", 0)) for i in range(3)]
     outcome = replay(write_bag("drive", messages))
