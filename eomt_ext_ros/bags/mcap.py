@@ -1,7 +1,7 @@
 """Reading MCAP files record by record, past damage: no index is needed, and a file may end anywhere.
 
-Source: the MCAP specification (mcap.dev/spec). The readers at hand give a file up when its footer is missing, as it is
-whenever a recording computer lost power.
+Source: the MCAP specification (mcap.dev/spec). The readers at hand give a file up if its footer is missing, as it is
+whenever a recording computer lost power, and decompress whatever it claims to hold.
 """
 
 from __future__ import annotations
@@ -9,29 +9,37 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections import OrderedDict
+from array import array
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_ros.bags.storage import Location, Topic, unzstd, zstd
+from eomt_ext_ros.bags.compression import inflate_all, start_lz4, start_zstd
+from eomt_ext_ros.bags.limits import Allowance, ExhaustedError
+from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, shown_name, type_name
 
 MAGIC = b"\x89MCAP0\r\n"
-MAX_CHUNK_BYTES = 1 << 30
-"""Chunks that claim to hold more than 1 GiB are reported, not decompressed: recorders write a few megabytes."""
 
-_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = 2, 3, 4, 5, 6, 7, 8
+_HEADER_OPCODE, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = range(1, 9)
+_STATISTICS, _DATA_END, _FIRST_PRIVATE = 0x0B, 0x0F, 0x80
 _HEADER = struct.Struct("<BQ")  # opcode, length
 _MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK_HEAD = struct.Struct("<QQQII")  # first, last log time, uncompressed size, crc, length of a name
 _LONGEST_NAME = 16  # of a compression
+_LONGEST_DECLARATION = 1 << 24  # of a schema, with its text, or a channel
 _FOOTER_BYTES = _HEADER.size + 20 + len(MAGIC)
 _CACHED_CHUNKS = 4
+_DECOMPRESSORS = {"zstd": start_zstd, "lz4": start_lz4}
+
+_Message = tuple[int, int, int, int]  # channel, time, offset, size
 
 
 @dataclass
 class _Chunk:
+    record: int  # where it begins in the file
     start: int  # of the compressed bytes in the file
     stored_size: int  # that are there
     size: int  # uncompressed
@@ -40,10 +48,18 @@ class _Chunk:
     first_ns: int
     last_ns: int
     whole: bool
-    channels: set[int] = field(default_factory=set)  # named by the message indexes that follow
+    channels: Counter[int] = field(default_factory=Counter)  # messages, by the message indexes that follow
 
     def __str__(self) -> str:
         return f"the chunk of {self.stored_size} bytes at offset {self.start}"
+
+
+@dataclass
+class _Summary:
+    """What the end of the file says of it."""
+
+    chunks: dict[int, tuple[int, int, frozenset[int]]] = field(default_factory=dict)  # by offset: times, channels
+    messages: Counter[int] = field(default_factory=Counter)  # by channel
 
 
 class _DamageError(Exception):
@@ -56,24 +72,25 @@ class McapFile:
     Chunks are walked over without reading them; only those that may hold a wanted message are decompressed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.problems: list[str] = []
-        self._path = path
-        self._file = path.open("rb")
+    def __init__(self, path: Path, allowance: Allowance) -> None:
+        self.problems = Problems(shown_name(path), allowance.limits.problems)
+        self._allowance = allowance
+        self._file = open_regular(path)
         self._size = os.fstat(self._file.fileno()).st_size
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[int, str, str]] = {}  # schema, topic, message encoding
+        self._summary = _Summary()
         self._chunks: list[_Chunk] = []
-        self._loose: list[tuple[int, int, int, int]] = []  # messages outside chunks: channel, time, offset, size
+        self._loose = array("Q")  # four numbers for each message outside chunks
         self._opened: OrderedDict[int, bytes] = OrderedDict()
-        self._spoilt: set[int] = set()
         self._walk()
 
     @property
     def topics(self) -> dict[str, Topic]:
         """The topics met so far, by name. Those that only damaged parts declare are unknown."""
-        if self._chunks and not self._channels:
-            list(self._messages(0))  # a file without a summary declares its topics in its chunks
+        if not self._channels:  # a file without a summary declares its topics in its chunks
+            for number in range(len(self._chunks)):
+                list(self._messages(number))
         return {name: Topic(name, self._schemas.get(schema, "")) for schema, name, _ in self._channels.values()}
 
     @property
@@ -81,34 +98,43 @@ class McapFile:
         """When the first message was received."""
         # A chunk without messages says 0 for both, or has its first time after its last.
         spans = [chunk.first_ns for chunk in self._chunks if chunk.last_ns >= chunk.first_ns and chunk.last_ns > 0]
-        return min([*spans, *(time_ns for _, time_ns, _, _ in self._loose)], default=None)
+        return min([*spans, *self._loose[1::4]], default=None)
 
     def locate(self, topics: Collection[str], start_ns: int, stop_ns: int) -> list[Location]:
         """Find messages; decompresses every chunk that may hold one."""
-        found = []
-        for number, chunk in enumerate(self._chunks):
-            outside = chunk.last_ns > 0 and (chunk.last_ns < start_ns or chunk.first_ns >= stop_ns)
-            known = [self._channels.get(channel) for channel in chunk.channels]
-            foreign = bool(known) and all(entry is not None and entry[1] not in topics for entry in known)
-            if chunk.whole and (outside or foreign):
+        wanted, found = {"", *topics}, list[tuple[int, _Message]]()
+        met: Counter[int] = Counter()
+        for block, chunk in enumerate(self._chunks):
+            if self._is_foreign(chunk, wanted, start_ns, stop_ns):
+                met.update(chunk.channels)
                 continue
-            found += [(number, *message) for message in self._messages(number)]
-        found += [(-1, *message) for message in self._loose]
+            for message in self._messages(block):
+                met[message[0]] += 1
+                if self._topic_of(message[0]) in wanted:
+                    found.append((block, message))
+        numbers = iter(self._loose)
+        for message in zip(numbers, numbers, numbers, numbers, strict=True):
+            met[message[0]] += 1
+            if self._topic_of(message[0]) in topics:
+                found.append((-1, message))
+        self._report_missing(topics, met)
         locations = []
-        for block, channel, time_ns, offset, size in found:
-            _, topic, encoding = self._channels.get(channel, (0, "", ""))
-            if topic in topics and start_ns <= time_ns < stop_ns:
-                if encoding != "cdr":
-                    self._report(f"topic {topic} is encoded as {encoding!r}, only 'cdr' can be read")
-                else:
-                    locations.append(Location(topic, time_ns, block, offset, size))
+        for block, (channel, time_ns, offset, size) in found:
+            topic = self._topic_of(channel)
+            if topic in topics and self._channels[channel][2] != "cdr":
+                self.problems.add(f"topic {topic} is encoded as {self._channels[channel][2]!r}, only 'cdr' can be read")
+            elif topic in topics and start_ns <= time_ns < stop_ns:
+                locations.append(Location(topic, time_ns, block, offset, size))
         return locations
 
     def read(self, location: Location) -> bytes:
         """Return the bytes of a message."""
-        if location.block < 0:
-            return self._bytes(location.offset, location.size)
-        return self._content(location.block)[location.offset : location.offset + location.size]
+        if location.size > self._allowance.limits.message_bytes:
+            raise DatasetError(f"a message has {location.size} bytes, {self._allowance.limits.message_bytes} are read")
+        if location.block >= 0:
+            return self._content(location.block)[location.offset : location.offset + location.size]
+        self._allowance.spend(location.size)
+        return self._bytes(location.offset, location.size)
 
     def close(self) -> None:
         """Close the file."""
@@ -119,19 +145,23 @@ class McapFile:
     def _walk(self) -> None:
         """Note every chunk and every message outside one, going around what is damaged."""
         if self._bytes(0, len(MAGIC)) != MAGIC:
-            self._report("it does not begin as an MCAP file does")
-        anchors = self._summary()
-        position = len(MAGIC)
+            self.problems.add("it does not begin as an MCAP file does")
+        self._read_summary()
+        anchors = sorted(self._summary.chunks)
+        position, following = len(MAGIC), None
         while True:
             try:
+                self._allowance.spend(records=1)
                 following = self._step(position)
+            except ExhaustedError as error:
+                self.problems.add(str(error))
+                return
             except (_DamageError, struct.error, UnicodeDecodeError) as damage:
-                following = min((anchor for anchor in anchors if anchor > position), default=0)
-                lost = (following or self._size) - position
+                after = bisect_right(anchors, position)
+                following = anchors[after] if after < len(anchors) else None
+                lost = (self._size if following is None else following) - position
                 reason = damage if isinstance(damage, _DamageError) else f"a record is damaged ({damage})"
-                self._report(f"{reason}; {lost} bytes from offset {position} on are lost")
-                if not following:
-                    return
+                self.problems.add(f"{reason}; {lost} bytes from offset {position} on are lost")
             if following is None:
                 return
             position = following
@@ -143,26 +173,27 @@ class McapFile:
         if opcode == _FOOTER:
             if self._bytes(end, len(MAGIC)) != MAGIC:
                 raise _DamageError("the file ends within its footer")
+            if end + len(MAGIC) < self._size:
+                raise _DamageError("the file goes on after its footer")
             return None
-        if opcode == 0:
-            raise _DamageError("a record has the opcode 0")
+        if not (_HEADER_OPCODE <= opcode <= _DATA_END or opcode >= _FIRST_PRIVATE):
+            raise _DamageError(f"a record has the opcode {opcode}")
         if opcode == _MESSAGE and size < _MESSAGE_HEAD.size:
             raise _DamageError(f"a message has {size} bytes, too few even for an empty one")
         if end > self._size and opcode != _CHUNK:
             raise _DamageError(f"a record claims {size} bytes, the file has {self._size - body} more")
         if opcode in (_SCHEMA, _CHANNEL):
-            self._declare(opcode, self._bytes(body, size))
+            self._declare(opcode, self._declaration(body, size))
         elif opcode == _MESSAGE:
             channel, _, time_ns, _ = _MESSAGE_HEAD.unpack(self._bytes(body, _MESSAGE_HEAD.size))
-            self._loose.append((channel, time_ns, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size))
+            self._loose.extend((channel, time_ns, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size))
         elif opcode == _CHUNK:
             self._chunks.append(self._chunk_at(body, end))
             if end > self._size:
                 raise _DamageError(f"the file ends in the middle of {self._chunks[-1]}")
         elif opcode == _MESSAGE_INDEX and self._chunks:
             channel, length = struct.unpack("<HI", self._bytes(body, 6))
-            if length:
-                self._chunks[-1].channels.add(channel)
+            self._chunks[-1].channels[channel] += length // 16
         return end
 
     def _head(self, position: int) -> tuple[int, int]:
@@ -184,118 +215,140 @@ class McapFile:
         if start + stored != end:
             raise _DamageError(f"a chunk of {end - start} bytes claims {stored}")
         there = min(end, self._size) - start
-        return _Chunk(start, there, size, crc, compression, first_ns, last_ns, whole=end <= self._size)
+        return _Chunk(
+            body - _HEADER.size, start, there, size, crc, compression, first_ns, last_ns, whole=end <= self._size
+        )
 
-    def _summary(self) -> list[int]:
-        """The offsets of the chunks by the summary at the end, where it can be read; its topics are taken in too."""
-        anchors: list[int] = []
+    def _read_summary(self) -> None:
+        """Take in what the end of the file says, if it can be read: topics, chunks, numbers of messages."""
         footer = self._bytes(max(self._size - _FOOTER_BYTES, 0), _FOOTER_BYTES)
         if len(footer) < _FOOTER_BYTES or footer[-len(MAGIC) :] != MAGIC or footer[0] != _FOOTER:
-            return anchors
+            return
         (position,) = struct.unpack_from("<Q", footer, _HEADER.size)
         try:
             while 0 < position < self._size - _FOOTER_BYTES:
+                self._allowance.spend(records=1)
                 opcode, size = self._head(position)
-                if position + _HEADER.size + size > self._size:
+                body, position = position + _HEADER.size, position + _HEADER.size + size
+                if position > self._size:
                     raise _DamageError("it claims more than there is")
-                if opcode in (_SCHEMA, _CHANNEL, _CHUNK_INDEX):
-                    data = self._bytes(position + _HEADER.size, size)
-                    if opcode == _CHUNK_INDEX:
-                        anchors.append(struct.unpack_from("<QQQ", data)[2])
-                    else:
-                        self._declare(opcode, data)
-                position += _HEADER.size + size
-        except (_DamageError, struct.error, UnicodeDecodeError) as damage:
-            self._report(f"its summary is damaged ({damage})")
-        return anchors
+                if opcode in (_SCHEMA, _CHANNEL):
+                    self._declare(opcode, self._declaration(body, size))
+                elif opcode == _CHUNK_INDEX:
+                    data = self._declaration(body, size)
+                    first_ns, last_ns, offset, _, length = struct.unpack_from("<QQQQI", data)
+                    channels = (number for number, _ in struct.iter_unpack("<HQ", data[36 : 36 + length]))
+                    self._summary.chunks[offset] = (first_ns, last_ns, frozenset(channels))
+                elif opcode == _STATISTICS:
+                    counts = struct.iter_unpack("<HQ", self._declaration(body, size)[46:])
+                    self._summary.messages = Counter(dict(counts))
+        except (_DamageError, struct.error, UnicodeDecodeError, ExhaustedError) as damage:
+            self.problems.add(f"its summary is damaged ({damage})")
+
+    def _declaration(self, body: int, size: int) -> bytes:
+        if size > _LONGEST_DECLARATION:
+            raise _DamageError(f"a record of {size} bytes must have at most {_LONGEST_DECLARATION}")
+        return self._bytes(body, size)
 
     def _declare(self, opcode: int, data: bytes) -> None:
         """Take in a schema or a channel."""
         if opcode == _SCHEMA:
             (number,) = struct.unpack_from("<H", data)
-            self._schemas[number] = _text(data, 2)[0]
+            self._schemas[number] = type_name(self._name(data, 2)[0])
         else:
             number, schema = struct.unpack_from("<HH", data)
-            topic, offset = _text(data, 4)
-            self._channels[number] = (schema, topic, _text(data, offset)[0])
+            topic, offset = self._name(data, 4)
+            channel = (schema, topic, self._name(data, offset)[0])
+            if self._channels.get(number, channel) != channel:
+                self.problems.add(f"channel {number} is declared for {self._channels[number][1]} and for {topic}")
+            self._channels[number] = channel
+
+    def _topic_of(self, channel: int) -> str:
+        """The topic of a channel; empty as long as nothing declared it."""
+        return self._channels[channel][1] if channel in self._channels else ""
+
+    def _name(self, data: bytes, offset: int) -> tuple[str, int]:
+        """The string at an offset, and the offset after it."""
+        (length,) = struct.unpack_from("<I", data, offset)
+        end = offset + 4 + length
+        if length > self._allowance.limits.name_chars or end > len(data):
+            raise struct.error(f"a name of {length} bytes in a record of {len(data)}")
+        return data[offset + 4 : end].decode(), end
 
     def _bytes(self, offset: int, size: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(max(min(size, self._size - offset), 0))
 
-    def _report(self, problem: str) -> None:
-        line = f"{self._path.name}: {problem}"
-        if line not in self.problems:
-            self.problems.append(line)
-
     # -- chunks -------------------------------------------------------------------------------------------------------
 
-    def _messages(self, number: int) -> Iterator[tuple[int, int, int, int]]:
-        """Channel, time, offset and size of each message of a chunk; takes in what it declares."""
-        chunk = self._chunks[number]
+    def _is_foreign(self, chunk: _Chunk, wanted: set[str], start_ns: int, stop_ns: int) -> bool:
+        """Whether a chunk holds nothing that is wanted. It is believed if the chunk and the summary say the same."""
+        said = self._summary.chunks.get(chunk.record)
+        if not chunk.whole or said != (chunk.first_ns, chunk.last_ns, frozenset(chunk.channels)):
+            return False
+        if chunk.last_ns > 0 and (chunk.last_ns < start_ns or chunk.first_ns >= stop_ns):
+            return True
+        return bool(chunk.channels) and all(self._topic_of(number) not in wanted for number in chunk.channels)
+
+    def _report_missing(self, topics: Collection[str], met: Counter[int]) -> None:
+        """Say of which topics there are fewer messages than the summary counts, and what belongs to no topic."""
+        for number, said in self._summary.messages.items():
+            topic = self._topic_of(number)
+            if met[number] < said and (topic in topics or not topic):
+                self.problems.add(f"{topic or f'channel {number}'}: {met[number]} of {said} messages are there")
+        for number in met.keys() - self._channels.keys():
+            self.problems.add(
+                f"{met[number]} messages are on channel {number}, which belongs to no topic: they are lost"
+            )
+
+    def _messages(self, number: int) -> Iterator[_Message]:
+        """Each message of a chunk; takes in what it declares."""
+        chunk, position = self._chunks[number], 0
         try:
             content = self._content(number)
-        except DatasetError as error:
-            if number not in self._spoilt:
-                self._spoilt.add(number)
-                self.problems.append(str(error))
-            return
-        position = 0
-        try:
             while position + _HEADER.size <= len(content):
+                self._allowance.spend(records=1)
                 opcode, size = _HEADER.unpack_from(content, position)
-                body, position = position + _HEADER.size, position + _HEADER.size + size
-                if position > len(content):
+                body, end = position + _HEADER.size, position + _HEADER.size + size
+                if end > len(content):
                     break
                 if opcode in (_SCHEMA, _CHANNEL):
-                    self._declare(opcode, content[body:position])
-                elif opcode == _MESSAGE and size >= _MESSAGE_HEAD.size:
-                    channel, _, time_ns, _ = _MESSAGE_HEAD.unpack_from(content, body)
+                    self._declare(opcode, content[body:end])
+                elif opcode == _MESSAGE:
+                    channel, _, time_ns, _ = _MESSAGE_HEAD.unpack(content[body : min(end, body + _MESSAGE_HEAD.size)])
                     yield channel, time_ns, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size
+                position = end
+        except DatasetError as error:
+            self.problems.add(str(error))
         except (struct.error, UnicodeDecodeError) as damage:
-            self._report(f"{chunk}: a record at {position} is damaged ({damage})")
-            return
-        if position != len(content) and chunk.whole:
-            self._report(f"{chunk}: a record claims {position - len(content)} bytes more than there are")
+            self.problems.add(f"{chunk}: a record at {position} is damaged ({damage})")
+        else:
+            if position != len(content) and chunk.whole:
+                self.problems.add(f"{chunk}: the record at {position} claims more than the {len(content)} bytes")
 
     def _content(self, number: int) -> bytes:
         """The bytes of a chunk, decompressed; of one that the end of the file cuts off, those that are there."""
         if number in self._opened:
             self._opened.move_to_end(number)
             return self._opened[number]
-        chunk = self._chunks[number]
-        try:
-            content = _inflate(self._bytes(chunk.start, chunk.stored_size), chunk)
-        except (_DamageError, zstd.ZstdError, RuntimeError, MemoryError) as damage:
-            raise DatasetError(f"{self._path.name}: {chunk} cannot be decompressed ({damage})") from damage
-        if chunk.whole and len(content) != chunk.size:
-            raise DatasetError(f"{self._path.name}: {chunk} must hold {chunk.size} bytes, got {len(content)}")
-        if chunk.whole and chunk.crc and zlib.crc32(content) != chunk.crc:
-            raise DatasetError(f"{self._path.name}: {chunk} does not match its checksum")
-        self._opened[number] = content
-        if len(self._opened) > _CACHED_CHUNKS:
+        chunk, most = self._chunks[number], self._allowance.limits.chunk_bytes
+        if max(chunk.size, chunk.stored_size) > most:
+            raise DatasetError(f"{chunk} claims to hold {chunk.size} bytes, up to {most} are read")
+        while len(self._opened) == _CACHED_CHUNKS or chunk.size + sum(map(len, self._opened.values())) > most:
             self._opened.popitem(last=False)
+        if chunk.compression == "":
+            self._allowance.spend(chunk.stored_size)
+            content, problem = self._bytes(chunk.start, chunk.stored_size), ""
+        elif chunk.compression in _DECOMPRESSORS:
+            stored, start = self._bytes(chunk.start, chunk.stored_size), _DECOMPRESSORS[chunk.compression]
+            content, problem = inflate_all(stored, start, chunk.size, self._allowance.spend)
+        else:
+            raise DatasetError(f"{chunk}: its compression is {chunk.compression!r}, known are zstd and lz4")
+        if chunk.whole and problem:
+            raise DatasetError(f"{chunk} cannot be decompressed: {problem}")
+        if chunk.whole and len(content) != chunk.size:
+            raise DatasetError(f"{chunk} must hold {chunk.size} bytes, got {len(content)}")
+        if chunk.whole and chunk.crc and zlib.crc32(content) != chunk.crc:
+            raise DatasetError(f"{chunk} does not match its checksum")
+        self._opened[number] = content
         return content
-
-
-def _inflate(data: bytes, chunk: _Chunk) -> bytes:
-    if chunk.size > MAX_CHUNK_BYTES:
-        raise _DamageError(f"it claims to hold {chunk.size} bytes")
-    if chunk.compression == "":
-        return data
-    if chunk.compression == "zstd":
-        return unzstd(data, chunk.size)[0] if data else b""
-    if chunk.compression == "lz4":
-        from lz4.frame import LZ4FrameDecompressor
-
-        return bytes(LZ4FrameDecompressor().decompress(data, max_length=chunk.size))
-    raise _DamageError(f"its compression is {chunk.compression!r}, known are zstd and lz4")
-
-
-def _text(data: bytes, offset: int) -> tuple[str, int]:
-    """The string at an offset, and the offset after it."""
-    (length,) = struct.unpack_from("<I", data, offset)
-    end = offset + 4 + length
-    if end > len(data):
-        raise struct.error(f"a text of {length} bytes in a record of {len(data)}")
-    return data[offset + 4 : end].decode(), end

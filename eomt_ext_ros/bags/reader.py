@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import NamedTuple
 
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_ros.bags.compression import ZSTD_MAGIC, DamagedFrameError, inflate, inflate_all, start_zstd
+from eomt_ext_ros.bags.limits import Allowance, BagLimits
 from eomt_ext_ros.bags.mcap import McapFile
+from eomt_ext_ros.bags.metadata import read_metadata
 from eomt_ext_ros.bags.sqlite import SqliteFile
-from eomt_ext_ros.bags.storage import ZSTD_MAGIC, Location, Storage, Topic, unzstd, zstd
+from eomt_ext_ros.bags.storage import Location, Storage, Topic, open_regular, shown_name
 
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
-_MOST_BYTES = 1 << 30  # of one message
-_BLOCK_BYTES = 1 << 20
-_FOREVER_NS = 1 << 63
+_SPARE_BYTES = 256 << 20  # left free on the disk for everything else
+_FIRST_NS, _AFTER_LAST_NS = -(1 << 63), 1 << 64  # sqlite3 has signed times, mcap unsigned ones
 
 
 @dataclass(frozen=True)
-class BagMessage:
+class _File:
+    storage: Storage
+    allowance: Allowance
+
+
+class BagMessage(NamedTuple):
     """A message of a bag: when it was received, and where its bytes are."""
 
     topic: str
@@ -36,51 +45,52 @@ class Bag:
     """A rosbag2: a folder with ``metadata.yaml``, or a single ``.mcap`` or ``.db3`` file. A context manager.
 
     mcap and sqlite3, uncompressed or compressed with zstd (whole files, messages, or mcap chunks, those also with lz4).
-    A bag that is cut short or damaged is read as far as it can be. What cannot be read is said in ``problems``.
+    A bag that is cut short or damaged is read as far as it can be. What cannot be read is in ``problems``.
 
     Args:
         path: of the folder or file.
+        limits: what reading may cost; the bag may be anybody's.
 
     Raises:
-        DatasetError: where there is no such bag.
+        DatasetError: if there is no such bag.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, limits: BagLimits | None = None) -> None:
         self.path = Path(path)
+        self._limits = limits or BagLimits()
         self._problems: list[str] = []
         self._expected: dict[str, int] = {}
-        self._files: list[Storage] = []
+        self._files: list[_File] = []
         self._stack = ExitStack()
         with ExitStack() as stack:
             for file in self._storage_paths():
                 try:
-                    storage = _open(file, stack, self._problems)
-                except OSError as error:
-                    self._problems.append(f"{file.name}: cannot be opened ({error})")
-                else:
-                    stack.callback(storage.close)
-                    self._files.append(storage)
+                    self._open(file, stack)
+                except (OSError, sqlite3.Error) as error:
+                    self._problems.append(f"{shown_name(file)}: cannot be opened ({error})")
             self._stack = stack.pop_all()
 
     @property
     def name(self) -> str:
         """The name of the folder or file, without suffixes."""
-        return self.path.resolve().name.split(".")[0] if self.path.is_file() else self.path.resolve().name
+        path = self.path.resolve()
+        return shown_name(path).split(".")[0] if path.is_file() else shown_name(path)
 
     @property
     def problems(self) -> list[str]:
         """What could not be read so far, one line each."""
-        return [*self._problems, *(problem for file in self._files for problem in file.problems)]
+        return [*self._problems, *(line for file in self._files for line in file.storage.problems.lines)]
 
     @property
     def topics(self) -> dict[str, Topic]:
         """The topics of all files, by name."""
-        return {name: topic for file in self._files for name, topic in file.topics.items()}
+        return {name: topic for file in self._files for name, topic in file.storage.topics.items()}
 
     @property
     def start_ns(self) -> int:
         """When the first message of any topic was received; 0 in an empty bag."""
-        return min((file.start_ns for file in self._files if file.start_ns is not None), default=0)
+        starts = [file.storage.start_ns for file in self._files]
+        return min((start_ns for start_ns in starts if start_ns is not None), default=0)
 
     def messages(
         self, topics: Collection[str], start_s: float = 0.0, duration_s: float | None = None
@@ -92,30 +102,28 @@ class Bag:
             start_s: seconds from the bag's first message of any topic to the first that is wanted.
             duration_s: seconds from there to the first that is no longer wanted, or None for all.
         """
-        first_ns = self.start_ns + round(start_s * 1e9) if start_s else -_FOREVER_NS
-        stop_ns = _FOREVER_NS
+        first_ns = self.start_ns + round(start_s * 1e9) if start_s else _FIRST_NS
+        stop_ns = _AFTER_LAST_NS
         if duration_s is not None:
             stop_ns = max(first_ns, self.start_ns) + round(duration_s * 1e9)
         found = [
             BagMessage(location.topic, location.time_ns, number, location)
             for number, file in enumerate(self._files)
-            for location in file.locate(topics, first_ns, stop_ns)
+            for location in file.storage.locate(topics, first_ns, stop_ns)
         ]
         if first_ns <= self.start_ns and duration_s is None:
             self._compare(topics, found)
         return sorted(found, key=lambda message: message.time_ns)
 
     def read(self, message: BagMessage) -> bytes:
-        """Return the bytes of a message. Raises ``DatasetError`` where they cannot be read."""
-        data = self._files[message.file].read(message.location)
+        """Return the bytes of a message. Raises ``DatasetError`` if they cannot be read."""
+        storage, allowance = self._files[message.file].storage, self._files[message.file].allowance
+        data = storage.read(message.location)
         if not data.startswith(ZSTD_MAGIC):  # how a serialised message cannot begin
             return data
-        try:
-            content, whole = unzstd(data, _MOST_BYTES)
-        except zstd.ZstdError as error:
-            raise DatasetError(f"{self.name}: a compressed message of {message.topic} is damaged ({error})") from error
-        if not whole:
-            raise DatasetError(f"{self.name}: a compressed message of {message.topic} is cut short")
+        content, problem = inflate_all(data, start_zstd, self._limits.message_bytes, allowance.spend)
+        if problem:
+            raise DatasetError(f"{self.name}: a compressed message of {message.topic} cannot be read: {problem}")
         return content
 
     def close(self) -> None:
@@ -134,39 +142,58 @@ class Bag:
         """The files of the bag in the order of recording."""
         if self.path.is_file():
             if _kind(self.path) is None:
-                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {self.path}")
+                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {shown_name(self.path)}")
             return [self.path]
         if not self.path.is_dir():
-            raise DatasetError(f"a bag must be a folder or a file, there is no {self.path}")
-        there = sorted((file for file in self.path.iterdir() if _kind(file)), key=_by_number)
+            name = shown_name(self.path)
+            what = f"{name} is a pipe or device" if self.path.exists() else f"there is no {name}"
+            raise DatasetError(f"a bag must be a folder or a file, {what}")
+        visible = (file for file in self.path.iterdir() if not file.name.startswith("."))
+        there = sorted((file for file in visible if _kind(file)), key=_by_number)
         listed: list[Path] | None = None
         try:
-            listed = self._read_metadata()
+            metadata = read_metadata(self.path, self._limits)
+            listed, self._expected = [self.path / name for name in metadata.files], metadata.counts
         except FileNotFoundError:
             self._problems.append("metadata.yaml is missing, as it is when the recording was not ended")
-        except Exception as error:  # it is somebody's text: whatever is wrong in it comes as whatever error
-            self._problems.append(f"metadata.yaml cannot be read ({type(error).__name__}: {error})".splitlines()[0])
+        except DatasetError as error:
+            self._problems.append(f"metadata.yaml cannot be read ({error})")
         if not there and not listed:
-            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {self.path}")
+            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {shown_name(self.path)}")
         if listed is None:
             return there
         for file in listed:
             if file not in there:
-                self._problems.append(f"{file.name}: is missing")
+                self._problems.append(f"{shown_name(file)}: is missing")
         unlisted = [file for file in there if file not in listed]
         if unlisted:
-            self._problems.append(f"metadata.yaml does not list {', '.join(file.name for file in unlisted)}: read too")
+            self._problems.append(f"metadata.yaml does not list {', '.join(map(shown_name, unlisted))}: read too")
         return [file for file in listed if file in there] + unlisted
 
-    def _read_metadata(self) -> list[Path]:
-        import yaml
+    def _open(self, path: Path, stack: ExitStack) -> None:
+        """Open a file of the bag; one that is compressed as a whole is decompressed beside it."""
+        kind = _kind(path)
+        assert kind is not None, "only files of a known kind are opened"
+        allowance = Allowance(self._limits, path.stat().st_size)
+        if path.suffix.lower() == ".zstd":
+            path = self._decompress(path, allowance, stack)
+        storage = kind(path, allowance)
+        stack.callback(storage.close)
+        self._files.append(_File(storage, allowance))
 
-        with (self.path / "metadata.yaml").open(encoding="utf-8") as file:
-            info: dict[str, Any] = yaml.safe_load(file)["rosbag2_bagfile_information"]
-        listed = [self.path / PurePath(str(name)).name for name in info["relative_file_paths"]]
-        for entry in info["topics_with_message_count"]:
-            self._expected[str(entry["topic_metadata"]["name"])] = int(entry["message_count"])
-        return listed
+    def _decompress(self, path: Path, allowance: Allowance, stack: ExitStack) -> Path:
+        """Decompress a file as far as it goes, into a folder that lives as long as the bag is open."""
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eomt_ext_bag_")))
+        target = folder / path.stem
+        with open_regular(path) as source, target.open("wb") as file:
+            try:
+                for piece in inflate(source.read, start_zstd, allowance.spend):
+                    if file.tell() % _SPARE_BYTES < len(piece) and shutil.disk_usage(folder).free < 2 * _SPARE_BYTES:
+                        raise DatasetError(f"{folder.parent} has no room for it: make room, or set TMPDIR")
+                    file.write(piece)
+            except (DamagedFrameError, DatasetError) as error:
+                self._problems.append(f"{shown_name(path)}: {error}; its first {file.tell()} bytes are read")
+        return target
 
     def _compare(self, topics: Collection[str], found: list[BagMessage]) -> None:
         """Say which topics have fewer messages than the recorder counted."""
@@ -179,7 +206,7 @@ class Bag:
 
 
 def _kind(path: Path) -> type[McapFile] | type[SqliteFile] | None:
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".zstd"]
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".zstd"]
     return _STORAGES.get(suffixes[-1]) if suffixes else None
 
 
@@ -187,36 +214,3 @@ def _by_number(path: Path) -> tuple[int, str]:
     """Files of a split recording end in _0, _1, … _10."""
     number = path.name.split(".")[0].rpartition("_")[2]
     return (int(number) if number.isascii() and number.isdigit() else -1, path.name)
-
-
-def _open(path: Path, stack: ExitStack, problems: list[str]) -> Storage:
-    kind = _kind(path)
-    assert kind is not None, "only files of a known kind are opened"
-    if path.suffix != ".zstd":
-        return kind(path)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eomt_ext_bag_")))
-    with path.open("rb") as source, (folder / path.stem).open("wb") as target:
-        problem = _decompress(source, target)
-    if problem:
-        problems.append(f"{path.name}: {problem}")
-    return kind(folder / path.stem)
-
-
-def _decompress(source: BinaryIO, target: BinaryIO) -> str | None:
-    """Decompress a file as far as it goes; returns what is wrong with it."""
-    frame, data = zstd.ZstdDecompressor(), source.read(_BLOCK_BYTES)
-    while data:
-        try:
-            target.write(frame.decompress(data))
-        except zstd.ZstdError as error:
-            return f"the compressed file is damaged ({error}), its first {target.tell()} bytes are read"
-        data = frame.unused_data if frame.eof else b""
-        if frame.eof:
-            frame = zstd.ZstdDecompressor()
-            if not data:
-                data = source.read(_BLOCK_BYTES)
-                if not data:
-                    return None
-        else:
-            data = source.read(_BLOCK_BYTES)
-    return f"the compressed file is cut short, its first {target.tell()} bytes are read"

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from array import array
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_ros.bags.storage import Location, Topic
+from eomt_ext_ros.bags.limits import Allowance
+from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, shown_name, type_name
 
 MOST_ROWS_SKIPPED = 1000
 """A damaged page hides a few rows of images, or about a hundred of small messages. After as many unreadable rows in
 sequence as this the rest of the file is given up."""
 
+MOST_TOPICS = 10_000
+
+_TABLES = ("topics", "messages")
+_INSTRUCTIONS_BETWEEN_CHECKS = 1000
+
 
 class SqliteFile:
-    """A ``.db3`` file; see :class:`~eomt_ext_ros.bags.storage.Storage`."""
+    """A ``.db3`` file; see :class:`~eomt_ext_ros.bags.storage.Storage`.
 
-    def __init__(self, path: Path) -> None:
-        self.problems: list[str] = []
-        self._path = path
+    Only plain columns of the two tables are read: a view, a trigger or a computed column is somebody's program.
+    """
+
+    def __init__(self, path: Path, allowance: Allowance) -> None:
+        self.problems = Problems(shown_name(path), allowance.limits.problems)
+        self._allowance = allowance
         self._topics: dict[int, Topic] = {}
-        self._rows: list[tuple[int, int, int]] = []  # topic, time, row
+        self._foreign: set[int] = set()  # topics in other encodings
+        self._num_timed = 0  # rows that have a time, which the index holds
+        self._rows = array("q")  # three numbers for each message: topic, time, row
+        self._check_size(path)
         # A recorder that was killed may leave its last transactions in a log, which only a plain connection reads.
-        wal = path.with_name(path.name + "-wal")
-        mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
-        self._database = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None)
-        self._database.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        log = path.with_name(path.name + "-wal")
+        mode = "mode=ro" if log.is_file() and log.stat().st_size else "mode=ro&immutable=1"
+        self._database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{mode}", uri=True, isolation_level=None)
+        longest = allowance.limits.name_chars
+        self._database.text_factory = lambda raw: raw[:longest].decode("utf-8", "replace")
+        self._database.set_authorizer(_allowed)
+        self._database.set_progress_handler(allowance.query_is_over, _INSTRUCTIONS_BETWEEN_CHECKS)
         try:
-            # SQLite refuses files that are shorter than they say, unless it is told to expect damage.
-            self._database.execute("PRAGMA writable_schema=ON")
-            for number, name, msgtype, encoding in self._database.execute(
-                "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
-            ):
-                if encoding != "cdr":
-                    self._report(f"topic {name} is encoded as {encoding!r}, only 'cdr' can be read")
-                else:
-                    self._topics[number] = Topic(str(name), str(msgtype))
-        except sqlite3.Error as error:
-            self._report(f"its list of topics cannot be read ({error})")
-        else:
-            self._rows = list(self._scan())
-        self._check_size()
+            with self._reading():
+                self._read_topics()
+                self._scan()
+                self._compare_with_index()
+        except (sqlite3.Error, DatasetError) as error:
+            self.problems.add(f"its tables cannot be read ({error})")
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -52,68 +62,141 @@ class SqliteFile:
     @property
     def start_ns(self) -> int | None:
         """When the first message was received."""
-        return min((time_ns for _, time_ns, _ in self._rows), default=None)
+        return min((time_ns for time_ns in self._rows[1::3] if time_ns >= 0), default=None)
 
     def locate(self, topics: Collection[str], start_ns: int, stop_ns: int) -> list[Location]:
         """Find messages."""
         wanted = {number: topic.name for number, topic in self._topics.items() if topic.name in topics}
+        values = iter(self._rows)
         return [
             Location(wanted[number], time_ns, 0, row)
-            for number, time_ns, row in self._rows
+            for number, time_ns, row in zip(values, values, values, strict=True)
             if number in wanted and start_ns <= time_ns < stop_ns
         ]
 
     def read(self, location: Location) -> bytes:
         """Return the bytes of a message."""
+        most = self._allowance.limits.message_bytes
         try:
-            found = self._database.execute("SELECT data FROM messages WHERE id = ?", (location.offset,)).fetchone()
+            with self._reading():
+                found = self._database.execute(
+                    "SELECT data FROM messages WHERE rowid = ? AND length(data) <= ?", (location.offset, most)
+                ).fetchone()
         except sqlite3.Error as error:
-            raise DatasetError(f"{self._path.name}: row {location.offset} cannot be read ({error})") from error
+            raise DatasetError(f"row {location.offset} cannot be read ({error})") from error
         if found is None or not isinstance(found[0], bytes):
-            raise DatasetError(f"{self._path.name}: row {location.offset} holds no message")
+            raise DatasetError(f"row {location.offset} holds no message, or one of more than {most} bytes")
+        self._allowance.spend(len(found[0]))
         return found[0]
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _scan(self) -> Iterator[tuple[int, int, int]]:
-        """Topic, time and row of every message that can be reached, in the order of the table.
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raise ``ExhaustedError`` in place of what SQLite says if it was the allowance that stopped it."""
+        with self._allowance.query():
+            try:
+                yield
+            except sqlite3.Error:
+                self._allowance.check_query()
+                raise
+
+    def _read_topics(self) -> None:
+        # SQLite refuses files that are shorter than they say, unless it is told to expect damage.
+        self._database.execute("PRAGMA writable_schema=ON")
+        self._database.execute("PRAGMA trusted_schema=OFF")
+        for table in _TABLES:
+            columns = self._database.execute(f"PRAGMA table_xinfo({table})").fetchall()
+            computed = [column[1] for column in columns if column[6]]
+            if computed:
+                raise DatasetError(f"the columns of {table} must be plain, {', '.join(computed)} is computed or hidden")
+        for number, name, msgtype, encoding in self._database.execute(
+            "SELECT id, name, type, serialization_format FROM topics ORDER BY rowid LIMIT ?", (MOST_TOPICS,)
+        ):
+            self._allowance.check_query()
+            if encoding != "cdr":
+                self.problems.add(f"topic {name!r} is encoded as {encoding!r}, only 'cdr' can be read")
+                self._foreign.add(number)
+            elif isinstance(name, str) and isinstance(msgtype, str):
+                self._topics[number] = Topic(name, type_name(msgtype))
+            else:
+                self.problems.add(f"topic {number!r} has no name or type")
+
+    def _scan(self) -> None:
+        """Note topic, time and row of every message that can be reached, in the order of the table.
 
         Neither the index of times nor the data, which lie on pages of their own, are touched.
         """
-        last, skipped = -1, 0
+        last, skipped, earlier = -1, 0, set[int]()
         while True:
             try:
                 for row, number, time_ns in self._database.execute(
-                    "SELECT id, topic_id, timestamp FROM messages WHERE id > ? ORDER BY id", (last + skipped,)
+                    "SELECT rowid, topic_id, timestamp FROM messages WHERE rowid > ? ORDER BY rowid", (last + skipped,)
                 ):
-                    if row <= last:
-                        continue  # a damaged page leads back: what it shows again is not taken twice
-                    if skipped:
-                        self._report(f"rows {last + 1} to {row - 1} of its messages cannot be read")
-                    last, skipped = int(row), 0
-                    if isinstance(number, int) and isinstance(time_ns, int):
-                        yield number, time_ns, last
-                    else:
-                        self._report(f"row {row} has no topic or time")
+                    self._allowance.spend(records=1)
+                    self._allowance.check_query()
+                    if row <= last:  # a damaged page leads back: what it shows again is not taken twice
+                        earlier = earlier or set(self._rows[2::3])
+                        if row in earlier:
+                            continue
+                    elif skipped:
+                        self.problems.add(f"rows {last + 1} to {row - 1} of its messages cannot be read")
+                    if earlier:
+                        earlier.add(row)
+                    last, skipped = max(last, row), 0
+                    self._note(row, number, time_ns)
             except (sqlite3.Error, OverflowError) as error:
+                self._allowance.check_query()
                 skipped += 1
                 if skipped > MOST_ROWS_SKIPPED:
-                    self._report(f"its messages after row {last} cannot be read ({error})")
+                    self.problems.add(f"its messages after row {last} cannot be read ({error})")
                     return
             else:
                 if skipped:
-                    self._report(f"its messages after row {last} cannot be read")
+                    self.problems.add(f"its messages after row {last} cannot be read")
                 return
 
-    def _check_size(self) -> None:
-        with self._path.open("rb") as file:
-            head = file.read(32)
-        page_size, num_pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
-        said, there = (page_size if page_size != 1 else 1 << 16) * num_pages, self._path.stat().st_size
-        if said > there:
-            self._report(f"it ends after {there} of {said} bytes")
+    def _note(self, row: int, number: object, time_ns: object) -> None:
+        """Keep a message, or say why not."""
+        self._num_timed += time_ns is not None
+        if not isinstance(number, int) or not isinstance(time_ns, int):
+            self.problems.add(f"row {row} has no topic or time: it is lost")
+        elif number in self._topics:
+            self._rows.extend((number, time_ns, row))
+        elif number not in self._foreign:
+            self.problems.add(f"row {row} is of topic {number}, which is not in its list of topics: it is lost")
 
-    def _report(self, problem: str) -> None:
-        self.problems.append(f"{self._path.name}: {problem}")
+    def _compare_with_index(self) -> None:
+        """Report rows that the index of times still knows, and the table no longer."""
+        try:
+            # With a condition SQLite counts step by step, so that the allowance can stop it.
+            counting = "SELECT count(timestamp) FROM messages INDEXED BY timestamp_idx WHERE timestamp >= ?"
+            (known,) = self._database.execute(counting, (-(1 << 63),)).fetchone()
+        except sqlite3.Error as error:
+            self._allowance.check_query()
+            if not str(error).startswith("no such index"):
+                self.problems.add(f"its index of times cannot be read ({error}): messages may be missing")
+            return
+        if known > self._num_timed:
+            self.problems.add(f"its index of times knows {known} messages, {self._num_timed} of them are there")
+
+    def _check_size(self, path: Path) -> None:
+        with open_regular(path) as file:
+            head, there = file.read(32), os.fstat(file.fileno()).st_size
+        page_size, num_pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+        claimed = (page_size if page_size != 1 else 1 << 16) * num_pages
+        if claimed > there:
+            self.problems.add(f"it ends after {there} of {claimed} bytes")
+
+
+def _allowed(action: int, table: str | None, name: str | None, database: str | None, program: str | None) -> int:
+    """SQLite's authorizer: reading the two tables, and nothing that a view or trigger in the file does."""
+    plain = program is None and (
+        action == sqlite3.SQLITE_SELECT
+        or (action == sqlite3.SQLITE_READ and table in _TABLES)
+        or (action == sqlite3.SQLITE_FUNCTION and name in ("length", "count"))
+        or (action == sqlite3.SQLITE_PRAGMA and table in ("writable_schema", "trusted_schema", "table_xinfo"))
+    )
+    return sqlite3.SQLITE_OK if plain else sqlite3.SQLITE_DENY

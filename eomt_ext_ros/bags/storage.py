@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import stat
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Protocol
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-__all__ = ["ZSTD_MAGIC", "Location", "Storage", "Topic", "unzstd", "zstd"]
-
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Topic:
+class Topic(NamedTuple):
     """A topic of a bag: its name and the type of its messages, such as ``sensor_msgs/msg/Image``."""
 
     name: str
     msgtype: str
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """Where a message lies in its file: ``block`` is the chunk (mcap; -1: none) or 0, ``offset`` that within it, or
-    the row (sqlite3); ``size`` is in bytes, 0 where only the row knows it.
+    the row (sqlite3); ``size`` is in bytes, 0 if only the row knows it.
     """
 
     topic: str
@@ -38,10 +28,33 @@ class Location:
     size: int = 0
 
 
-class Storage(Protocol):
-    """A file of a bag, read as far as it can be. What cannot be is said in ``problems``, one line each."""
+class Problems:
+    """What is wrong with a file, a line for each: none twice, and those beyond ``most`` only counted."""
 
-    problems: list[str]
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
+        self._lines: dict[str, None] = {}
+        self._more = 0
+
+    def add(self, problem: str) -> None:
+        """Take in a problem."""
+        line = f"{self._name}: {problem}"
+        if line not in self._lines and len(self._lines) == self._most:
+            self._more += 1
+        else:
+            self._lines[line] = None
+
+    @property
+    def lines(self) -> list[str]:
+        """The problems so far."""
+        return [*self._lines, *([f"{self._name}: and {self._more} problems more"] if self._more else [])]
+
+
+class Storage(Protocol):
+    """A file of a bag, read as far as it can be. What cannot be is in ``problems``."""
+
+    problems: Problems
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -49,27 +62,37 @@ class Storage(Protocol):
 
     @property
     def start_ns(self) -> int | None:
-        """When the first message of any topic was received, or None where there is none."""
+        """When the first message of any topic was received, or None if there is none."""
 
     def locate(self, topics: Collection[str], start_ns: int, stop_ns: int) -> list[Location]:
         """Find the messages of some topics received in ``[start_ns, stop_ns)``, in the order of the file."""
 
     def read(self, location: Location) -> bytes:
-        """Return the bytes of a message; ``DatasetError`` where they cannot be read."""
+        """Return the bytes of a message; ``DatasetError`` if they cannot be read."""
 
     def close(self) -> None:
         """Close the file."""
 
 
-def unzstd(data: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-    """Decompress as far as the data go, at most ``most`` bytes; also says whether the end of a frame was reached.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read. Raises ``OSError`` for what cannot be opened or is no file, without waiting for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is no file, but a folder, pipe or device")
+    return os.fdopen(descriptor, "rb")
 
-    Raises ``zstd.ZstdError`` where the data are damaged.
+
+def shown_name(path: Path) -> str:
+    """The name of a file in a form that can be printed: it may be any bytes."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
+
+
+def type_name(name: str) -> str:
+    """The name of a message type as ROS 2 has it; some writers leave the middle out.
+
+    >>> type_name("sensor_msgs/Image"), type_name("sensor_msgs/msg/Image")
+    ('sensor_msgs/msg/Image', 'sensor_msgs/msg/Image')
     """
-    parts: list[bytes] = []
-    while True:
-        frame = zstd.ZstdDecompressor()
-        parts.append(frame.decompress(data, max_length=max(most - sum(map(len, parts)), 0)))
-        data = frame.unused_data
-        if not frame.eof or not data:
-            return b"".join(parts), frame.eof
+    package, slash, kind = name.partition("/")
+    return f"{package}/msg/{kind}" if slash and "/" not in kind else name
