@@ -28,6 +28,7 @@ class FactoredHead:
     With float32 features all is float32. With 16-bit features the second layer's product, the largest of all, has
     operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU that has it), and all else
     remains float32: an entropy summed in half precision is off by more than the head forgives.
+    Autocast changes nothing of it.
 
     Holds copies of the head's weights: make a new one when the head has changed. Inference only (dropout is off).
 
@@ -70,30 +71,32 @@ class FactoredHead:
     def _score(
         self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor, maps: PixelMaps | None
     ) -> None:
-        masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
-        probs_by_class = class_logits.float().softmax(dim=-1)[..., :-1].mT.contiguous()
-        hidden = self._weights.project(features.float())
-        dtype = features.dtype if _multiplies(features) else torch.float32
-        second = self._weights.second.to(dtype)
+        # autocast would round the statistics, and its products do not fit into what is written in place
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
+            probs_by_class = class_logits.float().softmax(dim=-1)[..., :-1].mT.contiguous()
+            hidden = self._weights.project(features.float())
+            dtype = features.dtype if _multiplies(features) else torch.float32
+            second = self._weights.second.to(dtype)
 
-        size_hw = height, width = logits.shape[1], logits.shape[2]
-        band_floats = GPU_BAND_FLOATS if masks.is_cuda else CPU_BAND_FLOATS
-        rows = max(1, band_floats // (width * (masks.shape[3] + hidden.shape[3])))
-        for image in range(masks.shape[0]):
-            mask_rows = BilinearRows(masks[image : image + 1], size_hw)
-            hidden_rows = BilinearRows(hidden[image : image + 1], size_hw)
-            for start in range(0, height, rows):
-                band = image, slice(start, min(start + rows, height))
-                extent = band[1].start, band[1].stop
-                # Pixels run fastest: reductions over the few classes are then sums of long vectors.
-                semantic = probs_by_class[image] @ mask_rows(*extent).sigmoid_().flatten(0, 2).t()
-                if maps is not None:
-                    maps.class_id[band] = semantic.argmax(dim=0).view(-1, width)
-                statistics = _statistics(semantic)
-                if maps is not None:
-                    maps.max_prob[band], maps.entropy[band] = statistics[:2].view(2, -1, width)
-                visual = hidden_rows(*extent).flatten(0, 2)
-                logits[band] = self._mlp(statistics, visual, second).view(-1, width, 1)
+            size_hw = height, width = logits.shape[1], logits.shape[2]
+            band_floats = GPU_BAND_FLOATS if masks.is_cuda else CPU_BAND_FLOATS
+            rows = max(1, band_floats // (width * (masks.shape[3] + hidden.shape[3])))
+            for image in range(masks.shape[0]):
+                mask_rows = BilinearRows(masks[image : image + 1], size_hw)
+                hidden_rows = BilinearRows(hidden[image : image + 1], size_hw)
+                for start in range(0, height, rows):
+                    band = image, slice(start, min(start + rows, height))
+                    extent = band[1].start, band[1].stop
+                    # Pixels run fastest: reductions over the few classes are then sums of long vectors.
+                    semantic = probs_by_class[image] @ mask_rows(*extent).sigmoid_().flatten(0, 2).t()
+                    if maps is not None:
+                        maps.class_id[band] = semantic.argmax(dim=0).view(-1, width)
+                    statistics = _statistics(semantic)
+                    if maps is not None:
+                        maps.max_prob[band], maps.entropy[band] = statistics[:2].view(2, -1, width)
+                    visual = hidden_rows(*extent).flatten(0, 2)
+                    logits[band] = self._mlp(statistics, visual, second).view(-1, width, 1)
 
     def _mlp(self, statistics: Tensor, visual: Tensor, second: Tensor) -> Tensor:
         """The rest of the head on N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""

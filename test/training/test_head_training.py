@@ -201,6 +201,35 @@ def test_without_cache_the_network_runs_in_each_step(train) -> None:
         torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-2)  # but for bfloat16
 
 
+SHORT = ("--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def whole_precision(fit, tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("whole"), *SHORT).trainer.callback_metrics
+
+
+@pytest.mark.parametrize(
+    ("precision", "used"), [("bf16-mixed",) * 2, ("16-mixed", "bf16-mixed"), ("bf16-true", "bf16-mixed")]
+)
+@pytest.mark.parametrize("pixels", ["null", "2000"])
+def test_mixed_precision_trains_the_same_head_on_the_same_network(
+    train, whole_precision, precision, used, pixels, tiny_network: Path, tmp_path: Path
+) -> None:
+    options = (*SHORT, "--trainer.precision", precision, "--model.pixels_per_crop", pixels, "--data.cache", "null")
+    trainer = train(*options).trainer
+    assert trainer.precision == used  # float16 is none on a CPU
+    for name in ("val/auprc", "val/loss"):
+        assert trainer.callback_metrics[name].item() == pytest.approx(whole_precision[name].item(), rel=0.05), name
+    result = load_model(tmp_path / "tiny" / "version_0" / "model.safetensors").network.state_dict()
+    assert all(value.equal(result[name]) for name, value in load_model(tiny_network).network.state_dict().items())
+
+
+def test_a_precision_that_changes_the_network_is_refused(train) -> None:
+    with pytest.raises(ConfigError, match=r"precision must be one of 32-true, bf16-mixed, 16-mixed, got 64-true"):
+        train(*SHORT, "--trainer.precision", "64-true")
+
+
 def test_resume_with_another_network_or_head_is_refused(train, tiny_network: Path, tmp_path: Path) -> None:
     from eomt_ext_core import save_model
 

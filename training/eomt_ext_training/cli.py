@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_training.data.anomaly_data import AnomalyData
@@ -18,6 +19,8 @@ from eomt_ext_training.head_module import HeadModule
 
 # What Lightning warns of and is meant to be so: the network stays in eval mode; both loggers write to one folder.
 _EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experiment logs directory .* is not empty")
+# Lightning's precisions with 16-bit weights, and what comes nearest to them with whole ones.
+_MIXED = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
 
 
 class HeadTrainingCLI(LightningCLI):
@@ -47,6 +50,12 @@ class HeadTrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write TensorBoard and CSV logs into one folder, unless other loggers are configured."""
         trainer = self._get(self.config_init, "trainer")
+        if trainer.precision in _MIXED:
+            kwargs["precision"] = _MIXED[trainer.precision]
+            rank_zero_warn(
+                f"trainer.precision {trainer.precision} would round the frozen network and the steps of the head: "
+                f"{kwargs['precision']} is used instead"
+            )
         if trainer.logger in (None, True):
             board = TensorBoardLogger(trainer.default_root_dir or "runs", self._get(self.config_init, "run_name"))
             kwargs["logger"] = [board, CSVLogger(board.save_dir, board.name, board.version)]

@@ -30,6 +30,8 @@ _DIGEST = "frozen_network_digest"
 _HEAD_PREFIX = "model.anomaly_head."
 # What a checkpoint says of the head that it came with, and no longer holds for a new one.
 _INFO_OF_HEAD = ("calibration", "threshold", "results", "training")
+# Those with 16-bit weights would round the frozen network, which is to stay bit for bit, and the steps of AdamW.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # What is random in a step has seeds of its own, or dropout would follow the draws.
 _DROPOUT, _PIXELS = 0, 1
 
@@ -94,6 +96,15 @@ class HeadModule(LightningModule):
         """The head that is trained."""
         assert self.model.anomaly_head is not None, "it was given one"
         return self.model.anomaly_head
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision in which the frozen network would not stay what it is.
+
+        Raises:
+            ConfigError: where it is one.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise ConfigError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {self.trainer.precision}")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on the head's parameters alone."""

@@ -114,3 +114,12 @@ def test_inputs_are_left_as_they_are(randomise: Randomise) -> None:
     for part, copied in zip(inputs, copies, strict=True):
         if isinstance(part, Tensor):
             assert torch.equal(part, copied)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(dtype: torch.dtype, randomise: Randomise) -> None:
+    head = FactoredHead(make_head(32, randomise))
+    inputs = make_inputs(2, (50, 71))
+    expected = head.maps(*inputs)
+    with torch.autocast("cpu", dtype):
+        assert all(torch.equal(*pair) for pair in zip(head.maps(*inputs), expected, strict=True))
