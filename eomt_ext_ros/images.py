@@ -9,7 +9,8 @@ Every rejection is an ``ImageError`` whose ``reason`` is one of
 - ``"step"``: a row is shorter than its pixels,
 - ``"size"``: the data are not as long as height and step say,
 - ``"encoding"``: nothing here decodes the encoding or the compression,
-- ``"decode"``: the decoder refused the data.
+- ``"decode"``: the decoder refused the data,
+- ``"work"``: decoding the data would take too long.
 
 What an error quotes of a message ends in the log and in the diagnostics: numbers, and the names of encoding, format and
 frame, in short and with control characters escaped; never data.
@@ -30,14 +31,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.image_headers import declared_size_hw
+from eomt_ext_core.images import DEFAULT_LIMITS, decode_rgb
+from eomt_ext_core.images.decoder import opencv_lacks_memory
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Header
 
-MAX_PIXELS = 1 << 26
+MAX_PIXELS = DEFAULT_LIMITS.max_pixels
 """Images of more pixels (8192 x 8192) are rejected: no camera sends them, broken and hostile messages do."""
+
+COMPRESSED_KINDS = ("JPEG", "PNG")
+"""The formats that compressed messages come in."""
 
 
 class _Packed(NamedTuple):
@@ -122,18 +127,10 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     """
     data = _data_of(msg)
     try:
-        height, width = declared_size_hw(data.tobytes())
+        rgb = decode_rgb(data.tobytes(), kinds=COMPRESSED_KINDS)
     except ImageError as error:
         raise ImageError(f"{error} (format {_short(msg.format)})", error.reason) from None
-    _check_dimensions(height, width)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise _refusal(error, f"OpenCV cannot decode this {_short(msg.format)} image: {error}") from None
-    if pixels is None or pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
-        raise ImageError(f"OpenCV cannot decode this {_short(msg.format)} image of {data.size} bytes", "decode")
-    bgr = np.asarray(pixels, dtype=np.uint8)
-    return bgr if "compressed rgb" in msg.format else _convert(bgr, cv2.COLOR_BGR2RGB, msg.format)
+    return _convert(rgb, cv2.COLOR_BGR2RGB, msg.format) if "compressed rgb" in msg.format else rgb
 
 
 def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
@@ -165,11 +162,6 @@ def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
     # Filling the message's own buffer copies once. Assigning copies again, or, on some distributions, byte by byte.
     msg.data.frombytes(np.ascontiguousarray(array).data.cast("B"))
     return msg
-
-
-def opencv_lacks_memory(error: cv2.error) -> bool:
-    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
-    return f"({cv2.Error.StsNoMem}:" in str(error)
 
 
 def _data_of(msg: Image | CompressedImage) -> NDArray[np.uint8]:
