@@ -17,6 +17,10 @@ class DatasetError(EomtExtError):
     """A data set is empty, incomplete, or holds label values that its layout does not know."""
 
 
+class OutputError(EomtExtError):
+    """A result cannot be written: the message names the file and what the system says."""
+
+
 class InferenceError(EomtExtError):
     """The network gave a result that must not be used, such as one that is not finite."""
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and showing their names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from eomt_ext_core.errors import OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,15 +19,55 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; rename it when the block ends well, else remove it.
 
     The temporary name keeps the suffix, since many writers choose their format by it.
+
+    Raises:
+        OutputError: for every ``OSError`` of the block or of this function: a folder that is a file, no permission, no
+            room on the disk.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        OutputError: where there is a file of that name, or the system refuses.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{shown(path)} must be a folder to write to: {error.strerror or error}") from error
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    r"""A name as people and JSON read it: text that is always valid UTF-8 and prints on one line.
+
+    Bytes that are not UTF-8, control characters and backslashes are escaped, so that the name can be had back.
+
+    >>> shown(b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+    'caf\\xe9.png'
+    >>> shown("Stra\xdfe 1.png") == "Stra\xdfe 1.png"
+    True
+    """
+    text = os.fspath(name).replace("\\", r"\\")
+    return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is not UTF-8 (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

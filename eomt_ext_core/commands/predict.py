@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, naming, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.errors import ImageError, InferenceError
+from eomt_ext_core.files import make_folder, shown
 
 
 def predict(
@@ -22,21 +25,38 @@ def predict(
     window_mode: Annotated[str, typer.Option(help="eomt or grid")] = WindowConfig.mode,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
 ) -> None:
-    """Write what a model finds in images and videos."""
+    """Write what a model finds in images and videos.
+
+    Exit status: 0; 1 where nothing could be done; 3 where something could not be read, with all other results kept.
+    """
     from rich.console import Console
-    from rich.progress import track
+    from rich.markup import escape
+    from rich.progress import Progress
 
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
 
     console = Console()
-    sources = list_inputs(inputs)
     writer = PredictionWriter(output, probability)
+    sources, unusable = list_inputs(inputs)
+    writer.check_apart(sources)
+    make_folder(output)
+    problems, num_whole = list(unusable), 0
     windows = WindowConfig(mode=window_mode, scale=scale)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
     engine = AnomalyEngine.load(checkpoint, config)
-    num_frames = sum(source.num_frames for source in sources)
-    frames = (found for source in sources for found in writer.process(source, engine))
-    for _ in track(frames, "frames", total=num_frames, console=console):
-        pass
-    console.print(f"{len(sources)} inputs; look at [bold]{output / 'overlay'}[/bold]")
+    with Progress(console=console) as progress:
+        task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
+        for source in sources:
+            try:
+                for _ in writer.process(source, engine):
+                    progress.advance(task)
+                num_whole += 1
+            except (ImageError, InferenceError) as error:
+                problems.append(naming(source.path, error))
+        num_frames = int(progress.tasks[task].completed)
+    print_problems(problems)
+    num_inputs = len(sources) + len(unusable)
+    console.print(f"{num_whole} of {num_inputs} inputs; look at [bold]{escape(shown(output / 'overlay'))}[/bold]")
+    if problems:
+        raise typer.Exit(EXIT_INCOMPLETE if num_frames else EXIT_NOTHING)

@@ -6,21 +6,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.engine import AnomalyFrame
 from eomt_ext_core.errors import ConfigError, ImageError
-from eomt_ext_core.evaluation.datasets.samples import IMAGE_SUFFIXES, read_rgb
-from eomt_ext_core.files import whole_file
-from eomt_ext_core.video import VideoWriter
+from eomt_ext_core.files import shown, whole_file
+from eomt_ext_core.images import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    VideoReader,
+    VideoWriter,
+    is_image,
+    is_video,
+    read_rgb,
+    write_image,
+)
+from eomt_ext_core.images.inputs import FOREIGN_IMAGE_SUFFIXES
 from eomt_ext_core.visualization import overlay
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 PROBABILITY_FORMATS = ("png", "npy", "none")
+_KINDS = ("probability", "mask", "overlay")
 
 
 class Engine(Protocol):
@@ -33,49 +41,75 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """An image or a video; ``num_frames`` is what the file says of itself."""
+    """An image or a video, by its suffix; its results are named after it."""
 
     path: Path
     is_video: bool
-    num_frames: int
+
+    def num_frames(self) -> int:
+        """What the file says of itself, for a progress bar; 0 for a video that cannot be opened."""
+        if not self.is_video:
+            return 1
+        try:
+            with VideoReader(self.path) as video:
+                return video.declared_frames
+        except ImageError:
+            return 0
 
 
-def list_inputs(paths: Sequence[Path]) -> list[Source]:
-    """Images and videos among paths, and inside of those that are folders.
+class Inputs(NamedTuple):
+    """What there is to do, and a sentence for everything that was named and is no input."""
+
+    sources: tuple[Source, ...]
+    problems: tuple[str, ...]
+
+
+def list_inputs(paths: Sequence[Path]) -> Inputs:
+    """Images and videos among paths, and inside of those that are folders; no file is opened.
+
+    Inside a folder, files that are hidden or have another suffix are no inputs. What is named itself must be one.
 
     Raises:
-        ImageError: where a path is missing or of no known kind, a video cannot be opened, or a folder holds neither.
         ConfigError: where two would be written to one name.
     """
     files: list[Path] = []
+    problems: list[str] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-            if not inside:
-                raise ImageError(f"{path} holds no image and no video", reason="encoding")
-            files += inside
-        else:
+        if not path.is_dir():
             files.append(path)
+            continue
+        try:
+            inside = sorted(path.iterdir())
+        except OSError as error:
+            problems.append(f"{shown(path)} cannot be read: {error.strerror or error}")
+            continue
+        found = [file for file in inside if is_image(file) or is_video(file)]
+        named_like_one = [file for file in inside if _kind_of(file) and not file.name.startswith(".") and file.is_dir()]
+        problems += [f"{shown(folder)} is a folder: name it to have what is in it read" for folder in named_like_one]
+        if not found and not named_like_one:
+            problems.append(f"{shown(path)} holds no image and no video")
+        files += found
     by_stem: dict[str, Path] = {}
+    sources = []
     for file in files:
+        kind = _kind_of(file)
+        if not kind:
+            problems.append(f"{shown(file)} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
+            continue
         if file.stem in by_stem:
-            raise ConfigError(f"results are named after their input, {by_stem[file.stem]} and {file} have one name")
+            raise ConfigError(
+                f"results are named after their input, {shown(by_stem[file.stem])} and {shown(file)} have one name"
+            )
         by_stem[file.stem] = file
-    return [_source(file) for file in files]
+        sources.append(Source(file, kind == "video"))
+    return Inputs(tuple(sources), tuple(problems))
 
 
-def _source(path: Path) -> Source:
+def _kind_of(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-        raise ImageError(f"{path} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
-    if not path.is_file():
-        raise ImageError(f"{path} is not there")
-    if suffix in IMAGE_SUFFIXES:
-        return Source(path, False, 1)
-    capture = _open(path)
-    num_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
-    return Source(path, True, max(0, num_frames))
+    if suffix in IMAGE_SUFFIXES + FOREIGN_IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else ""
 
 
 @dataclass(frozen=True)
@@ -94,60 +128,56 @@ class PredictionWriter:
         if self.probability not in PROBABILITY_FORMATS:
             raise ConfigError(f"probability must be one of {', '.join(PROBABILITY_FORMATS)}, got {self.probability!r}")
 
+    def check_apart(self, sources: Sequence[Source]) -> None:
+        """Raise ``ConfigError`` where an input lies in a folder that results go to: they would replace it."""
+        taken = {(self.folder / kind).resolve() for kind in _KINDS}
+        for source in sources:
+            if source.path.parent.resolve() in taken:
+                raise ConfigError(f"{shown(source.path)} would be replaced by its own results: choose another output")
+
     def process(self, source: Source, engine: Engine) -> Iterator[AnomalyFrame]:
-        """Run the engine over a source and write its results, frame by frame as they are asked for."""
-        if not source.is_video:
-            image_rgb = read_rgb(source.path, turn=True)
-            frame = engine.infer(image_rgb)
-            self._write_probability(Path(f"{source.path.stem}"), frame.probability)
-            _write_image(self.folder / "mask" / f"{source.path.stem}.png", frame.mask.astype(np.uint8) * 255)
-            picture = overlay(image_rgb, frame.probability, frame.mask)
-            _write_image(self.folder / "overlay" / f"{source.path.stem}.png", picture[..., ::-1])
-            yield frame
-            return
-        capture = _open(source.path)
-        rate_hz = capture.get(cv2.CAP_PROP_FPS) or 25.0
-        with ExitStack() as stack:
-            stack.callback(capture.release)
+        """Run the engine over a source and write its results, frame by frame as they are asked for.
+
+        Raises:
+            ImageError: naming the file, where it cannot be read; for a video that is cut short, after all results of
+                the frames that are there.
+            OutputError: where a result cannot be written.
+        """
+        return self._process_video(source.path, engine) if source.is_video else self._process_image(source.path, engine)
+
+    def _process_image(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
+        image_rgb = read_rgb(path, turn=True)
+        frame = engine.infer(image_rgb)
+        self._write_probability(Path(path.stem), frame.probability)
+        write_image(self.folder / "mask" / f"{path.stem}.png", frame.mask.astype(np.uint8) * 255)
+        drawn = overlay(image_rgb, frame.probability, frame.mask)
+        write_image(self.folder / "overlay" / f"{path.stem}.png", drawn[..., ::-1])
+        yield frame
+
+    def _process_video(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
+        with VideoReader(path) as video, ExitStack() as stack:
             overlays, masks = (
                 stack.enter_context(
-                    VideoWriter(
-                        stack.enter_context(whole_file(self.folder / kind / f"{source.path.stem}.mp4")), rate_hz
-                    )
+                    VideoWriter(stack.enter_context(whole_file(self.folder / kind / f"{path.stem}.mp4")), video.rate_hz)
                 )
                 for kind in ("overlay", "mask")
             )
-            index = 0
-            while (decoded := capture.read())[0]:
-                image_rgb = np.ascontiguousarray(decoded[1][..., ::-1], dtype=np.uint8)
+            for index, image_rgb in enumerate(video):
                 frame = engine.infer(image_rgb)
-                self._write_probability(Path(source.path.stem) / f"{index:06d}", frame.probability)
+                self._write_probability(Path(path.stem) / f"{index:06d}", frame.probability)
                 masks.write(np.repeat(frame.mask[..., None].astype(np.uint8) * 255, 3, axis=2))
                 overlays.write(overlay(image_rgb, frame.probability, frame.mask))
                 yield frame
-                index += 1
-            if not index:
-                raise ImageError(f"{source.path} holds no frame that can be decoded", reason="encoding")
+        problem = video.problem()
+        if problem is not None:
+            raise ImageError(problem, "truncated")
 
     def _write_probability(self, name: Path, probability: NDArray[np.float32]) -> None:
         if self.probability == "none":
             return
         path = self.folder / "probability" / name.with_name(f"{name.name}.{self.probability}")
         if self.probability == "png":
-            _write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
+            write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
             return
         with whole_file(path) as temporary:
             np.save(temporary, probability)
-
-
-def _open(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise ImageError(f"{path} cannot be decoded as a video", reason="encoding")
-    return capture
-
-
-def _write_image(path: Path, image: NDArray[np.generic]) -> None:
-    with whole_file(path) as temporary:
-        if not cv2.imwrite(str(temporary), np.ascontiguousarray(image)):
-            raise ImageError(f"{path} cannot be written", reason="encoding")

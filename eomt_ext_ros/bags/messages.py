@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.messages.images import decompress, to_rgb
+from eomt_ext_core.images import decode
+from eomt_ext_ros.messages.images import COMPRESSED_KINDS, decompress, to_rgb
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -57,13 +58,10 @@ def plane(msg: Any, msgtype: str = IMAGE) -> NDArray[Any]:
     Returns (H, W) uint8 or float32, or (H, W, 3) uint8. Raises ``ImageError`` for anything else.
     """
     if msgtype == COMPRESSED_IMAGE:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            pixels = None
-        if pixels is None or pixels.ndim != 2:
+        pixels = decode(bytes(msg.data), cv2.IMREAD_UNCHANGED, kinds=COMPRESSED_KINDS)
+        if pixels.ndim != 2:
             raise ImageError(f"a compressed plane must be a grey PNG, got {msg.format!r}", "decode")
-        return np.asarray(pixels)
+        return pixels
     if msg.encoding not in _FORMATS:
         raise ImageError(f"a plane must be {', '.join(_FORMATS)}, got {msg.encoding!r}", "encoding")
     dtype, channels = _FORMATS[msg.encoding]

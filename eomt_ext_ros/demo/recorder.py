@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import PixelMetrics
 from eomt_ext_core.files import whole_file
-from eomt_ext_core.video import VideoWriter
+from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
 

@@ -9,7 +9,8 @@ Every rejection is an ``ImageError`` whose ``reason`` is one of
 - ``"step"``: a row is shorter than its pixels,
 - ``"size"``: the data are not as long as height and step say,
 - ``"encoding"``: nothing here decodes the encoding or the compression,
-- ``"decode"``: the decoder refused the data.
+- ``"decode"``: the decoder refused the data,
+- ``"work"``: decoding the data would take too long.
 
 What an error quotes of a message ends in the log and in the diagnostics: numbers, and the names of encoding, format and
 frame, in short and with control characters escaped; never data.
@@ -32,14 +33,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.messages.image_headers import declared_size_hw
+from eomt_ext_core.images import DEFAULT_LIMITS, decode, decode_rgb
+from eomt_ext_core.images.decoder import opencv_lacks_memory
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Header
 
-MAX_PIXELS = 1 << 26
+MAX_PIXELS = DEFAULT_LIMITS.max_pixels
 """Images of more pixels (8192 x 8192) are rejected: no camera sends them, broken and hostile messages do."""
+
+COMPRESSED_KINDS = ("JPEG", "PNG")
+"""The formats that compressed messages come in."""
 
 
 class _Packed(NamedTuple):
@@ -77,6 +82,7 @@ _PACKED = {
 }
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 _HAS_COLOURS = re.compile(r"compressed (bgr|rgb)")  # in the format of a CompressedImage
+_AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _COLOURS_LOST = re.compile(r"\s*(bayer_|yuv|uyvy|nv\d)[^;]*;.*compressed mono")
 
 DECODED_ENCODINGS = (*_PACKED, *_SEMI_PLANAR)
@@ -132,24 +138,22 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_publisher.cpp and
     compressed_subscriber.cpp.
     """
-    data = _data_of(msg)
+    data = _data_of(msg).tobytes()
     try:
-        height, width = declared_size_hw(data.tobytes())
+        if msg.format.lstrip().startswith("bayer"):
+            pixels = decode(data, _AS_STORED, kinds=COMPRESSED_KINDS)
+            if pixels.ndim == 2:
+                return _debayer(pixels, msg.format)
+            if not _HAS_COLOURS.search(msg.format):
+                raise ImageError(
+                    f"a Bayer mosaic has one channel, got {pixels.shape[2]}: let the publisher compress the mosaic, "
+                    "or name the encoding that it compresses",
+                    "encoding",
+                )
+        rgb = decode_rgb(data, kinds=COMPRESSED_KINDS)
     except ImageError as error:
         raise ImageError(f"{error} (format {_short(msg.format)})", error.reason) from None
-    _check_dimensions(height, width)
-    if msg.format.lstrip().startswith("bayer"):
-        pixels = _decode(data, msg.format, (height, width), as_it_is=True)
-        if pixels.ndim == 2:
-            return _debayer(pixels, msg.format)
-        if not _HAS_COLOURS.search(msg.format):
-            raise ImageError(
-                f"a Bayer mosaic has one channel, got {pixels.shape[2]} and the format {_short(msg.format)}: let the "
-                "publisher compress the mosaic itself, or name the encoding that it compresses",
-                "encoding",
-            )
-    bgr = _decode(data, msg.format, (height, width), as_it_is=False)
-    return bgr if "compressed rgb" in msg.format else _convert(bgr, cv2.COLOR_BGR2RGB, msg.format)
+    return _convert(rgb, cv2.COLOR_BGR2RGB, msg.format) if "compressed rgb" in msg.format else rgb
 
 
 def lost_colours(msg: Image | CompressedImage) -> str:
@@ -198,11 +202,6 @@ def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
     return msg
 
 
-def opencv_lacks_memory(error: cv2.error) -> bool:
-    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
-    return f"({cv2.Error.StsNoMem}:" in str(error)
-
-
 def _data_of(msg: Image | CompressedImage) -> NDArray[np.uint8]:
     """The data of a message as a 1-D array that shares their memory."""
     if len(msg.data) == 0:
@@ -244,22 +243,8 @@ def _packed_view(msg: Image, data: NDArray[np.uint8], packed: _Packed) -> NDArra
     return pixels[..., 0] if packed.channels == 1 else pixels
 
 
-def _decode(
-    data: NDArray[np.uint8], image_format: str, size_hw: tuple[int, int], *, as_it_is: bool
-) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR; as it is in the file also (H, W) grey. Of 16 bit channels the upper 8 bits."""
-    reads = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if as_it_is else cv2.IMREAD_COLOR
-    try:
-        pixels: Any = cv2.imdecode(data, reads | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise _refusal(error, f"OpenCV cannot decode this {_short(image_format)} image: {error}") from None
-    shapes, dtypes = ((*size_hw, 3), size_hw)[: 1 + as_it_is], (np.uint8, np.uint16)[: 1 + as_it_is]
-    if pixels is None or pixels.shape not in shapes or pixels.dtype not in dtypes:
-        raise ImageError(f"OpenCV cannot decode this {_short(image_format)} image of {data.size} bytes", "decode")
-    return np.asarray(pixels if pixels.dtype == np.uint8 else pixels >> 8, dtype=np.uint8)
-
-
-def _debayer(mosaic: NDArray[np.uint8], image_format: str) -> NDArray[np.uint8]:
+def _debayer(mosaic: NDArray[Any], image_format: str) -> NDArray[np.uint8]:
+    """(H, W) uint8 or uint16, of which the upper 8 bits count, to (H, W, 3) RGB."""
     encoding = image_format.partition(";")[0].strip()
     packed = _PACKED.get(re.sub("16$", "8", encoding))
     if packed is None or packed.to_rgb is None:
@@ -267,7 +252,8 @@ def _debayer(mosaic: NDArray[np.uint8], image_format: str) -> NDArray[np.uint8]:
         raise ImageError(f"Bayer encodings must be {known}, or of 16 bits, got {_short(encoding)}", "encoding")
     if min(mosaic.shape) < packed.min_side:
         raise ImageError(f"{encoding} needs sides of at least {packed.min_side}, got {mosaic.shape}", "dimensions")
-    return _convert(mosaic, packed.to_rgb, image_format)
+    grey = mosaic if mosaic.dtype == np.uint8 else (mosaic >> 8).astype(np.uint8)
+    return _convert(grey, packed.to_rgb, image_format)
 
 
 def _semi_planar_view(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.images import read_label_values
 from eomt_ext_ros.bags import Bag, BagMessage
 from eomt_ext_ros.bags.messages import deserialize, plane, stamp_ns
 
@@ -71,8 +70,5 @@ class LabelFolder:
             for name in (f"{seconds}.{nanoseconds:09d}.png", f"{stamp}.png"):
                 path = folder / name
                 if path.is_file():
-                    labels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-                    if labels is None or labels.ndim != 2:
-                        raise DatasetError(f"labels must be a grey PNG, {path} is not")
-                    return np.asarray(labels)
+                    return read_label_values(path)
         return None

@@ -21,8 +21,8 @@ from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.labels import check_frame
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import whole_file
+from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.obstacles import find_obstacles
-from eomt_ext_core.video import VideoWriter
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.messages.images import lost_colours

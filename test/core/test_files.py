@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from eomt_ext_core.errors import OutputError
 from eomt_ext_core.files import save_tensors, whole_file
 
 
@@ -35,7 +36,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("old")
-    with pytest.raises(FileNotFoundError), whole_file(target):
+    with pytest.raises(OutputError, match=r"report\.json cannot be written: No such file"), whole_file(target):
         pass
     assert target.read_text() == "old"
 

@@ -18,7 +18,7 @@ PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TR
 FLOORS = [
     {"errors"},
     {"config", "processor", "stages"},
-    {"windows", "scoring", "obstacles"},
+    {"windows", "scoring", "obstacles", "images"},
     {"model"},
     {"backends"},
     {"export"},
@@ -38,7 +38,7 @@ ROOMS = [
 ]
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MOST_FILES = 12
-ALONE = {"visualization", "video", "scenes"}
+ALONE = {"visualization", "scenes"}
 ANYONES = {"files"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
@@ -164,6 +164,7 @@ def test_imports_run_one_way(package: str, path: str) -> None:
         ("eomt_ext_core.windows", "from eomt_ext_core import AnomalyEngine"),
         ("eomt_ext_core.windows", "from . import engine"),
         ("eomt_ext_core.windows", "from eomt_ext_core.scoring import uncertainty"),
+        ("eomt_ext_core.images.decoder", "from eomt_ext_core.windows import plan"),
         ("eomt_ext_core.scoring.factored", "from ..model import eomt"),
         ("eomt_ext_core.scoring.factored", "from ..model.eomt import EoMT"),
         ("eomt_ext_core.config", "import eomt_ext_core.windows"),

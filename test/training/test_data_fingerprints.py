@@ -24,7 +24,7 @@ from eomt_ext_training.data import (
 )
 
 import eomt_ext_core.scenes
-from eomt_ext_core import windows
+from eomt_ext_core import images, windows
 from eomt_ext_core.evaluation import datasets
 
 CROP_HW = (64, 64)
@@ -83,10 +83,10 @@ def pasted(folder: Path) -> Any:
         (procedural, [scenes, windows, eomt_ext_core.scenes]),
         (augmented, [augmentation, scenes]),
         (drawn, [cutouts, eomt_ext_core.scenes]),
-        (cut_out, [cutouts, image_files]),
-        (coco_instances, [coco, cutouts, datasets]),
-        (labelled, [labelled_folder, views, datasets]),
-        (road, [road_scenes, image_files, datasets]),
+        (cut_out, [cutouts, images]),
+        (coco_instances, [coco, cutouts, images]),
+        (labelled, [labelled_folder, views, datasets, images]),
+        (road, [road_scenes, image_files, images]),
         (pasted, [pasted_anomalies, pasting, views, cutouts, road_scenes]),
     ],
 )

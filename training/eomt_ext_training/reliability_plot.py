@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import CalibrationResult
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.images import write_image
 
 _SIDE, _LEFT, _TOP, _HISTOGRAM, _GAP = 420, 70, 60, 90, 30
 _INK, _FAINT, _BAR, _GAP_COLOUR = (60, 50, 45), (215, 215, 215), (176, 114, 58), (110, 130, 230)
@@ -25,9 +25,7 @@ def write_reliability(before: CalibrationResult, after: CalibrationResult, path:
     pictures = [
         _diagram(result, f"{name}: ECE {result.ece:.5f}") for name, result in (("before", before), ("after", after))
     ]
-    with whole_file(path) as temporary:
-        if not cv2.imwrite(str(temporary), np.hstack(pictures)):
-            raise OSError(f"{path}: cannot be written as an image")
+    write_image(path, np.hstack(pictures))
 
 
 def _diagram(result: CalibrationResult, title: str) -> NDArray[np.uint8]:

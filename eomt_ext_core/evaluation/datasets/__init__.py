@@ -1,6 +1,6 @@
 """Labelled images on disk: the layouts in which the road-anomaly benchmarks are met, each recognised by its folders."""
 
 from eomt_ext_core.evaluation.datasets.layouts import open_datasets
-from eomt_ext_core.evaluation.datasets.samples import Dataset, Sample, read_rgb
+from eomt_ext_core.evaluation.datasets.samples import Dataset, Sample
 
-__all__ = ["Dataset", "Sample", "open_datasets", "read_rgb"]
+__all__ = ["Dataset", "Sample", "open_datasets"]

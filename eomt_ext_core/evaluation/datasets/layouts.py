@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.samples import IMAGE_SUFFIXES, PLAIN_LABELS, Dataset, Sample
+from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS, Dataset, Sample
 from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK, SegmentTrack
+from eomt_ext_core.images import images_among
 
 LOST_AND_FOUND_LABELS = {0: VOID, 1: NORMAL} | {value: ANOMALOUS if value <= 200 else VOID for value in range(2, 256)}
 ROAD_ANOMALY_LABELS = {0: NORMAL, 2: ANOMALOUS, 255: VOID}
@@ -95,7 +96,7 @@ def _lost_and_found(root: Path, split: str | None) -> list[Dataset]:
 def _fishyscapes_laf(root: Path, split: str | None) -> list[Dataset]:
     datasets = []
     for folder in sorted((root / "labels").glob("*/")):
-        labels = sorted(folder.glob("*_fishy-labels.png"))
+        labels = images_among(folder.glob("*_fishy-labels.png"))
         if not labels or split not in (None, folder.name):
             continue
         homes = [home for home in (root, root.parent / "dataset_LostAndFound", *_siblings(root)) if home.is_dir()]
@@ -125,7 +126,7 @@ def _fishyscapes_static(root: Path, split: str | None) -> list[Dataset]:
         (images, labels) for labels in sorted(root.glob("fs_val_v*/")) for images in root.glob("fs_static_images_v*/")
     ]
     for image_folder, label_folder in pairs:
-        labels = {_bare(path.stem, "labels"): path for path in sorted(label_folder.glob("*.png"))}
+        labels = {_bare(path.stem, "labels"): path for path in images_among(label_folder.glob("*.png"))}
         images = {_bare(path.stem, "rgb"): path for path in _images(image_folder.glob("*"), "")}
         if not labels or not images or split not in (None, "val"):
             continue
@@ -184,7 +185,7 @@ def _images_and_masks(root: Path, split: str | None) -> list[Dataset]:
 
 
 def _images(paths: Iterable[Path], stem_suffix: str) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(stem_suffix))
+    return [path for path in images_among(paths) if path.stem.endswith(stem_suffix)]
 
 
 def _labelled(frame_id: str, image: Path, label: Path) -> Sample:

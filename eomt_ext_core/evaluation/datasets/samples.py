@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
+from eomt_ext_core.images import read_label_values, read_rgb
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 PLAIN_LABELS: Mapping[int, int] = {0: NORMAL, 1: ANOMALOUS, 255: VOID}
 
 
@@ -69,7 +68,7 @@ class Dataset:
         image_rgb = read_rgb(sample.image_path)
         if sample.label_path is None:
             return image_rgb, None
-        labels = self._meaning(_read_label_values(sample.label_path), sample.label_path)
+        labels = self._meaning(read_label_values(sample.label_path), sample.label_path)
         if labels.shape != image_rgb.shape[:2]:
             sizes = [f"{path} is {array.shape[1]}×{array.shape[0]}" for path, array in
                      ((sample.image_path, image_rgb), (sample.label_path, labels))]  # fmt: skip
@@ -86,39 +85,6 @@ class Dataset:
         known = " or ".join(_ranges(label_map) for label_map in self.label_maps)
         foreign = sorted(set(present) - set().union(*self.label_maps)) or present
         raise DatasetError(f"{path}: the label values of the layout {self.layout!r} are {known}, got {_named(foreign)}")
-
-
-def read_rgb(path: str | Path, *, turn: bool = False) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) uint8 RGB.
-
-    Args:
-        path: of a file that OpenCV decodes.
-        turn: by the orientation that a camera noted in it; labels are drawn on images as they are stored.
-
-    Raises:
-        ImageError: where the file is missing, or no image.
-    """
-    flags = cv2.IMREAD_COLOR if turn else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image_bgr = cv2.imread(str(path), flags)
-    if image_bgr is None:
-        state = "cannot be decoded as an image" if Path(path).is_file() else "is not there"
-        raise ImageError(f"{path} {state}", reason="encoding")
-    return np.ascontiguousarray(image_bgr[..., ::-1], dtype=np.uint8)
-
-
-def _read_label_values(path: Path) -> NDArray[np.uint8]:
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if values is None:
-        raise DatasetError(f"{path} cannot be decoded as an image of labels")
-    if values.dtype != np.uint8:
-        raise DatasetError(f"{path}: labels must have 8 bits, got {values.dtype}")
-    if values.ndim == 3:
-        if any((values[..., channel] != values[..., 0]).any() for channel in (1, 2)):
-            raise DatasetError(
-                f"{path}: labels must be grey values, got colours: is this the coloured version for people?"
-            )
-        values = values[..., 0]
-    return np.asarray(values, dtype=np.uint8)
 
 
 def _ranges(label_map: Mapping[int, int]) -> str:

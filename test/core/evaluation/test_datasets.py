@@ -4,7 +4,8 @@ import pytest
 
 from eomt_ext_core.errors import DatasetError, ImageError
 from eomt_ext_core.evaluation import ANOMALY_TRACK, OBSTACLE_TRACK
-from eomt_ext_core.evaluation.datasets import open_datasets, read_rgb
+from eomt_ext_core.evaluation.datasets import open_datasets
+from eomt_ext_core.images import read_rgb
 
 SCENE = "01_Street"
 LOST = f"{SCENE}_000000_000010"
@@ -206,5 +207,5 @@ def test_broken_image(tmp_path, write_image):
     build_images_and_masks(tmp_path, write_image)
     (tmp_path / "images" / "7.jpg").write_bytes(b"not an image")
     (dataset,) = open_datasets(tmp_path)
-    with pytest.raises(ImageError, match=r"7\.jpg cannot be decoded"):
+    with pytest.raises(ImageError, match=r"7\.jpg: an image must be JPEG, PNG, WebP or BMP"):
         dataset.read(dataset.samples[0])

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.engine import AnomalyFrame
-from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
-from eomt_ext_core.video import VideoWriter
+from eomt_ext_core.images import VideoWriter
 
 
 class RedEngine:
@@ -17,7 +17,7 @@ class RedEngine:
 
 
 def predict(paths, writer):
-    return [frame for source in list_inputs(paths) for frame in writer.process(source, RedEngine())]
+    return [frame for source in list_inputs(paths).sources for frame in writer.process(source, RedEngine())]
 
 
 def test_image_round_trip(tmp_path, write_image):
@@ -53,23 +53,42 @@ def test_probability_may_be_left_out(tmp_path, write_image):
     assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["mask", "overlay"]
 
 
-def test_wrong_inputs(tmp_path, write_image):
-    write_image(tmp_path / "one" / "a.png")
-    write_image(tmp_path / "two" / "a.jpg")
+def test_what_is_no_input_is_named(tmp_path, write_image):
+    write_image(tmp_path / "good.png")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(ConfigError, match=r"one/a\.png and .*two/a\.jpg have one name"):
-        list_inputs([tmp_path / "one", tmp_path / "two"])
-    with pytest.raises(ImageError, match="holds no image and no video"):
-        list_inputs([tmp_path / "empty"])
-    with pytest.raises(ImageError, match=r"nowhere\.png is not there"):
-        list_inputs([tmp_path / "nowhere.png"])
-    with pytest.raises(ImageError, match=r"notes\.txt must be an image or a video"):
-        list_inputs([tmp_path / "notes.txt"])
-    with pytest.raises(ImageError, match=r"broken\.mp4 cannot be decoded as a video"):
-        list_inputs([tmp_path / "broken.mp4"])
-    with pytest.raises(ImageError, match=r"broken\.png cannot be decoded"):
-        predict([tmp_path / "broken.png"], PredictionWriter(tmp_path / "out"))
+    named = [tmp_path / name for name in ("good.png", "nowhere.png", "notes.txt", "empty")]
+    sources, problems = list_inputs(named)
+    assert [source.path.name for source in sources] == ["good.png", "nowhere.png"]
+    assert "empty holds no image and no video" in problems[0]
+    assert "notes.txt must be an image or a video" in problems[1]
     with pytest.raises(ConfigError, match="png, npy, none"):
         PredictionWriter(tmp_path, "jpg")
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path, write_image):
+    write_image(tmp_path / "one" / "a.png")
+    write_image(tmp_path / "two" / "a.jpg")
+    with pytest.raises(ConfigError, match=r"one/a\.png and .*two/a\.jpg have one name"):
+        list_inputs([tmp_path / "one", tmp_path / "two"])
+
+
+def test_a_folder_holds_visible_images_and_videos_only(tmp_path, write_image):
+    write_image(tmp_path / "IMG_1.JPG")
+    for name in ("._IMG_1.JPG", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "dead.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "scan.tif").write_bytes(b"II*\0")
+    sources, problems = list_inputs([tmp_path])
+    assert [source.path.name for source in sources] == ["IMG_1.JPG", "dead.png", "scan.tif"]
+    assert [problem.split("/")[-1] for problem in problems] == [
+        "folder.jpg is a folder: name it to have what is in it read"
+    ]
+
+
+def test_results_may_not_replace_their_inputs(tmp_path, write_image):
+    write_image(tmp_path / "overlay" / "a.png")
+    sources = list_inputs([tmp_path / "overlay"]).sources
+    with pytest.raises(ConfigError, match=r"overlay/a\.png would be replaced by its own results"):
+        PredictionWriter(tmp_path).check_apart(sources)
+    PredictionWriter(tmp_path / "out").check_apart(sources)

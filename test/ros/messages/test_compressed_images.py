@@ -136,9 +136,7 @@ def test_colours_under_the_name_of_a_mosaic_were_debayered_by_their_publisher(ta
 @pytest.mark.parametrize("image_format", [*BAYER_JPEG_FORMATS, "{}; png compressed ", "{}"])
 def test_colours_that_contradict_a_format_are_refused(image_format):
     msg = compressed_msg(encoded(SMOOTH, ".png"), image_format.format("bayer_rggb8"))
-    with pytest.raises(
-        ImageError, match=r"a Bayer mosaic has one channel, got 3 and the format 'bayer_rggb8"
-    ) as caught:
+    with pytest.raises(ImageError, match=r"a Bayer mosaic has one channel, got 3: .* \(format 'bayer_rggb8") as caught:
         decompress(msg)
     assert caught.value.reason == "encoding"
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eomt_ext_core.video import VideoWriter
+from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.replay import one_bag
 from eomt_ext_ros.replay.topics import output_topic

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core import images as images_package
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.evaluation import datasets
-from eomt_ext_core.evaluation.datasets import read_rgb
+from eomt_ext_core.images import read_rgb
 from eomt_ext_core.scenes import Sprite
 from eomt_ext_training.data import cutouts
 from eomt_ext_training.data.cutouts import checked_heights, drawn_sprite, trimmed
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import check_whole, report_skipped
+from eomt_ext_training.data.image_files import report_skipped
 
 # What belongs to normal traffic, and thus to the classes of Cityscapes.
 TRAFFIC_CATEGORIES = (
@@ -74,7 +74,6 @@ class CocoCutouts:
             instance = candidates[row]
             path = Path(images) / file_names[instance["image_id"]]
             try:
-                check_whole(path)
                 self._cutouts.append(_cut_out(read_rgb(path), instance))
                 self._kept_ids.append(instance.get("id"))
                 self._used_paths.add(path)
@@ -98,7 +97,7 @@ class CocoCutouts:
     def fingerprint(self) -> str:
         """Covers the settings, the annotation file, the images, which instances are there, and the code."""
         files = [self._annotations, *self._used_paths]
-        return fingerprint_of((self._settings, self._kept_ids), files, [sys.modules[__name__], cutouts, datasets])
+        return fingerprint_of((self._settings, self._kept_ids), files, [sys.modules[__name__], cutouts, images_package])
 
 
 def instance_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import eomt_ext_core.scenes as scenes_package
-from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core import images
+from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
+from eomt_ext_core.files import shown
+from eomt_ext_core.images import list_images, read_unchanged
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES, SceneConfig, Sprite, draw_obstacle
-from eomt_ext_training.data import image_files
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import decode, list_images, report_skipped
+from eomt_ext_training.data.image_files import report_skipped
 
 MAX_SIDE_PX = 256  # cut-outs are kept in memory, and pasted ones are seldom larger
 _BORDER_PX = 2
@@ -87,7 +89,7 @@ class CutoutFolder:
             try:
                 self._cutouts.append(trimmed(_read_rgba(path)))
                 self.paths.append(path)
-            except DatasetError as error:
+            except EomtExtError as error:
                 skipped.append(str(error))
         self.skipped = tuple(skipped)
         report_skipped(skipped, len(found), folder)
@@ -103,7 +105,7 @@ class CutoutFolder:
 
     def fingerprint(self) -> str:
         """Covers the heights, the files and the code."""
-        return fingerprint_of(self.height_m, self.paths, [sys.modules[__name__], image_files])
+        return fingerprint_of(self.height_m, self.paths, [sys.modules[__name__], images])
 
 
 def trimmed(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -144,9 +146,9 @@ def checked_heights(height_m: tuple[float, float]) -> tuple[float, float]:
 
 
 def _read_rgba(path: Path) -> NDArray[np.uint8]:
-    image = decode(path, cv2.IMREAD_UNCHANGED)
+    image = read_unchanged(path)
     if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-        raise DatasetError(f"{path}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
+        raise DatasetError(f"{shown(path)}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
     if not image[..., 3].any():
-        raise DatasetError(f"{path}: every pixel is clear")
+        raise DatasetError(f"{shown(path)}: every pixel is clear")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,7 @@ def fingerprint_of(settings: Any, files: Iterable[str | Path] = (), generators: 
     digest = hashlib.sha256(repr(settings).encode())
     for path in sorted(Path(file).resolve() for file in files):
         status = path.stat()
-        digest.update(f"\n{path} {status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(b"\n" + os.fsencode(path) + f" {status.st_size} {status.st_mtime_ns}".encode())
     for module in generators:
         digest.update(f"\n{module.__name__}".encode())
         for source in _sources(module):

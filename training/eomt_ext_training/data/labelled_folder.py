@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
 from eomt_ext_core.evaluation import datasets as layouts
 from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS
+from eomt_ext_core.files import shown
 from eomt_ext_training.data import views
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import check_whole, list_images, report_skipped, split_readable
+from eomt_ext_training.data.image_files import report_skipped, split_readable
 from eomt_ext_training.data.sample import VOID, Sample
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 
@@ -71,17 +73,20 @@ class LabelledImages:
             if values_given:
                 raise ConfigError(f"label_values need the folders images and labels in {self.folder}")
             found = [(dataset, item) for dataset in layouts.open_datasets(self.folder) for item in dataset.samples]
-            unlabelled = [f"{item.image_path}: has no labels" for _, item in found if item.label_path is None]
+            unlabelled = [f"{shown(item.image_path)}: has no labels" for _, item in found if item.label_path is None]
             total, found = len(found), [(dataset, item) for dataset, item in found if item.label_path is not None]
         else:
-            images = list_images(self.folder / "images")
+            found_images = images.list_images(self.folder / "images")
             items = [
-                layouts.Sample(image.stem, image, self.folder / "labels" / f"{image.stem}.png") for image in images
+                layouts.Sample(image.stem, image, self.folder / "labels" / f"{image.stem}.png")
+                for image in found_images
             ]
             labelled = tuple(item for item in items if item.label_path is not None and item.label_path.is_file())
-            unlabelled = [f"{item.image_path}: has no labels" for item in items if item not in labelled]
+            unlabelled = [f"{shown(item.image_path)}: has no labels" for item in items if item not in labelled]
             if not labelled:
-                raise DatasetError(f"{self.folder} must hold at least one image with labels, got {len(images)} without")
+                raise DatasetError(
+                    f"{self.folder} must hold at least one image with labels, got {len(found_images)} without"
+                )
             dataset = layouts.Dataset(
                 self.folder.name, "images + labels", self.folder, labelled, label_maps=(self.label_values,)
             )
@@ -93,11 +98,11 @@ class LabelledImages:
 def _problem_of(found: tuple[layouts.Dataset, layouts.Sample]) -> str | None:
     dataset, item = found
     try:
-        check_whole(item.image_path)
         dataset.read(item)
     except EomtExtError as error:
         text = str(error)
-        return text if str(item.image_path) in text else f"{item.image_path}: {text}"
+        name = shown(item.image_path)
+        return text if name in text else f"{name}: {text}"
     return None
 
 
@@ -141,5 +146,5 @@ class LabelledFolder(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """See :class:`~eomt_ext_training.data.sample.AnomalyDataset`."""
-        generators = [sys.modules[__name__], layouts, views]
+        generators = [sys.modules[__name__], images, layouts, views]
         return fingerprint_of((self.views, self.images.label_values), self.images.files, generators)

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation import datasets
-from eomt_ext_core.evaluation.datasets import read_rgb
+from eomt_ext_core.images import images_among, list_images, read_label_values, read_rgb
 from eomt_ext_training.data import image_files
 from eomt_ext_training.data.fingerprint import fingerprint_of
-from eomt_ext_training.data.image_files import LabelledFile, list_images, read_label_map, readable_pairs
+from eomt_ext_training.data.image_files import LabelledFile, readable_pairs
 from eomt_ext_training.data.sample import VOID, SemanticSample
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 
@@ -71,12 +71,12 @@ class RoadScenes:
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image (H, W, 3) RGB and class ids (H, W), 255 void."""
         pair = self.pairs[index]
-        return read_rgb(pair.image), self._table[read_label_map(pair.labels)]
+        return read_rgb(pair.image), self._table[read_label_values(pair.labels)]
 
     def fingerprint(self) -> str:
         """Differs where files, classes, ground or the code differ."""
         files = [path for pair in self.pairs for path in pair[:2]]
-        generators = [sys.modules[__name__], image_files, datasets]
+        generators = [sys.modules[__name__], image_files, images]
         return fingerprint_of((self._class_of, self.ground_classes), files, generators)
 
     def _check(self, path: Path, labels: NDArray[np.uint8]) -> None:
@@ -102,7 +102,7 @@ class Cityscapes(RoadScenes):
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder; Cityscapes keeps its {split} images there")
         pairs = []
-        for image in sorted(root.glob("*/*_leftImg8bit.png")):
+        for image in images_among(root.glob("*/*_leftImg8bit.png")):
             key = image.name.removesuffix("_leftImg8bit.png")
             labels = Path(folder) / "gtFine" / split / image.parent.name / f"{key}_gtFine_labelIds.png"
             pairs.append(LabelledFile(image, labels, key))

@@ -1,20 +1,35 @@
-"""The declared size of JPEG and PNG files, and that files cut short are found."""
+"""What image files declare, that files cut short are found, and that none asks for too much."""
 
 import cv2
 import numpy as np
 import pytest
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_ros.messages.image_headers import declared_size_hw
+from eomt_ext_core.images.formats import read_header
 
 PIXELS = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (48, 32))
+CLEAR = cv2.cvtColor(PIXELS, cv2.COLOR_BGR2BGRA)
+LOSSY, PROGRESSIVE = [cv2.IMWRITE_WEBP_QUALITY, 70], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+
+
+def encoded(suffix, pixels=PIXELS, options=()):
+    return cv2.imencode(suffix, pixels, options)[1].tobytes()
+
+
 FILES = {
-    "png": cv2.imencode(".png", PIXELS)[1].tobytes(),
-    "grey png": cv2.imencode(".png", PIXELS[..., 0])[1].tobytes(),
-    "jpeg": cv2.imencode(".jpg", PIXELS)[1].tobytes(),
-    "grey jpeg": cv2.imencode(".jpg", PIXELS[..., 0])[1].tobytes(),
-    "progressive jpeg": cv2.imencode(".jpg", PIXELS, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
-    "jpeg with restarts": cv2.imencode(".jpg", PIXELS, [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1].tobytes(),
+    "png": encoded(".png"),
+    "grey png": encoded(".png", PIXELS[..., 0]),
+    "png with alpha": encoded(".png", CLEAR),
+    "jpeg": encoded(".jpg"),
+    "grey jpeg": encoded(".jpg", PIXELS[..., 0]),
+    "progressive jpeg": encoded(".jpg", options=PROGRESSIVE),
+    "grey progressive jpeg": encoded(".jpg", PIXELS[..., 0], PROGRESSIVE),
+    "jpeg with restarts": encoded(".jpg", options=[cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
+    "webp": encoded(".webp"),
+    "lossy webp": encoded(".webp", options=LOSSY),
+    "webp with alpha": encoded(".webp", CLEAR, LOSSY),
+    "bmp": encoded(".bmp"),
+    "grey bmp": encoded(".bmp", PIXELS[..., 0]),
 }
 
 
@@ -23,26 +38,31 @@ def with_segment(jpeg, marker, content):
     return jpeg[:2] + marker + (len(content) + 2).to_bytes(2, "big") + content + jpeg[2:]
 
 
+def size_hw(data):
+    header = read_header(data)
+    return header.height, header.width
+
+
 def reason_of(data):
     with pytest.raises(ImageError) as caught:
-        declared_size_hw(data)
+        read_header(data)
     return caught.value.reason
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_size_is_read(name):
-    assert declared_size_hw(FILES[name]) == (32, 48)
+    assert size_hw(FILES[name]) == (32, 48)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_bytes_after_the_end_are_harmless(name):
-    assert declared_size_hw(FILES[name] + bytes(64)) == (32, 48)
+    assert size_hw(FILES[name] + bytes(64)) == (32, 48)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_truncation_is_an_error(name):
     data = FILES[name]
-    start = 8 if "png" in name else 3
+    start = {"png": 8, "webp": 12, "bmp": 2}.get(next((kind for kind in ("png", "webp", "bmp") if kind in name), ""), 3)
     for length in range(len(data)):
         assert reason_of(data[:length]) == ("decode" if length >= start else "encoding")
 
@@ -50,13 +70,13 @@ def test_every_truncation_is_an_error(name):
 def test_the_thumbnail_in_a_jpeg_header_is_not_the_image():
     thumbnail = b"\xff\xd8\xff\xc0\0\x11\x08\0\x01\0\x01\xff\xd9"
     data = with_segment(FILES["jpeg"], b"\xff\xe1", thumbnail)
-    assert declared_size_hw(data) == (32, 48)
+    assert size_hw(data) == (32, 48)
     assert reason_of(data[:-2]) == "decode"  # the end of the thumbnail is not the end of the image
 
 
 def test_fill_bytes_and_markers_without_length():
-    assert declared_size_hw(with_segment(FILES["jpeg"], b"\xff\x01\xff\xd0\xff\xff\xff\xe1", b"")) == (32, 48)
-    assert declared_size_hw(FILES["jpeg"][:2] + b"\xff" * 10_000_000 + FILES["jpeg"][2:]) == (32, 48)
+    assert size_hw(with_segment(FILES["jpeg"], b"\xff\x01\xff\xd0\xff\xff\xff\xe1", b"")) == (32, 48)
+    assert size_hw(FILES["jpeg"][:2] + b"\xff" * 10_000_000 + FILES["jpeg"][2:]) == (32, 48)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +95,14 @@ def test_damaged_headers(data):
     assert reason_of(data) == "decode"
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a", b"RIFF\0\0\0\0WEBP", bytes(12) + FILES["png"]])
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"RIFF\0\0\0\0WAVE", bytes(12) + FILES["png"]])
 def test_other_files(data):
     assert reason_of(data) == "encoding"
 
 
 def test_the_error_quotes_no_data():
-    with pytest.raises(ImageError) as caught:
-        declared_size_hw(b"GIF89a")
-    assert b"GIF89a".hex() not in str(caught.value)
-    assert "GIF" not in str(caught.value)
+    for data in (b"GIF89a", b"nonsense"):
+        with pytest.raises(ImageError) as caught:
+            read_header(data)
+        assert data.hex() not in str(caught.value)
+        assert data.decode() not in str(caught.value)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eomt_ext_core.video import VideoWriter
+from eomt_ext_core.images import VideoWriter
 
 pytest.importorskip("imageio_ffmpeg")
 

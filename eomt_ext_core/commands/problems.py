@@ -1,0 +1,36 @@
+"""What a command over many files does with those that it cannot use: go on, name each, and say so at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eomt_ext_core.files import shown
+
+EXIT_NOTHING = 1
+"""Exit status: nothing could be done."""
+
+EXIT_INCOMPLETE = 3
+"""Exit status: something could not be read or processed; all other results are there."""
+
+EXIT_INTERRUPTED = 130
+"""Exit status: somebody interrupted it; the results so far are there."""
+
+
+def naming(path: Path, error: Exception) -> str:
+    """The message of an error, the file named in front where the message does not name it.
+
+    >>> naming(Path("a.png"), ValueError("a.png is empty")), naming(Path("a.png"), ValueError("not finite"))
+    ('a.png is empty', 'a.png: not finite')
+    """
+    text, name = str(error), shown(path)
+    return text if name in text else f"{name}: {text}"
+
+
+def print_problems(problems: Sequence[str]) -> None:
+    """Print a line for each problem to standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    for problem in problems:
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,136 @@
+"""The one decoder of images: of files, and of what arrives in messages.
+
+Every image of the project passes :func:`decode`. Pixels stay as they are stored wherever something refers to them by
+place: labels, the calibration of a camera, a recording. Only where a person hands over photographs to look at the
+result (``predict`` and the demonstration) are they turned upright by the orientation that the camera noted (EXIF).
+
+OpenCV gets bytes, never a path: it ends the process for a name that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.files import shown
+from eomt_ext_core.images.formats import IMAGE_KINDS, read_header
+from eomt_ext_core.images.limits import DEFAULT_LIMITS, ImageLimits
+from eomt_ext_core.images.opening import read_file
+
+
+def decode(
+    data: bytes, flags: int, limits: ImageLimits = DEFAULT_LIMITS, kinds: tuple[str, ...] = IMAGE_KINDS
+) -> NDArray[Any]:
+    """Decode a whole image file, its header checked first.
+
+    Args:
+        data: the file.
+        flags: OpenCV's ``IMREAD_`` flags.
+        limits: what the file may ask for.
+        kinds: formats to accept, out of ``IMAGE_KINDS``.
+
+    Returns:
+        (H, W) or (H, W, channels) in OpenCV's order (BGR, BGRA), of the type that the flags ask for.
+
+    Raises:
+        ImageError: with the reasons of :func:`~eomt_ext_core.images.formats.read_header`; ``"decode"`` also where
+            OpenCV does not decode it.
+        MemoryError: where OpenCV finds no memory.
+    """
+    header = read_header(data, limits, kinds)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        text = f"OpenCV cannot decode this {header.kind} image: {error}"
+        raise MemoryError(text) if opencv_lacks_memory(error) else ImageError(text, "decode") from None
+    stored = header.height, header.width
+    if pixels is None or pixels.shape[:2] not in (stored, stored[::-1] if turns(flags) else stored):
+        raise ImageError(f"OpenCV cannot decode this {header.kind} image of {len(data)} bytes", "decode")
+    return np.asarray(pixels)
+
+
+def decode_rgb(
+    data: bytes,
+    *,
+    turn: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    kinds: tuple[str, ...] = IMAGE_KINDS,
+) -> NDArray[np.uint8]:
+    """Decode a whole image file to a contiguous (H, W, 3) uint8 RGB array.
+
+    Grey is repeated over the channels, 16 bit channels keep their upper 8 bits, alpha is dropped. ``turn``: by the
+    orientation in the file. Raises as :func:`decode` does.
+    """
+    pixels = decode(data, cv2.IMREAD_COLOR | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION), limits, kinds)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ImageError(f"OpenCV must decode to (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}", "decode")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels), dtype=np.uint8)
+
+
+def read_rgb(path: str | Path, *, turn: bool = False, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: of a JPEG, PNG, WebP or BMP file, whatever its suffix says.
+        turn: by the orientation that a camera noted in it; labels are drawn on images as they are stored.
+        limits: what the file may ask for.
+
+    Raises:
+        ImageError: naming the file, where it cannot be read, is cut short, asks for too much, or is no such image.
+    """
+    data = read_file(path, limits.max_file_bytes)
+    try:
+        return decode_rgb(data, turn=turn, limits=limits)
+    except ImageError as error:
+        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+    except MemoryError as error:
+        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+
+
+def read_unchanged(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[Any]:
+    """Read an image file with the channels (BGR, BGRA or grey) and the depth that it has, never turned.
+
+    Raises:
+        ImageError: as :func:`read_rgb` does.
+    """
+    data = read_file(path, limits.max_file_bytes)
+    try:
+        return decode(data, cv2.IMREAD_UNCHANGED, limits)
+    except ImageError as error:
+        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+    except MemoryError as error:
+        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+
+
+def read_label_values(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Read a label map as (H, W) uint8, its values as they are stored; three equal channels count as one.
+
+    Raises:
+        ImageError: as :func:`read_rgb` does.
+        DatasetError: naming the file, where it has more than 8 bits or colours.
+    """
+    values = read_unchanged(path, limits)
+    if values.dtype != np.uint8:
+        raise DatasetError(f"{shown(path)}: labels must have 8 bits, got {values.dtype}")
+    if values.ndim == 3:
+        if any((values[..., channel] != values[..., 0]).any() for channel in (1, 2)):
+            raise DatasetError(
+                f"{shown(path)}: labels must be grey values, got colours: is this the coloured version for people?"
+            )
+        values = values[..., 0]
+    return np.asarray(values, dtype=np.uint8)
+
+
+def opencv_lacks_memory(error: cv2.error) -> bool:
+    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
+    return f"({cv2.Error.StsNoMem}:" in str(error)
+
+
+def turns(flags: int) -> bool:
+    """Whether OpenCV applies the orientation in a file under these ``IMREAD_`` flags."""
+    return flags != cv2.IMREAD_UNCHANGED and not flags & cv2.IMREAD_IGNORE_ORIENTATION

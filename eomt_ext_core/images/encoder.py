@@ -1,0 +1,32 @@
+"""Writing images: whole or not at all, under any name that the file system allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import OutputError
+from eomt_ext_core.files import shown, whole_file
+
+
+def write_image(path: str | Path, image: NDArray[Any]) -> None:
+    """Write an image in the format of the path's suffix.
+
+    Args:
+        path: of the file; folders are made where they are missing.
+        image: (H, W), or (H, W, 3) in OpenCV's order, BGR; uint8, or uint16 for a PNG.
+
+    Raises:
+        OutputError: where it cannot be encoded or written.
+    """
+    path = Path(path)
+    try:
+        encoded = cv2.imencode(path.suffix, np.ascontiguousarray(image))[1]
+    except cv2.error as error:
+        raise OutputError(f"{shown(path)} cannot be written as an image: {error}") from error
+    with whole_file(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())

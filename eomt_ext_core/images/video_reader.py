@@ -1,0 +1,132 @@
+"""Frames of video files, through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ImageError
+from eomt_ext_core.files import shown
+from eomt_ext_core.images.container import inspect_container
+from eomt_ext_core.images.limits import DEFAULT_LIMITS, ImageLimits
+from eomt_ext_core.images.opening import open_file
+
+_USUAL_RATE_HZ = 25.0
+
+
+class VideoReader:
+    """The frames of a video file, once from the first to the last. A context manager; iterate over it.
+
+    OpenCV is given the open file, not its name: a name may be no UTF-8, or mean something to FFmpeg (``%d``, ``a:b``).
+
+    Args:
+        path: of an MP4, MOV, AVI, Matroska or WebM file.
+        limits: what it may ask for.
+
+    Attributes:
+        rate_hz: frames a second; 25 where the file does not say.
+        declared_frames: how many frames the file says it has, or the duration that it says; 0 where it says neither.
+        num_read: frames given so far.
+
+    Raises:
+        ImageError: naming the file, where it cannot be read, is no such video, or its frames are too large.
+    """
+
+    def __init__(self, path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+        self._name = shown(path)
+        self._file = open_file(path)
+        self._capture: cv2.VideoCapture | None = None
+        try:
+            self._open(limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, limits: ImageLimits) -> None:
+        try:
+            self._container = inspect_container(self._file)
+        except OSError as error:
+            raise ImageError(f"{self._name} cannot be read: {error.strerror or error}", "file") from error
+        except ImageError as error:
+            raise ImageError(f"{self._name}: {error}", error.reason) from error
+        # Linux opens the file anew under this name; where there is no /proc, both share its position.
+        self._file.seek(0)
+        folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+        self._capture = cv2.VideoCapture(f"{folder}/{self._file.fileno()}", cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise ImageError(f"{self._name} cannot be decoded as a video", "encoding")
+        height, width = (self._number(prop) for prop in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        if not 1 <= height * width <= limits.max_video_pixels:
+            raise ImageError(
+                f"{self._name}: frames must have between 1 and {limits.max_video_pixels} pixels, got height "
+                f"{height:.0f} and width {width:.0f}",
+                "dimensions",
+            )
+        rate_hz = self._number(cv2.CAP_PROP_FPS)
+        self.rate_hz = rate_hz if 0.01 <= rate_hz <= 1000.0 else _USUAL_RATE_HZ
+        self.declared_frames = max(0, int(self._number(cv2.CAP_PROP_FRAME_COUNT)))
+        self.num_read = 0
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Give each frame, (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ImageError: where there is not a single frame, or OpenCV fails.
+        """
+        while self._capture is not None:
+            try:
+                alive, image_bgr = self._capture.read()
+            except cv2.error as error:
+                raise ImageError(
+                    f"{self._name}: OpenCV cannot decode frame {self.num_read}: {error}", "decode"
+                ) from error
+            if not alive:
+                break
+            self.num_read += 1
+            yield np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if not self.num_read:
+            raise ImageError(f"{self._name} holds no frame that can be decoded", "encoding")
+
+    def problem(self) -> str | None:
+        """What is wrong with a video that was read to its end: its end is missing, or frames between; else None.
+
+        A few frames less than declared are no fault: cameras leave out frames, and streams may begin amid a group.
+        """
+        lost, missing = self.declared_frames - self.num_read, self._container.missing_bytes
+        if missing and (lost > 0 or not self.declared_frames):
+            about = "" if self._container.counted else "about "
+            total = f"{about}{self.declared_frames}" if self.declared_frames else "an unknown number of"
+            return (
+                f"{self._name} is cut short: {self.num_read} of {total} frames could be read, at least {missing} bytes "
+                "are missing: copy it again"
+            )
+        if self._container.counted and lost > min(16, max(2, self.declared_frames // 10)):
+            return f"{self._name} is damaged: {self.num_read} of {self.declared_frames} frames could be read"
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = None
+        self._file.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _number(self, prop: int) -> float:
+        """A property of the video; 0 where it is unknown, huge or no number."""
+        value = 0.0 if self._capture is None else float(self._capture.get(prop))
+        return value if math.isfinite(value) and 0 <= value < 1e9 else 0.0
