@@ -34,7 +34,7 @@ class CameraSnapshot:
         skip: why the newest image that had its turn needed no answer, or empty.
         late_in_a_row: answers later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
-        failure: what went wrong last, until an image is answered; or empty.
+        failure: what went wrong last, until an image whose turn came later is answered; or empty.
     """
 
     name: str = ""
@@ -74,6 +74,7 @@ class CameraStatistics:
         self._started_s = clock()
         self._newest_input_s: float | None = None
         self._unanswered_since_s: float | None = None
+        self._last_turn_s = -math.inf
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = ""
 
@@ -114,12 +115,15 @@ class CameraStatistics:
             self._counts[f"rejected/{reason}"] += 1
             self._end_turn(rejection=text)
 
-    def failed(self, kind: str, text: str) -> None:
-        """An image could have been used and has no answer; ``kind`` is a short word, ``text`` what people read."""
+    def failed(self, kind: str, text: str, taken_s: float = 0.0) -> None:
+        """An image could have been used and has no answer; ``kind`` is a short word, ``text`` what people read.
+
+        ``taken_s`` is the time since its turn began, where the next image may have had its turn meanwhile.
+        """
         with self._lock:
             self._counts[f"failed/{kind}"] += 1
             self._failure = text
-            self._end_turn()
+            self._end_turn(taken_s)
 
     def withheld(self, outputs: Iterable[str]) -> None:
         """An image is answered, but without these outputs, which somebody waits for."""
@@ -138,8 +142,8 @@ class CameraStatistics:
         taken_s = processing_s if latency_s is None else latency_s
         with self._lock:
             self._counts["published"] += 1
-            self._failure = ""
-            self._end_turn()
+            if self._end_turn(processing_s):
+                self._failure = ""
             self._late_in_a_row = self._late_in_a_row + 1 if taken_s > late_after_s else 0
             now_s = self._clock()
             self._outputs.add(now_s)
@@ -173,6 +177,11 @@ class CameraStatistics:
                 failure=self._failure,
             )
 
-    def _end_turn(self, *, skip: str = "", rejection: str = "") -> None:
-        self._unanswered_since_s = None
+    def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:
+        """Take in how the turn of an image ended; false, and nothing is, where that of a later one has ended before."""
+        began_s = self._clock() - taken_s
+        if began_s < self._last_turn_s:
+            return False
+        self._last_turn_s, self._unanswered_since_s = began_s, None
         self._skip, self._rejection = skip, rejection
+        return True

@@ -49,13 +49,23 @@ class Diagnostics:
 
 def input_topic(node: Any, subscription: Any) -> InputTopic:
     """Describe a subscription and the publishers that the node sees on its topic."""
-    ours = subscription.qos_profile
+    ours, kind = subscription.qos_profile, type_name(subscription.msg_type)
     publishers = node.get_publishers_info_by_topic(subscription.topic_name)
     return InputTopic(
         subscription.topic_name,
         _in_words(ours),
-        tuple(Endpoint(_in_words(each.qos_profile), _mismatch(each.qos_profile, ours)) for each in publishers),
+        tuple(
+            Endpoint(
+                _in_words(each.qos_profile), _other_type(each.topic_type, kind) or _mismatch(each.qos_profile, ours)
+            )
+            for each in publishers
+        ),
     )
+
+
+def type_name(message: type) -> str:
+    """The name of a message type as the graph has it, such as ``sensor_msgs/msg/Image``."""
+    return f"{message.__module__.partition('.')[0]}/msg/{message.__name__}"
 
 
 def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
@@ -83,6 +93,10 @@ def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
 
 def _in_words(qos: QoSProfile) -> str:
     return ", ".join(policy.name.lower().replace("_", " ") for policy in (qos.reliability, qos.durability))
+
+
+def _other_type(publisher: str, subscription: str) -> str:
+    return "" if publisher == subscription else f"{publisher} is published, and {subscription} subscribed to"
 
 
 def _mismatch(publisher: QoSProfile, subscription: QoSProfile) -> str:

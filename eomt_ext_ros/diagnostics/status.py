@@ -24,7 +24,7 @@ _ALWAYS_COUNTED = ("received", "published", "dropped", "skipped")
 
 
 class Endpoint(NamedTuple):
-    """A publisher of a topic: its QoS in words, and why ours does not match it, or empty."""
+    """A publisher of a topic: its QoS in words, and why its type or QoS does not match ours, or empty."""
 
     qos: str
     mismatch: str = ""

@@ -189,7 +189,7 @@ class Pipeline:
         """Count and tell what became of pictures."""
         job = showing.job
         if showing.is_answer and len(failed) == len(showing.names):
-            self._fail(job.camera, "output", next(iter(failed.values())))
+            self._fail(job.camera, "output", next(iter(failed.values())), time.monotonic() - job.began_s)
         else:
             for name, error in failed.items():
                 self._tell_withheld(name, job.camera, explained(error))
@@ -247,17 +247,20 @@ class Pipeline:
         except Exception as error:
             self._fail(camera, stage, error)
 
-    def _fail(self, camera: Camera, stage: str, error: Exception) -> None:
-        """Count and report what stands in the way of an image's answer, in the stage ``input`` or another."""
+    def _fail(self, camera: Camera, stage: str, error: Exception, taken_s: float = 0.0) -> None:
+        """Count and report what stands in the way of an image's answer, in the stage ``input`` or another.
+
+        ``taken_s`` as :meth:`CameraStatistics.failed` takes it.
+        """
         source = _of("image", camera)
         if isinstance(error, ImageError):
             camera.statistics.rejected(error.reason, str(error))
             self._reports.error("rejected", f"{source} rejected: {error}")
         elif is_out_of_memory(error):
-            camera.statistics.failed("memory", str(error))
+            camera.statistics.failed("memory", str(error), taken_s)
             self._reports.error("failed", f"{source} not answered, out of memory: {error}")
         else:
-            camera.statistics.failed(stage, in_brief(error))
+            camera.statistics.failed(stage, in_brief(error), taken_s)
             self._reports.error("failed", f"{source} not answered, {stage} failed: {explained(error)}")
         # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
         forget_frames(error)

@@ -144,19 +144,40 @@ def test_a_failure_stays_until_an_image_is_answered(camera):
     camera.skipped("not wanted")
     camera.rejected("size", "too small")
     assert (camera.snapshot().failure, camera.snapshot().rejection) == ("boom", "too small")
-    publish(camera)
+    publish(camera, processing_s=0.0)
     assert (camera.snapshot().failure, camera.snapshot().rejection) == ("", "")
 
 
 def test_a_rejection_is_that_of_the_newest_image(camera):
     for end in (
         lambda: camera.skipped("not wanted"),
-        lambda: publish(camera),
+        lambda: publish(camera, processing_s=0.0),
         lambda: camera.failed("inference", "boom"),
     ):
         camera.rejected("size", "too small")
         end()
         assert camera.snapshot().rejection == ""
+
+
+def test_an_answer_that_comes_after_a_later_image_failed_hides_no_failure(camera, clock):
+    camera.failed("inference", "boom")
+    clock.now_s += 1
+    publish(camera, processing_s=2.0)
+    assert camera.snapshot().failure == "boom"
+    publish(camera, processing_s=0.5)
+    assert camera.snapshot().failure == ""
+    camera.rejected("size", "too small")
+    publish(camera, processing_s=2.0)
+    assert camera.snapshot().rejection == "too small"
+
+
+def test_a_failure_that_comes_to_light_late_ends_with_the_next_answer(camera, clock):
+    camera.failed("output", "not drawn", taken_s=2.0)
+    publish(camera, processing_s=1.0)
+    assert camera.snapshot().failure == ""
+    camera.rejected("size", "too small")
+    camera.failed("output", "not drawn", taken_s=2.0)
+    assert (camera.snapshot().failure, camera.snapshot().rejection) == ("not drawn", "too small")
 
 
 def test_images_that_come_in_without_an_end_are_unanswered(camera, clock):
@@ -176,7 +197,7 @@ def test_why_an_image_needed_no_answer_is_known_until_the_next_has_its_turn(came
     assert camera.snapshot().skip == "nobody subscribes"
     camera.skipped("switched off")
     assert camera.snapshot().skip == "switched off"
-    publish(camera)
+    publish(camera, processing_s=0.0)
     assert camera.snapshot().skip == ""
 
 

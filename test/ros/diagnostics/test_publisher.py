@@ -6,14 +6,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Empty
 
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
-from eomt_ext_ros.diagnostics.publisher import Diagnostics, gpu_memory, input_topic
+from eomt_ext_ros.diagnostics.publisher import Diagnostics, gpu_memory, input_topic, type_name
 from eomt_ext_ros.diagnostics.status import NodeSnapshot
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
@@ -40,6 +42,17 @@ def pair(context):
     executor.shutdown()
     for node in nodes:
         node.destroy_node()
+
+
+@pytest.fixture
+def other_process():
+    """A node as in another process: a DDS participant has one type for a topic."""
+    context = Context()
+    context.init()
+    node = Node("driver", context=context)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
 
 
 def seen_publishers(node, subscription, until, count):
@@ -69,6 +82,29 @@ def test_every_policy_that_cannot_match_is_named(pair):
     assert publisher.mismatch == (
         "Best effort publisher and reliable subscription, Volatile publisher and transient local subscription"
     )
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_publisher_of_another_type_is_told_with_both_types(stand_in, other_process, transport):
+    published, subscribed = (CompressedImage, Image) if transport == "raw" else (Empty, CompressedImage)
+    rig = stand_in(image_transport=transport, diagnostics__silent_after_s=0.1)
+    rig.disconnect()  # of the right type
+    assert [rig.change_state(label) for label in ("configure", "activate")] == [True] * 2
+    topic = rig.node.cameras[""].subscriptions[0].topic_name
+    rig.spin_until(lambda: not rig.node.get_publishers_info_by_topic(topic), "the other publisher to be gone")
+    publisher = other_process.create_publisher(published, topic, qos_profile_sensor_data)
+    rig.spin_until(lambda: rig.node.get_publishers_info_by_topic(topic), "discovery")
+    deadline_s = time.monotonic() + 0.3
+    while time.monotonic() < deadline_s:
+        publisher.publish(published())
+        rig.executor.spin_once(timeout_sec=0.02)
+    status = rig.diagnostics()["camera"]
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.endswith(
+        f"incompatible ({type_name(published)} is published, and {type_name(subscribed)} subscribed to)"
+    )
+    assert type_name(Image) == "sensor_msgs/msg/Image"
+    assert rig.node.counts["received"] == 0
 
 
 def test_a_listener_reads_once_a_second_what_happens_now(pair):

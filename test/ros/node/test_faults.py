@@ -19,7 +19,7 @@ from eomt_ext_core import InferenceError
 from eomt_ext_ros.inference import inference
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import to_image_msg
-from eomt_ext_ros.pipeline import outputs
+from eomt_ext_ros.pipeline import outputs, pipeline
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -205,6 +205,80 @@ def test_a_failing_inference_is_an_error_until_the_next_answer(stand_in, image_m
     rig.answer(rig.stamped(image_msg(2)))
     assert {status.level for status in rig.diagnostics().values()} == {OK}
     assert len(rig.messages("probability")) == 1
+
+
+def test_scores_that_cannot_be_true_fail_their_image_and_no_other(stand_in, image_msg):
+    black = to_image_msg(np.zeros((48, 80, 3), np.uint8), "rgb8", Header())
+    rig = stand_in(cameras=["front", "rear"])
+    rig.start("probability", "mask", "obstacles")
+    infer_batch = rig.engine.infer_batch
+
+    def infer(images_rgb, **kwargs):
+        if not all(image.any() for image in images_rgb):
+            raise InferenceError("every pixel has the same score -3.2: the model or its calibration is damaged")
+        return infer_batch(images_rgb, **kwargs)
+
+    rig.engine.infer_batch = infer
+    for seed in range(3):
+        rig.engine.may_go_on.clear()
+        rig.send(rig.stamped(image_msg(seed)), "front")  # so that the next two are a batch
+        rig.spin_until(lambda: len(rig.engine.batches) == 1, "the image to be worked on")
+        rig.send(rig.stamped(image_msg(seed)), "front")
+        rig.send(rig.stamped(black), "rear")
+        rig.engine.may_go_on.set()
+        rig.spin_until_counted("failed/inference", seed + 1)
+        rig.spin_until_counted("published", 2 * seed + 2)
+        rig.engine.batches.clear()
+        statuses = rig.diagnostics()
+        levels = {name: status.level for name, status in statuses.items()}
+        assert levels == {"inference": ERROR, "camera front": OK, "camera rear": ERROR}, (
+            f"every time, also image {seed}"
+        )
+        assert "inference fails for rear: every pixel has the same score" in statuses["inference"].message
+        assert "every pixel has the same score" in statuses["camera rear"].message
+    assert [rig.messages(f"rear/{name}") for name in ("probability", "mask", "obstacles")] == [[], [], []]
+    assert values(statuses["camera rear"])["failed/inference"] == "3"
+
+
+@pytest.mark.parametrize("stage", ["decode", "infer", "obstacles", "publish"])
+def test_a_node_whose_every_image_fails_is_an_error_until_one_does_not(stand_in, image_msg, monkeypatch, stage):
+    def fail(*_, **__):
+        raise KeyError("layer 7")
+
+    rig = stand_in()
+    rig.start("mask")
+    rig.answer(rig.stamped(image_msg(1)), "mask")
+    owner, name, kind = {
+        "decode": (rig.node.cameras[""], "decode", "input"),
+        "infer": (rig.engine, "infer_batch", "inference"),
+        "obstacles": (pipeline, "find_obstacles", "output"),
+        "publish": (rig.node.cameras[""].publishers["mask"], "publish", "output"),
+    }[stage]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        for seed in range(4):
+            rig.send(rig.stamped(image_msg(seed)))
+            rig.spin_until_counted(f"failed/{kind}", seed + 1)
+            status = rig.diagnostics()["camera"]
+            assert (status.level, status.message) == (ERROR, "image not answered: KeyError: 'layer 7'")
+    rig.answer(rig.stamped(image_msg(9)), "mask")
+    assert {status.level for status in rig.diagnostics().values()} == {OK}
+
+
+def test_a_picture_drawn_late_does_not_hide_that_a_newer_image_failed(stand_in, image_msg, may_draw):
+    rig = stand_in()
+    rig.start("overlay")
+    rig.engine.failures = [None, KeyError("layer 7")]
+    rig.send(rig.stamped(image_msg(1)))
+    rig.spin_until(lambda: rig.engine.batches, "the first image to be worked on")
+    rig.send(rig.stamped(image_msg(2)))
+    rig.spin_until_counted("failed/inference")
+    may_draw.set()
+    rig.spin_until(lambda: rig.messages("overlay"), "the overlay of the first image")
+    rig.spin_until_counted("published")
+    assert {status.level for status in rig.diagnostics().values()} == {ERROR}
+    rig.answer(rig.stamped(image_msg(3)), "overlay")
+    assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
 def test_a_refused_score_leaves_nothing_behind_when_memory_is_short(stand_in, image_msg):
