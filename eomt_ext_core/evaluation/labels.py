@@ -1,19 +1,162 @@
-"""What a labelled frame is to every metric: scores and labels of one shape, labels 0, 1 or 255."""
+"""What a labelled frame is to every metric: scores and labels of one shape, labels 0, 1 or 255.
+
+Files hold other values too; what they mean is said once, by :class:`LabelValues`, for every command that reads labels.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.errors import ConfigError, DatasetError
 
 NORMAL = 0
 ANOMALOUS = 1
 VOID = 255
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+LABEL_VALUES_HELP = "what the values of the label files mean, such as normal=0,anomaly=255 or anomaly=2-200,void=1"
+_KINDS = {"normal": NORMAL, "anomaly": ANOMALOUS, "void": VOID}
+_NAMES = {NORMAL: "normal", ANOMALOUS: "anomalous", VOID: "void"}
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """What the values in the labels of a data set mean.
+
+    ``meaning``: of each value, 0 to 255, that may occur: ``NORMAL``, ``ANOMALOUS`` or ``VOID``; several values may mean
+    the same. Raises ``ConfigError`` for any other value or meaning, and where there is none.
+
+    >>> str(LabelValues.parse("normal=0,normal=7,anomaly=255"))
+    '0, 7 (normal), 255 (anomalous)'
+    """
+
+    meaning: Mapping[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.meaning or set(self.meaning.values()) - set(_NAMES):
+            raise ConfigError(f"label values must map to 0, 1 or 255, got {dict(self.meaning)}")
+        if set(self.meaning) - set(range(256)):
+            raise ConfigError(f"label values must lie between 0 and 255, got {_listed(sorted(self.meaning))}")
+
+    @classmethod
+    def parse(cls, text: str) -> LabelValues:
+        """Understand ``normal=0,anomaly=255``: pairs of a kind and a value or a range of values, ``anomaly=2-200``.
+
+        Raises:
+            ConfigError: where the text says something else, or means two things by one value.
+        """
+        meaning: dict[int, int] = {}
+        for part in text.split(","):
+            kind, _, values = part.strip().partition("=")
+            first, dash, last = values.partition("-")
+            ends = (first, last) if dash else (first, first)
+            if kind not in _KINDS or not all(end.isdecimal() and int(end) < 256 for end in ends):
+                raise ConfigError(
+                    "label values are given as normal=0,anomaly=255,void=7 or anomaly=2-200, each from 0 to 255, "
+                    f"got {part.strip()!r}"
+                )
+            for value in range(int(ends[0]), int(ends[1]) + 1):
+                if meaning.setdefault(value, _KINDS[kind]) != _KINDS[kind]:
+                    raise ConfigError(f"a label value must mean one thing, {value} is given two in {text!r}")
+        return cls(meaning)
+
+    def foreign(self, values: npt.NDArray[np.integer[Any]]) -> list[int]:
+        """The values of an array that have no meaning here, ascending."""
+        met = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+        return sorted(set(met.tolist()) - set(self.meaning))
+
+    def apply(self, values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """Labels 0, 1 or 255 of an array of any shape. Raises ``DatasetError`` for values without a meaning."""
+        if foreign := self.foreign(values):
+            raise DatasetError(unknown_values(foreign, [self]))
+        table = np.zeros(256, dtype=np.uint8)
+        table[list(self.meaning)] = list(self.meaning.values())
+        return np.asarray(table[values.astype(np.uint8, copy=False)], dtype=np.uint8)
+
+    def __str__(self) -> str:
+        """The values of each kind."""
+        found = {kind: [value for value, meaning in self.meaning.items() if meaning == kind] for kind in _NAMES}
+        return ", ".join(f"{_listed(sorted(values))} ({_NAMES[kind]})" for kind, values in found.items() if values)
+
+
+PLAIN_LABELS = LabelValues({0: NORMAL, 1: ANOMALOUS, 255: VOID})
+
+
+def unknown_values(foreign: Sequence[int], known: Sequence[LabelValues]) -> str:
+    """Say that labels hold values whose meaning nothing tells."""
+    return (
+        f"label values must be {' or '.join(map(str, known))}, got {_listed(foreign)}: say what they mean by "
+        f"{_way_out('normal=…,anomaly=…', '{…: 0, …: 1}')}"
+    )
+
+
+@dataclass
+class LabelCensus:
+    """How many pixels of a labelled set have which value, and what it was taken for.
+
+    Without one anomalous and one normal pixel a set has no AuPRC, no FPR95 and no AUROC, and a head learns nothing.
+    """
+
+    pixels: Counter[tuple[int, int]] = field(default_factory=Counter)  # by value and kind
+    num_maps: int = 0
+
+    def add(self, values: npt.NDArray[np.integer[Any]], label_values: LabelValues) -> None:
+        """Count a label map, all of whose values have a meaning."""
+        counts = np.bincount(values.ravel(), minlength=256)
+        for value in np.flatnonzero(counts).tolist():
+            self.pixels[value, label_values.meaning[value]] += int(counts[value])
+        self.num_maps += 1
+
+    def merge(self, other: LabelCensus) -> None:
+        """Add everything counted by ``other``."""
+        self.pixels.update(other.pixels)
+        self.num_maps += other.num_maps
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Which of the two kinds have no pixel: ``"anomalous"``, ``"normal"``, both, or none of them."""
+        met = {kind for _, kind in self.pixels}
+        return tuple(_NAMES[kind] for kind in (ANOMALOUS, NORMAL) if kind not in met)
+
+    def problem(self) -> str:
+        """What is missing, the values met and what they may mean; empty where nothing is missing."""
+        if not self.missing:
+            return ""
+        met = ", ".join(
+            f"{value} ({_NAMES[kind]}) in {count:,} pixels" for (value, kind), count in sorted(self.pixels.items())
+        )
+        what = " and no ".join(self.missing)
+        return (
+            f"a labelled set must show anomalous and normal pixels, got no {what} one in {self.num_maps} label maps, "
+            f"whose values are {met or 'none'}: {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        normal = [value for value, kind in sorted(self.pixels) if kind == NORMAL]
+        void = [value for value, kind in sorted(self.pixels) if kind == VOID]
+        if self.missing == ("anomalous",) and len(void) == 1:
+            text = ",".join([*(f"normal={value}" for value in normal), f"anomaly={void[0]}"])
+            mapping = {**dict.fromkeys(normal, NORMAL), void[0]: ANOMALOUS}
+            return f"if {void[0]} marks the anomalies, give {_way_out(text, str(mapping))}"
+        return f"add frames that do; if other values mean them, give {_way_out('normal=…,anomaly=…', '{…: 0, …: 1}')}"
+
+
+def _way_out(text: str, mapping: str) -> str:
+    return f"--label-values {text} (in a training configuration label_values: {mapping})"
+
+
+def _listed(values: Sequence[int]) -> str:
+    """Values for a message, runs of them shortened."""
+    if len(values) > 3 and list(values) == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]}…{values[-1]}"
+    return ", ".join(str(value) for value in values[:8]) + (", …" if len(values) > 8 else "")
 
 
 def check_frame(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[Any]]:
@@ -37,10 +180,9 @@ def check_frame(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArra
         raise DatasetError(f"labels must be integers (0, 1 or 255), got {label_array.dtype}: cast them")
     num_known = sum(int(np.count_nonzero(label_array == value)) for value in (NORMAL, ANOMALOUS, VOID))
     if num_known != label_array.size:
-        foreign = sorted(set(np.unique(label_array).tolist()) - {NORMAL, ANOMALOUS, VOID})
-        named = ", ".join(str(value) for value in foreign[:8]) + (", …" if len(foreign) > 8 else "")
+        foreign = PLAIN_LABELS.foreign(label_array)
         raise DatasetError(
-            f"labels must be 0 (normal), 1 (anomalous) or 255 (void), got {named} in "
+            f"labels must be 0 (normal), 1 (anomalous) or 255 (void), got {_listed(foreign)} in "
             f"{label_array.size - num_known} pixels: map the labels of this data set first"
         )
     finite = np.isfinite(score_array)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
+from eomt_ext_core.errors import DatasetError, EomtExtError
+from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus, LabelValues, unknown_values
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.images import read_label_values, read_rgb
-
-PLAIN_LABELS: Mapping[int, int] = {0: NORMAL, 1: ANOMALOUS, 255: VOID}
 
 
 @dataclass(frozen=True)
@@ -30,16 +28,16 @@ class Sample:
 class Dataset:
     """A data set in a layout that has been recognised.
 
-    ``label_maps``: what the values of a label file mean (0 normal, 1 anomalous, 255 void); where there are several,
-    the first that knows all values of a file is taken for it. ``samples``: sorted by id. ``submission_name``: the name
-    under which the benchmark's code looks for scores.
+    ``label_maps``: what the values of a label file mean; where there are several, the first that knows all values of a
+    file is taken for it. ``samples``: sorted by id. ``submission_name``: the name under which the benchmark's code
+    looks for scores.
     """
 
     name: str
     layout: str
     root: Path
     samples: tuple[Sample, ...]
-    label_maps: tuple[Mapping[int, int], ...] = (PLAIN_LABELS,)
+    label_maps: tuple[LabelValues, ...] = (PLAIN_LABELS,)
     track: SegmentTrack = ANOMALY_TRACK
     submission_name: str = field(default="")
 
@@ -68,36 +66,39 @@ class Dataset:
         image_rgb = read_rgb(sample.image_path)
         if sample.label_path is None:
             return image_rgb, None
-        labels = self._meaning(read_label_values(sample.label_path), sample.label_path)
+        values, label_values = self._label_values(sample.label_path)
+        labels = label_values.apply(values)
         if labels.shape != image_rgb.shape[:2]:
             sizes = [f"{path} is {array.shape[1]}×{array.shape[0]}" for path, array in
                      ((sample.image_path, image_rgb), (sample.label_path, labels))]  # fmt: skip
             raise DatasetError(f"image and labels must have the same size, {' and '.join(sizes)}")
         return image_rgb, labels
 
-    def _meaning(self, values: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
-        present = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
-        for label_map in self.label_maps:
-            if set(present) <= set(label_map):
-                table = np.zeros(256, dtype=np.uint8)
-                table[list(label_map)] = list(label_map.values())
-                return np.asarray(table[values], dtype=np.uint8)
-        known = " or ".join(_ranges(label_map) for label_map in self.label_maps)
-        foreign = sorted(set(present) - set().union(*self.label_maps)) or present
-        raise DatasetError(f"{path}: the label values of the layout {self.layout!r} are {known}, got {_named(foreign)}")
+    def check_kinds(self) -> None:
+        """Refuse labels without one anomalous or one normal pixel, and say what their values may mean.
 
+        Reads label files until both kinds were met. Those that cannot be read are left to :meth:`read`.
 
-def _ranges(label_map: Mapping[int, int]) -> str:
-    names = {NORMAL: "normal", ANOMALOUS: "anomalous", VOID: "void"}
-    parts = []
-    for kind, name in names.items():
-        values = [value for value, meaning in label_map.items() if meaning == kind]
-        if values:
-            parts.append(f"{_named(sorted(values))} ({name})")
-    return ", ".join(parts)
+        Raises:
+            DatasetError: where one of the two is missing in all label files.
+        """
+        census = LabelCensus()
+        for sample in self.samples:
+            if sample.label_path is None:
+                continue
+            with suppress(EomtExtError):
+                census.add(*self._label_values(sample.label_path))
+            if not census.missing:
+                return
+        if census.num_maps:
+            raise DatasetError(f"{self.name} ({self.root}): {census.problem()}")
 
-
-def _named(values: list[int]) -> str:
-    if len(values) > 3 and values == list(range(values[0], values[-1] + 1)):
-        return f"{values[0]}…{values[-1]}"
-    return ", ".join(str(value) for value in values[:8]) + (", …" if len(values) > 8 else "")
+    def _label_values(self, path: Path) -> tuple[NDArray[np.uint8], LabelValues]:
+        """What is stored in a label file, and what it means."""
+        values = read_label_values(path)
+        foreign = [set(label_map.foreign(values)) for label_map in self.label_maps]
+        for label_map, unknown in zip(self.label_maps, foreign, strict=True):
+            if not unknown:
+                return values, label_map
+        named = sorted(set.intersection(*foreign) or set.union(*foreign))
+        raise DatasetError(f"{path}: in the layout {self.layout!r} {unknown_values(named, self.label_maps)}")

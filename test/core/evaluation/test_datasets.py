@@ -5,17 +5,23 @@ import pytest
 from eomt_ext_core.errors import DatasetError, ImageError
 from eomt_ext_core.evaluation import ANOMALY_TRACK, OBSTACLE_TRACK
 from eomt_ext_core.evaluation.datasets import open_datasets
+from eomt_ext_core.evaluation.labels import LabelValues
 from eomt_ext_core.images import read_rgb
 
 SCENE = "01_Street"
 LOST = f"{SCENE}_000000_000010"
 
 
-def build_segment_me(root, write):
-    for name, suffix in (("validation_1", ".webp"), ("gravel_2", ".webp")):
-        write(root / "images" / f"{name}{suffix}")
-    write(root / "labels_masks" / "validation_1_labels_semantic.png", labels=(255, 1))
-    write(root / "labels_masks" / "validation_1_labels_semantic_color.png")
+def build_segment_me(root, write, names=("validation_1.webp", "gravel_2.webp")):
+    for name in names:
+        write(root / "images" / name)
+    stem = names[0].partition(".")[0]
+    write(root / "labels_masks" / f"{stem}_labels_semantic.png", labels=(255, 1))
+    write(root / "labels_masks" / f"{stem}_labels_semantic_color.png")
+
+
+def build_anomaly_track(root, write):
+    build_segment_me(root, write, ("validation0001.jpg", "zebra0000.jpg"))
 
 
 def build_lost_and_found(root, write, split="test"):
@@ -26,6 +32,32 @@ def build_lost_and_found(root, write, split="test"):
 def build_fishyscapes_laf(root, write):
     build_lost_and_found(root.parent / "dataset_LostAndFound", write, "train")
     write(root / "labels" / "val" / f"{LOST}_fishy-labels.png", labels=(0, 1))
+
+
+def build_fishyscapes_laf_download(root, write):
+    build_lost_and_found(root.parent / "lostandfound", write, "train")
+    write(root / f"0003_{LOST}_labels.png", labels=(0, 1))
+
+
+def build_fishyscapes_laf_beside_its_images(root, write):
+    write(root.parent / "laf_images" / f"{LOST}_leftImg8bit.png")
+    write(root / f"0003_{LOST}_labels.png", labels=(0, 1))
+
+
+def build_fishyscapes_laf_original(root, write):
+    write(root / "original" / f"{LOST}.png")
+    write(root / "labels" / f"{LOST}.png", labels=(0, 1))
+    write(root / "labels_with_ROI" / f"{LOST}.png", labels=(255, 1))
+
+
+def build_fishyscapes_static_download(root, write):
+    write(root / "0007_frankfurt_000000_000294_rgb.jpg")
+    write(root / "0007_frankfurt_000000_000294_labels.png", labels=(0, 1))
+
+
+def build_fishyscapes_static_unversioned(root, write):
+    write(root / "fs_static_images" / "0007_city_rgb.png")
+    write(root / "fs_val_v3" / "0007_city_labels.png", labels=(0, 1))
 
 
 def build_fishyscapes_static(root, write):
@@ -43,6 +75,11 @@ def build_road_anomaly(root, write):
     write(root / "frames" / "cow.labels" / "labels_semantic.png", labels=(0, 2))
 
 
+def build_road_anomaly_original(root, write):
+    write(root / "original" / "cow.jpg")
+    write(root / "labels" / "cow.png", labels=(0, 2))
+
+
 def build_images_and_masks(root, write, values=(0, 1)):
     write(root / "images" / "7.jpg")
     write(root / "labels_masks" / "7.png", labels=values)
@@ -54,12 +91,26 @@ def build_bundle_road_anomaly(root, write):
 
 LAYOUTS = {
     "obstacle track": (build_segment_me, "dataset_ObstacleTrack", "RoadObstacle21", "validation_1", OBSTACLE_TRACK),
-    "anomaly track": (build_segment_me, "dataset_AnomalyTrack", "RoadAnomaly21", "validation_1", ANOMALY_TRACK),
+    "obstacle track, renamed": (build_segment_me, "smiyc", "RoadObstacle21", "validation_1", OBSTACLE_TRACK),
+    "anomaly track": (build_anomaly_track, "dataset_AnomalyTrack", "RoadAnomaly21", "validation0001", ANOMALY_TRACK),
     "lost and found": (build_lost_and_found, "laf", "LostAndFound-test", LOST, OBSTACLE_TRACK),
     "fs laf": (build_fishyscapes_laf, "dataset_FishyLAF", "FS LaF-val", LOST, ANOMALY_TRACK),
+    "fs laf, download": (build_fishyscapes_laf_download, "fishyscapes_lostandfound", "FS LaF", LOST, ANOMALY_TRACK),
+    "fs laf, flat": (build_fishyscapes_laf_beside_its_images, "fs", "FS LaF", LOST, ANOMALY_TRACK),
+    "fs laf, original": (build_fishyscapes_laf_original, "fishyscapes/LostAndFound", "FS LaF", LOST, ANOMALY_TRACK),
+    "fs static, download": (
+        build_fishyscapes_static_download,
+        "fs_val_v3",
+        "FS Static",
+        "0007_frankfurt_000000_000294",
+        ANOMALY_TRACK,
+    ),
+    "fs static, no version": (build_fishyscapes_static_unversioned, "fishy", "FS Static", "0007_city", ANOMALY_TRACK),
+    "fs static, bundle": (build_fishyscapes_static_original, "fishyscapes/Static", "FS Static", "3", ANOMALY_TRACK),
     "fs static": (build_fishyscapes_static, "static", "FS Static", "0007_city", ANOMALY_TRACK),
     "fs static, original": (build_fishyscapes_static_original, "static", "FS Static", "3", ANOMALY_TRACK),
     "road anomaly": (build_road_anomaly, "frames_of", "RoadAnomaly", "cow", ANOMALY_TRACK),
+    "road anomaly, original": (build_road_anomaly_original, "road_anomaly", "RoadAnomaly", "cow", ANOMALY_TRACK),
     "plain": (build_images_and_masks, "mine", "mine", "7", ANOMALY_TRACK),
     "bundle, RoadAnomaly": (build_bundle_road_anomaly, "RoadAnomaly", "RoadAnomaly", "7", ANOMALY_TRACK),
     "bundle, RoadAnomaly21": (build_bundle_road_anomaly, "RoadAnomaly21", "RoadAnomaly21", "7", ANOMALY_TRACK),
@@ -79,9 +130,72 @@ def test_layout_is_recognised_and_read(layout, tmp_path, write_image):
     assert (dataset.name, dataset.track) == (name, track)
     assert image.shape == (48, 64, 3)
     assert dataset.num_labelled == 1
-    expected = np.full((48, 64), 255 if build is build_segment_me else 0)
+    expected = np.full((48, 64), 255 if build in (build_segment_me, build_anomaly_track) else 0)
     expected[10:30, 20:45] = 1
     np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_set_in_the_form_of_a_benchmark_keeps_its_own_name(tmp_path, write_image):
+    build_segment_me(tmp_path / "mine", write_image, ("street 1.png",))
+    (dataset,) = open_datasets(tmp_path / "mine")
+    assert (dataset.name, dataset.track, dataset.num_labelled) == ("mine", ANOMALY_TRACK, 1)
+
+
+def test_the_two_sets_of_fishyscapes_in_one_folder_are_told_apart(tmp_path, write_image):
+    build_fishyscapes_laf_original(tmp_path / "fishyscapes" / "LostAndFound", write_image)
+    build_fishyscapes_static_original(tmp_path / "fishyscapes" / "Static", write_image)
+    assert [dataset.name for dataset in open_datasets(tmp_path / "fishyscapes")] == ["FS LaF", "FS Static"]
+
+
+def two_layouts(root, write):
+    build_images_and_masks(root, write)
+    build_road_anomaly(root, write)
+
+
+def scenes_in_the_static_folder(root, write):
+    write(root / "fs_static" / "images" / f"{LOST}.png")
+    write(root / "fs_static" / "labels_masks" / f"{LOST}.png", labels=(0, 1))
+
+
+def overlays_only(root, write):
+    write(root / "fs_val_v2" / "0000_lindau_000000_000019_labels.png", labels=(0, 1))
+    (root / "fs_val_v2" / "0000_lindau_000000_000019_rgb.npz").touch()
+
+
+def another_version(root, write):
+    write(root / "fs_static_images_v1" / "0007_city_rgb.png")
+    write(root / "fs_val_v2" / "0007_city_labels.png", labels=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "folder", "message"),
+    [
+        (
+            build_anomaly_track,
+            "RoadObstacle21",
+            "RoadObstacle21 by .* and RoadAnomaly21 by the id",
+        ),
+        (build_segment_me, "dataset_AnomalyTrack", "RoadObstacle21 by the id validation_1"),
+        (build_fishyscapes_laf_original, "fishyscapes/Static", "FS Static by .* and FS LaF by the names of its files"),
+        (build_fishyscapes_laf_original, "LostAndFound", "it fits FS LaF and Lost & Found"),
+        (build_fishyscapes_static_original, "mine", "fit FS LaF, FS Static and RoadAnomaly: name the folder"),
+        (two_layouts, "mine", r"fits RoadAnomaly \(RoadAnomaly \(frames\)\) and mine \(images \+ labels_masks\)"),
+        (scenes_in_the_static_folder, "bundle", "FS Static by the folder's name and FS LaF by"),
+        (overlays_only, "static", r"holds overlays \(\*rgb\.npz\) and not images"),
+        (another_version, "static", "must pair up, '0007_city' has only one"),
+    ],
+)
+def test_what_fits_two_sets_or_none_is_an_error_that_names_them(build, folder, message, tmp_path, write_image):
+    build(tmp_path / folder, write_image)
+    with pytest.raises(DatasetError, match=message):
+        open_datasets(tmp_path / folder)
+
+
+def test_hidden_files_are_neither_images_nor_labels(tmp_path, write_image):
+    build_fishyscapes_static(tmp_path, write_image)
+    for file in (*tmp_path.glob("*/*_labels.png"), *tmp_path.glob("*/*_rgb.png")):
+        (file.parent / f"._{file.name}").write_bytes(b"resource fork")
+    assert [sample.frame_id for sample in open_datasets(tmp_path)[0].samples] == ["0007_city"]
 
 
 def test_bundle_gives_every_folder_in_order(tmp_path, write_image):
@@ -120,9 +234,45 @@ def test_unknown_label_value_names_file_and_value(tmp_path, write_image):
     build_images_and_masks(tmp_path, write_image, (0, 2))
     (dataset,) = open_datasets(tmp_path)
     with pytest.raises(
-        DatasetError, match=r"labels_masks/7\.png: .*0 \(normal\), 1 \(anomalous\), 255 \(void\), got 2$"
+        DatasetError,
+        match=r"labels_masks/7\.png: .*0 \(normal\), 1 \(anomalous\), 255 \(void\), got 2: .*--label-values normal=…",
     ):
         dataset.read(dataset.samples[0])
+
+
+def test_given_label_values_take_the_place_of_the_layouts(tmp_path, write_image):
+    build_images_and_masks(tmp_path / "RoadAnomaly", write_image, (7, 255))
+    (dataset,) = open_datasets(tmp_path, label_values=LabelValues({7: 0, 255: 1}))
+    assert np.unique(dataset.read(dataset.samples[0])[1]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            (0, 255),
+            r"no anomalous one in 1 label maps, whose values are 0 \(normal\) in 2,572 pixels, 255 \(void\) in "
+            r"500 pixels: if 255 marks the anomalies, give --label-values normal=0,anomaly=255 "
+            r"\(in a training configuration label_values: \{0: 0, 255: 1\}\)",
+        ),
+        ((1, 255), r"no normal one in 1 label maps, whose values are 1 \(anomalous\) .*: add frames that do"),
+        ((255, 255), "no anomalous and no normal one"),
+    ],
+)
+def test_a_set_without_both_kinds_says_what_its_values_may_mean(values, message, tmp_path, write_image):
+    build_images_and_masks(tmp_path, write_image, values)
+    (dataset,) = open_datasets(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        dataset.check_kinds()
+
+
+def test_kinds_may_come_from_several_files_and_broken_ones_are_for_the_reader(tmp_path, write_image):
+    build_images_and_masks(tmp_path, write_image, (0, 0))
+    for name in ("8", "9"):
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    write_image(tmp_path / "labels_masks" / "8.png", labels=(7, 7))
+    write_image(tmp_path / "labels_masks" / "9.png", labels=(1, 1))
+    open_datasets(tmp_path)[0].check_kinds()
 
 
 def test_road_anomaly_may_not_mix_both_ways_of_marking(tmp_path, write_image):

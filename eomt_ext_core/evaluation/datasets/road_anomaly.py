@@ -1,0 +1,92 @@
+"""The sets of SegmentMeIfYouCan, the RoadAnomaly that came before them, and the bundle that many evaluations use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.evaluation.datasets.fishyscapes import ROAD_ANOMALY_LABELS
+from eomt_ext_core.evaluation.datasets.listing import agreed, images, labelled, named_in, ordered
+from eomt_ext_core.evaluation.datasets.lost_and_found import FRAME
+from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS, Dataset, Sample
+from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+
+_SUFFIX = "_labels_semantic.png"
+_TRACKS = {
+    "RoadAnomaly21": (ANOMALY_TRACK, "AnomalyTrack-all"),
+    "RoadObstacle21": (OBSTACLE_TRACK, "ObstacleTrack-all"),
+}
+_TRACK_FOLDERS = {
+    "anomalytrack": "RoadAnomaly21",
+    "roadanomaly21": "RoadAnomaly21",
+    "obstacletrack": "RoadObstacle21",
+    "roadobstacle21": "RoadObstacle21",
+    "roadobsticle21": "RoadObstacle21",
+}
+# Ids of the frames whose labels are published.
+_TRACK_FRAMES = {"RoadAnomaly21": re.compile(r"validation\d+"), "RoadObstacle21": re.compile(r"validation_\d+")}
+
+# Folders of the bundle: what they hold. Both RoadAnomaly folders mark anomaly as 2, and some copies of them as 1.
+_BUNDLE = {
+    "roadanomaly21": "RoadAnomaly21",
+    "roadobsticle21": "RoadObstacle21",  # so spelled there
+    "roadobstacle21": "RoadObstacle21",
+    "fs_lostfound_full": "FS LaF",
+    "fs_static": "FS Static",
+    "roadanomaly": "RoadAnomaly",
+}
+
+
+def road_anomaly(root: Path, split: str | None) -> list[Dataset]:
+    """``frames/{id}.labels/labels_semantic.png``, as RoadAnomaly is published."""
+    if split is not None or not any((root / "frames").glob("*.labels/labels_semantic.png")):
+        return []
+    samples = [
+        labelled(image.stem, image, image.with_suffix(".labels") / "labels_semantic.png")
+        for image in images((root / "frames").glob("*"))
+    ]
+    return [Dataset("RoadAnomaly", "RoadAnomaly (frames)", root, ordered(samples), (ROAD_ANOMALY_LABELS,))]
+
+
+def segment_me(root: Path, split: str | None) -> list[Dataset]:
+    """``images/`` with ``labels_masks/{id}_labels_semantic.png``: a track of SegmentMeIfYouCan, or a set like one."""
+    ids = {path.name.removesuffix(_SUFFIX) for path in images((root / "labels_masks").glob(f"*{_SUFFIX}"))}
+    if not ids:
+        return []
+    of_frames = [name for name, pattern in _TRACK_FRAMES.items() if any(map(pattern.fullmatch, ids))]
+    claims = {f"the id {min(filter(_TRACK_FRAMES[name].fullmatch, ids))}": name for name in of_frames}
+    name = agreed(root, {"the folder's name": named_in(root.resolve().name, _TRACK_FOLDERS), **claims})
+    track, submission = _TRACKS.get(name or "", (ANOMALY_TRACK, ""))
+    samples = []
+    for image in images((root / "images").glob("*")):
+        label = root / "labels_masks" / (image.stem + _SUFFIX)
+        validation = image.stem.startswith("validation") or name is None
+        if validation and not label.is_file():
+            raise DatasetError(f"{image} has no label, {label} is not there")
+        if split is None or split == ("validation" if validation else "test"):
+            samples.append(Sample(image.stem, image, label if label.is_file() else None))
+    if not samples and split is not None:
+        return []
+    full_name = (name or root.resolve().name) + (f"-{split}" if split else "")
+    layout = f"SegmentMeIfYouCan ({track.name} track)" if name else f"images + labels_masks/*{_SUFFIX}"
+    return [Dataset(full_name, layout, root, ordered(samples), track=track, submission_name=submission)]
+
+
+def images_and_masks(root: Path, split: str | None) -> list[Dataset]:
+    """``images/`` with ``labels_masks/`` of the same stem: a folder of the bundle, or any set."""
+    if split is not None or not (root / "images").is_dir() or not (root / "labels_masks").is_dir():
+        return []
+    if images((root / "labels_masks").glob(f"*{_SUFFIX}")):
+        return []
+    found = images((root / "images").glob("*"))
+    samples = ordered(labelled(image.stem, image, root / "labels_masks" / f"{image.stem}.png") for image in found)
+    folder = root.resolve().name
+    name = _BUNDLE.get(folder.lower())
+    if name is None:
+        return [Dataset(folder, "images + labels_masks", root, samples)]
+    scenes = "FS LaF" if any(FRAME.search(image.stem) for image in found) else None
+    agreed(root, {"the folder's name": name, "the names of its files": scenes})
+    maps = (ROAD_ANOMALY_LABELS, PLAIN_LABELS) if name.startswith("RoadAnomaly") else (PLAIN_LABELS,)
+    track = OBSTACLE_TRACK if name == "RoadObstacle21" else ANOMALY_TRACK
+    return [Dataset(name, f"bundle folder {folder}", root, samples, maps, track)]
