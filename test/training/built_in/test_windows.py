@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from eomt_ext_training.built_in.looks.background import Background, with_hedges
+from eomt_ext_training.built_in.looks.background import Background, with_clutter, with_hedges
+from eomt_ext_training.built_in.looks.bonnet import Bonnet, with_bonnet
 from eomt_ext_training.built_in.looks.textures import TextureBank, Textures
 from eomt_ext_training.built_in.looks.things import Things, with_things
 from eomt_ext_training.built_in.looks.view import Zoom, zoomed
@@ -15,7 +16,7 @@ from eomt_ext_core.scenes import SEMANTIC_CLASSES, SceneConfig, render_scene
 
 CROP_HW = (96, 160)
 RANDOM = Randomisation(textures=Textures(count=6, size=64))
-VEGETATION, ROAD = SEMANTIC_CLASSES.index("vegetation"), SEMANTIC_CLASSES.index("road")
+VEGETATION, ROAD, CAR = (SEMANTIC_CLASSES.index(name) for name in ("vegetation", "road", "car"))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_the_whole_scene_is_shown_as_the_engine_would(scenes: SceneSet) -> None:
     image, semantic = scenes.images_rgb[0], scenes.semantic[0]
-    views = [zoomed(image, semantic, (90, 160), Zoom(whole=1.0), rng(seed)) for seed in range(6)]
+    zoom = Zoom(whole=1.0, waviness=0.0)
+    views = [zoomed(image, semantic, (90, 160), zoom, rng(seed)) for seed in range(6)]
     as_drawn = [view for view in views if (view[0] == views[0][0]).all()]
     mirrored = [view for view in views if (view[0][:, ::-1] == views[0][0]).all()]
     assert as_drawn
@@ -56,7 +58,7 @@ def test_beyond_the_scene_there_is_void_only_in_wide_views(scenes: SceneSet) -> 
     whole = np.zeros_like(scenes.semantic[0])
     void = [
         (zoomed(scenes.images_rgb[0], whole, (90, 160), zoom, rng(seed))[1] == VOID).mean()
-        for zoom in (Zoom(0.5, 1.0, 0.0, 0.0, 0.0), Zoom(1.0, 2.0, 0.0, 0.0, 0.0))
+        for zoom in (Zoom(0.5, 1.0, 0.0, 0.0, 0.0, 0.0), Zoom(1.0, 2.0, 0.0, 0.0, 0.0, 0.0))
         for seed in range(20)
     ]
     assert max(void[:20]) > 0.3
@@ -101,6 +103,44 @@ def test_hedges_are_known_and_leave_road_and_obstacles(scenes: SceneSet) -> None
     kept = np.isin(semantic, (ROAD, OUTLIER, VOID))
     assert all((classes[kept] == semantic[kept]).all() for _, classes in results)
     assert all((image[kept] == scenes.images_rgb[0][kept]).all() for image, _ in results)
+
+
+def test_clutter_stays_behind_and_changes_no_class(scenes: SceneSet) -> None:
+    bank, image = TextureBank(RANDOM.textures), scenes.images_rgb[0]
+    semantic = np.where(scenes.labels[0] == ANOMALOUS, np.uint8(OUTLIER), scenes.semantic[0])
+    behind = np.isin(semantic, [SEMANTIC_CLASSES.index(name) for name in ("vegetation", "building", "fence", "sky")])
+    results = [with_clutter(image, semantic, bank, Background(clutter=1.0), rng(seed)) for seed in range(10)]
+    assert all((result[~behind] == image[~behind]).all() for result in results)
+    assert sum((result != image).any() for result in results) == 10
+
+
+def test_the_own_vehicle_is_a_car_at_the_lower_border(scenes: SceneSet) -> None:
+    image, semantic = scenes.images_rgb[0], scenes.semantic[0]
+    for seed in range(10):
+        changed, classes = with_bonnet(image, semantic, Bonnet(probability=1.0, highest=0.3), rng(seed))
+        own = (changed != image).any(2)
+        assert (classes[-1] == CAR).any()
+        assert not own[: int(0.6 * len(own))].any()
+        assert (classes[~own] == semantic[~own]).all()
+    same, classes = with_bonnet(image, semantic, Bonnet(probability=0.0), rng())
+    assert same is image
+    assert classes is semantic
+
+
+def test_waviness_bends_edges_and_their_labels_alike(scenes: SceneSet) -> None:
+    semantic = np.zeros(scenes.semantic.shape[1:], np.uint8)
+    semantic[100:] = 9
+    painted = np.repeat((semantic * 20)[..., None], 3, 2)
+    straight = Zoom(whole=1.0, waviness=0.0)
+    bent = Zoom(whole=1.0, waviness=0.1)
+    heights = {}
+    for zoom in (straight, bent):
+        views = [zoomed(painted, semantic, (180, 320), zoom, rng(seed)) for seed in range(8)]
+        assert all((np.abs(image[..., 0].astype(int) - classes * 20) < 90)[classes != VOID].mean() > 0.99
+                   for image, classes in views)  # fmt: skip
+        heights[zoom] = max(np.ptp((classes == 9).sum(0)) for _, classes in views)
+    assert heights[straight] == 0
+    assert heights[bent] > 5
 
 
 def test_an_item_is_the_same_each_time_and_none_is_like_another(scenes: SceneSet) -> None:
