@@ -23,6 +23,7 @@ from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
+from eomt_ext_training.built_in.joint_loss import JointLoss
 from eomt_ext_training.built_in.randomised import Randomisation, RandomisedScenes
 from eomt_ext_training.built_in.training import JointTraining, train_together
 from eomt_ext_training.data.rendered import SceneSet, load_scenes
@@ -51,8 +52,8 @@ class Plan:
 
     scenes: int = 2000
     stages: tuple[Stage, ...] = (
-        Stage(2, JointTraining(steps=1000, batch_size=16, lr=4e-4, falling=0.0)),
-        Stage(1, JointTraining(steps=1100, batch_size=8, lr=3e-4, falling=0.5, seed=1)),
+        Stage(2, JointTraining(steps=400, batch_size=16, lr=4e-4, falling=0.0)),
+        Stage(1, JointTraining(steps=1500, lr=3e-4, falling=0.5, seed=1, loss=JointLoss(largest_boost=2.5))),
     )
     randomisation: Randomisation = field(default_factory=Randomisation)
     save_every: int = 100
