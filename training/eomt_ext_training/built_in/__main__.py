@@ -1,0 +1,5 @@
+"""Run the command."""
+
+from eomt_ext_training.built_in.command import main
+
+main()

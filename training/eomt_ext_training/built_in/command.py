@@ -1,0 +1,159 @@
+"""Make the built-in model: go on from a demonstration model, on drawn scenes whose look is randomised.
+
+``python -m eomt_ext_training.demo_model`` trains a network and a head from nothing; this trains both further, together,
+in stages. It may be interrupted at any time: the same command goes on from the last save in the folder of its output.
+The newest averaged weights are always in ``latest.safetensors`` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import torch
+
+from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.model.checkpoint import load_model, save_model
+from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
+from eomt_ext_training.built_in.joint_loss import JointLoss
+from eomt_ext_training.built_in.randomised import Randomisation, RandomisedScenes
+from eomt_ext_training.built_in.training import JointTraining, train_together
+from eomt_ext_training.data.rendered import SceneSet, load_scenes
+from eomt_ext_training.data.scenes import ProceduralScenes
+from eomt_ext_training.demo_model import HELD_OUT_FAMILIES, MODEL, TEST_SEEDS
+from eomt_ext_training.measure import measure
+
+_log = logging.getLogger(__name__)
+
+SCENE_SEEDS = 4_000_000
+_SET = 250  # scenes rendered at a time, so that an interruption costs little
+_IMAGE_HW = (540, 960)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the training, on windows made smaller by ``shrink``."""
+
+    shrink: int
+    training: JointTraining
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of what, and everything that is random."""
+
+    scenes: int = 2000
+    stages: tuple[Stage, ...] = (
+        Stage(2, JointTraining(steps=400, batch_size=16, lr=4e-4, falling=0.0)),
+        Stage(1, JointTraining(steps=1000, lr=3e-4, falling=0.5, seed=1, loss=JointLoss(largest_boost=2.5))),
+    )
+    randomisation: Randomisation = field(default_factory=Randomisation)
+    save_every: int = 100
+    test_scenes: int = 200
+
+    def quick(self) -> Plan:
+        """Hardly any of everything: only that it runs."""
+        few = tuple(replace(stage, training=replace(stage.training, steps=2, batch_size=2)) for stage in self.stages)
+        textures = replace(self.randomisation.textures, count=6, size=64)
+        return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure and save; a broken rule ends it with one line that says which."""
+    parser = argparse.ArgumentParser(prog="built_in", description=__doc__)
+    parser.add_argument("--start", default="demo", help="the model to go on from")
+    parser.add_argument("--output", type=Path, default=Path("runs/built_in/demo.safetensors"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/scenes"), help="where rendered scenes are kept")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make windows beside the training")
+    parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    cv2.setNumThreads(1)  # a window is small: threads would only get in each other's way
+    try:
+        make(Plan().quick() if args.quick else Plan(), args.start, args.output, args.cache, args.workers)
+    except EomtExtError as error:
+        sys.exit(f"built_in: {error}")
+
+
+def make(plan: Plan, start: str, output: Path, cache: Path, workers: int) -> EoMTExt:
+    """Go through all stages, from wherever they were left, and measure the result.
+
+    Args:
+        plan: what to do.
+        start: the model to go on from: whatever ``load_model`` takes.
+        output: ``.safetensors`` file of the result; what is needed to go on is kept beside it.
+        cache: folder of rendered scenes.
+        workers: processes that make windows.
+
+    Returns:
+        the model as it is in the file.
+    """
+    families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
+    sets = _render(plan, families, cache)
+    source: str | Path = start
+    model = load_model(source)
+    for number in range(1, len(plan.stages) + 1):
+        finished = output.parent / f"stage{number}.safetensors"
+        if not finished.is_file():
+            _log.info("stage %d of %d", number, len(plan.stages))
+            save_model(_trained(plan, number, source, sets, output.parent, workers), finished)
+        source = finished
+    model = load_model(source, {"crop_hw": MODEL.crop_hw})
+    unseen = ProceduralScenes(
+        _IMAGE_HW, plan.test_scenes, TEST_SEEDS, obstacle_families=HELD_OUT_FAMILIES, rendered=cache
+    )
+    measured = measure(AnomalyEngine(model, EngineConfig(precision="fp32")), unseen, SCORES)
+    model.info = {
+        "name": "eomt-ext-demo",
+        "purpose": "demonstration and tests; trained on procedural scenes alone; not for use on a vehicle",
+        "class_names": list(SEMANTIC_CLASSES),
+        "held_out_families": list(HELD_OUT_FAMILIES),
+        "plan": {"started_from": model.info.get("plan", {}), "further": asdict(plan)},
+        "results": {
+            score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_share")}
+            for score, result in measured.items()
+        },
+    }
+    save_model(model, output)
+    _log.info("saved %s; head on unseen drawn scenes: %s", output, model.info["results"]["head"])
+    return model
+
+
+def _render(plan: Plan, families: tuple[str, ...], cache: Path) -> list[SceneSet]:
+    config = SceneConfig(size_hw=_IMAGE_HW, obstacle_probability=0.5, obstacle_families=families)
+    last = SCENE_SEEDS + plan.scenes
+    sets = []
+    for first in range(SCENE_SEEDS, last, _SET):
+        sets.append(load_scenes(range(first, min(first + _SET, last)), config, cache))
+        _log.info("scenes up to seed %d of %d are there", min(first + _SET, last), last)
+    return sets
+
+
+def _trained(
+    plan: Plan, number: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, workers: int
+) -> EoMTExt:
+    """The model after a stage, at the stage's crop."""
+    stage = plan.stages[number - 1]
+    crop_hw = (MODEL.crop_hw[0] // stage.shrink, MODEL.crop_hw[1] // stage.shrink)
+    torch.manual_seed(stage.training.seed)
+    model = load_model(source, {"crop_hw": crop_hw})
+    count = stage.training.steps * stage.training.batch_size
+    data = RandomisedScenes(sets, crop_hw, count, plan.randomisation, stage.training.seed)
+
+    def export(step: int, newest: EoMTExt) -> None:
+        save_model(newest, folder / "latest.safetensors")
+        _log.info("stage %d: %s has the weights of step %d", number, folder / "latest.safetensors", step)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / f"stage{number}.state"
+    return train_together(
+        model, data, stage.training, state, save_every=plan.save_every, on_save=export, num_workers=workers
+    )

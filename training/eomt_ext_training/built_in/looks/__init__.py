@@ -1,0 +1,1 @@
+"""What is random about the look of a window, one idea a file."""
