@@ -1,5 +1,6 @@
 """Play a bag through the live node under sim time, and record what it publishes."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -7,46 +8,44 @@ from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
+    GroupAction,
     IncludeLaunchDescription,
+    OpaqueCoroutine,
     OpaqueFunction,
     RegisterEventHandler,
     TimerAction,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.ros_adapters import get_ros_node
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 
+from eomt_ext_ros.launch_arguments import full_name, number, output_topics, outputs, words
 from eomt_ext_ros.process.dds_profile import profile_environment
-from launch import LaunchContext, LaunchDescription
+from launch import Event, EventHandler, LaunchContext, LaunchDescription
 
 ANOMALY_LAUNCH = Path(__file__).resolve().parent / "anomaly.launch.py"
 CONFIG = Path(__file__).resolve().parents[1] / "config"
-NODE = "eomt_ext"
 # The distributions whose `ros2 bag record` takes topics by position; later ones want --topics (rosbag2 #1632, #2328).
 TOPICS_BY_POSITION = ("humble", "iron", "jazzy")
+POLL_S = 0.1
 SETTLE_S = 5.0  # from the last image to the end of the recording
 
-# Arguments of this file: name, default, description. A default of None must be given.
+# Arguments of this file: name, default, description; those of anomaly.launch.py are taken too. A default of None must
+# be given.
 ARGUMENTS = (
     ("bag", None, "bag to play"),
-    ("image_topic", None, "camera images in the bag (sensor_msgs/Image)"),
+    ("image_topic", None, "camera images in the bag; of several cameras, named by cameras, with {camera}"),
     ("record_to", "", "folder of the new bag with the outputs, which must not exist yet; empty: <bag>_anomaly"),
     ("record", "probability,mask,overlay", "outputs to record; the node computes no other"),
-    ("rate", "1.0", "speed; the node answers the newest image only, so slow down what must be answered in full"),
-    ("delay", "15.0", "seconds given to the node to load its model before the bag starts"),
+    ("rate", "1.0", "speed; the node processes the newest image only, so slow down to have all of them processed"),
+    ("delay", "2.0", "seconds from the start of the player to its first image, in which it is found by the others"),
     ("start", "0.0", "seconds into the bag to start at"),
-)
-# Those that the node's own launch file takes are handed on to it where they are given.
-HANDED_ON = (
-    "namespace",
-    "params_file",
-    "log_level",
-    "camera_info_topic",
-    "checkpoint",
-    "device",
-    "require_cuda",
-    "rviz",
 )
 
 
@@ -55,46 +54,92 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, description=text, **({} if default is None else {"default_value": default}))
         for name, default, text in ARGUMENTS
     ]
-    arguments += [
-        DeclareLaunchArgument(name, default_value="", description="as in anomaly.launch.py") for name in HANDED_ON
-    ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(ANOMALY_LAUNCH)),
+        launch_arguments=[("use_sim_time", "true"), ("autostart", "false")],
+    )
+    # The group keeps these two from whoever includes this file. What is refused is refused before anything starts, as
+    # launch leaves behind a process that it is about to start.
+    check, rest = OpaqueFunction(function=commands_checked), OpaqueFunction(function=start)
+    return LaunchDescription([*arguments, check, GroupAction([node]), rest])
+
+
+def commands_checked(context: LaunchContext) -> None:
+    commands(context)
+
+
+def commands(context: LaunchContext) -> tuple[str, list[str], list[str]]:
+    """The node's full name, and the command lines of player and recorder."""
+    given = {name: LaunchConfiguration(name).perform(context) or default for name, default, _ in ARGUMENTS}
+    namespace, cameras = (LaunchConfiguration(name, default="").perform(context) for name in ("namespace", "cameras"))
+    name = full_name(context.launch_configurations.get("ros_namespace", ""), namespace)
+    return name, play_command(given), record_command(given, name, words(cameras))
 
 
 def start(context: LaunchContext) -> list:
-    """The processes, decided when the arguments have their values."""
-    names = [name for name, _, _ in ARGUMENTS] + list(HANDED_ON)
-    given = {name: LaunchConfiguration(name).perform(context) for name in names}
-    handed_on = {name: given[name] for name in HANDED_ON if given[name]}
-    node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(ANOMALY_LAUNCH)),
-        launch_arguments=[("use_sim_time", "true"), ("image_topic", given["image_topic"]), *handed_on.items()],
-    )
+    """What stands beside the node, decided when the arguments have their values."""
     profile = profile_environment(os.environ, CONFIG / "fastdds.xml")
-    recorder = ExecuteProcess(cmd=record_command(given), additional_env=profile, output="screen")
-    player = ExecuteProcess(cmd=play_command(given), additional_env=profile, output="screen")
-    end = TimerAction(period=SETTLE_S, actions=[EmitEvent(event=Shutdown(reason="the bag has been played"))])
-    return [node, recorder, player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end]))]
+    name, *lines = commands(context)
+    player, recorder = (
+        ExecuteProcess(cmd=line, name=role, additional_env=profile, output="screen")
+        for role, line in zip(("player", "recorder"), lines, strict=True)
+    )
+    active = Event()
+
+    def is_needed(action: ExecuteProcess) -> bool:
+        return action in (player, recorder) or (isinstance(action, Node) and action.node_name == name)
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> TimerAction | None:
+        if context.is_shutdown:
+            return None
+        if event.action is player and event.returncode == 0:
+            return TimerAction(period=SETTLE_S, actions=[EmitEvent(event=Shutdown(reason="the bag has been played"))])
+        # What is raised here ends the launch, and gives it an exit code other than 0.
+        raise RuntimeError(f"replay failed: {event.process_name} ended with exit code {event.returncode}")
+
+    return [
+        recorder,
+        RegisterEventHandler(EventHandler(matcher=lambda event: event is active, entities=[player])),
+        RegisterEventHandler(OnProcessExit(target_action=is_needed, on_exit=on_exit)),
+        OpaqueCoroutine(coroutine=activate, args=[name, active]),
+    ]
 
 
-def play_command(given: dict) -> list:
-    for name, least in (("rate", 0.001), ("delay", 0.0), ("start", 0.0)):
-        if not float(given[name]) >= least:
-            raise ValueError(f"{name} must be at least {least}, got {given[name]}")
-    options = ["--clock", "--rate", given["rate"], "--delay", given["delay"]]
-    if float(given["start"]):
-        options += ["--start-offset", given["start"]]
+async def activate(context: LaunchContext, name: str, active: Event) -> None:
+    """Configure and activate the node, however long its model takes to load, and emit an event when it is active.
+
+    By its services, as the message of a transition is lost on those who have not found the node yet.
+    """
+    client = get_ros_node(context).create_client(ChangeState, f"{name}/change_state")
+    try:
+        for step in ("configure", "activate"):
+            while not client.service_is_ready():
+                await asyncio.sleep(POLL_S)
+            reply = client.call_async(ChangeState.Request(transition=Transition(label=step)))
+            while not reply.done():
+                await asyncio.sleep(POLL_S)
+            if not reply.result().success:
+                raise RuntimeError(f"replay failed: {name} did not {step}; its log says why")
+    except asyncio.CancelledError:  # the launch ends, which a coroutine that is cancelled would break off
+        return
+    context.emit_event_sync(active)
+
+
+def play_command(given: dict) -> list[str]:
+    if not given["bag"] or not Path(given["bag"]).exists():
+        raise ValueError(f"bag must be one that exists, got {given['bag']}")
+    options = ["--clock", "--rate", str(number("rate", given["rate"], 0.001))]
+    # The player takes no 0 for its delay.
+    for option, name in (("--delay", "delay"), ("--start-offset", "start")):
+        if number(name, given[name], 0.0):
+            options += [option, given[name]]
     return ["ros2", "bag", "play", given["bag"], *options]
 
 
-def record_command(given: dict) -> list:
-    outputs = [name.strip() for name in given["record"].split(",") if name.strip()]
-    if not outputs:
-        raise ValueError(f"record must name at least one output, got {given['record']!r}")
+def record_command(given: dict, node: str, cameras: list[str]) -> list[str]:
+    topics = output_topics(node, cameras, outputs("record", given["record"]))
     folder = given["record_to"] or given["bag"].rstrip("/") + "_anomaly"
     if Path(folder).exists():
         raise ValueError(f"record_to must be a folder that does not exist yet, {folder} does")
-    prefix = "/" + given["namespace"].strip("/") if given["namespace"].strip("/") else ""
-    topics = [f"{prefix}/{NODE}/output/{name}" for name in outputs]
     option = [] if os.environ.get("ROS_DISTRO") in TOPICS_BY_POSITION else ["--topics"]
     return ["ros2", "bag", "record", "--use-sim-time", "--output", folder, *option, *topics]

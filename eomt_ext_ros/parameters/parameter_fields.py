@@ -11,6 +11,10 @@ from eomt_ext_core.errors import ConfigError
 
 Config = TypeVar("Config")
 
+# A parameter file's [] arrives as None, which `ros2 param dump` writes as null. A node that starts with that file gets
+# the first of these words, and `ros2 param load` sends the second.
+_EMPTY_LISTS = ("null", "None")
+
 
 @dataclass(frozen=True)
 class ParameterField:
@@ -38,14 +42,14 @@ class ParameterField:
         """The value as the dataclass takes it.
 
         Of lists, the empty string is no element: a parameter file has no other way to write a list of strings that is
-        empty. A whole number may stand for a float in a list; elsewhere ROS itself holds a parameter to its type.
+        empty. A whole number may stand for a float. Elsewhere ROS itself holds a parameter to its type.
 
         Raises:
             ConfigError: where it is no list, or of another type.
         """
         if not self.is_list:
-            return value
-        if value is None:  # what a parameter file's [] arrives as
+            return self._element(value) if self.kind is float else value
+        if value is None or value in _EMPTY_LISTS:
             return ()
         if isinstance(value, str) or not isinstance(value, Collection):
             raise ConfigError(f"{self.name} must be a list, got {value!r}")
@@ -55,7 +59,8 @@ class ParameterField:
         if self.kind is float and type(value) is int:
             return float(value)
         if type(value) is not self.kind:
-            raise ConfigError(f"{self.name} must hold values of type {self.kind.__name__}, got {value!r}")
+            rule = "hold values of type" if self.is_list else "be of type"
+            raise ConfigError(f"{self.name} must {rule} {self.kind.__name__}, got {value!r}")
         return value
 
 

@@ -24,8 +24,8 @@ FIXED_NOTE = "read-only while the node is configured"
 def declare_parameters(node: Node, config: type = NodeConfig, prefix: str = "") -> None:
     """Declare every field of a dataclass, with its description and range, as a parameter of the node.
 
-    Lists are declared without a type, as an empty one has none; the types of their elements are checked where they are
-    read.
+    Lists are declared without a type, as an empty one has none, and floats, as a whole number is an integer in a
+    parameter file; the types of both are checked where they are read. What the node starts with gets its type here.
 
     Args:
         node: that gets them.
@@ -33,7 +33,21 @@ def declare_parameters(node: Node, config: type = NodeConfig, prefix: str = "") 
         prefix: of the names, such as ``front.``
     """
     for item in parameter_fields(config, prefix):
-        node.declare_parameter(item.name, ros_value(item), _descriptor(item))
+        given = node.declare_parameter(item.name, ros_value(item), _descriptor(item))
+        typed = _typed(item, given)
+        if typed.type_ != given.type_:
+            node.set_parameters([typed])
+
+
+def _typed(item: ParameterField, given: Parameter) -> Parameter:
+    """Give a parameter the type that tools show and dump, whatever its value came as."""
+    try:
+        value = item.checked(given.value)
+    except ConfigError:
+        return given  # which is refused where the parameters are read
+    if item.is_list and item.kind is float:
+        return Parameter(item.name, Parameter.Type.DOUBLE_ARRAY, list(value))
+    return Parameter(item.name, value=(list(value) or ros_value(item)) if item.is_list else value)
 
 
 def read_parameters(
@@ -76,7 +90,7 @@ def ros_value(item: ParameterField) -> Any:
 
 def _descriptor(item: ParameterField) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=item.doc if item.live else f"{item.doc} ({FIXED_NOTE})")
-    descriptor.dynamic_typing = item.is_list
+    descriptor.dynamic_typing = item.is_list or item.kind is float
     if item.choices:
         descriptor.additional_constraints = "one of " + ", ".join(item.choices)
     elif item.is_list:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -47,38 +46,6 @@ def tiny_model(tmp_path_factory):
     return path
 
 
-class Recorded:
-    """An action of a launch description that remembers what it was made with."""
-
-    def __init__(self, *args, **kwargs):
-        self.args = args
-        self.__dict__.update(kwargs)
-
-
-class LaunchConfiguration(Recorded):
-    def perform(self, context):
-        return context[self.args[0]]
-
-
-LAUNCH = {
-    "launch": ("LaunchContext", "LaunchDescription"),
-    "launch.actions": (
-        "DeclareLaunchArgument",
-        "EmitEvent",
-        "ExecuteProcess",
-        "IncludeLaunchDescription",
-        "OpaqueFunction",
-        "RegisterEventHandler",
-        "TimerAction",
-    ),
-    "launch.event_handlers": ("OnProcessExit",),
-    "launch.events": ("Shutdown",),
-    "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
-    "launch.substitutions": (),
-    "launch_ros": (),
-    "launch_ros.actions": ("Node",),
-    "launch_ros.parameter_descriptions": (),
-}
 # By which users choose their distribution, middleware and its profile.
 DDS_VARIABLES = (
     "ROS_DISTRO",
@@ -92,30 +59,17 @@ DDS_VARIABLES = (
 
 
 @pytest.fixture
-def load_launch_file():
-    """Load one of the package's launch files by its name."""
-
-    def load(name):
-        path = Path(__file__).resolve().parents[2] / "launch" / f"{name}.launch.py"
-        spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
-@pytest.fixture
-def launch_stand_ins(monkeypatch):
-    """A minimal stand-in for launch and launch_ros, which come with a ROS 2 distribution only; nothing is chosen."""
+def launch_stand_in(monkeypatch):
+    """The stand-in for launch and launch_ros, for a user who chose no distribution and no middleware."""
     for name in DDS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    for name, classes in LAUNCH.items():
-        module = ModuleType(name)
-        module.__dict__.update({kind: type(kind, (Recorded,), {}) for kind in classes})
+    path = Path(__file__).with_name("launch_stand_in.py")
+    spec = importlib.util.spec_from_file_location("launch_stand_in", path)
+    stand_in = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stand_in)
+    for name, module in stand_in.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    sys.modules["launch.substitutions"].LaunchConfiguration = LaunchConfiguration
-    sys.modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
+    return stand_in
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,42 @@ import pytest
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
-def test_the_parameter_file_holds_every_parameter_with_its_default(context):
+@pytest.fixture
+def overrides_of(context):
+    """What a node is given by a parameter file, its own parameters of those names, and all names that it declares."""
     from eomt_ext_ros.node import AnomalyNode
+
+    def read(path):
+        arguments = ["--ros-args", "-r", "__ns:=/front", "--params-file", str(path)]
+        node = AnomalyNode(context=context, cli_args=arguments)
+        given = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+        declared = {name: node.get_parameter(name).value for name in given}
+        names = set(node._parameters) - {"use_sim_time", "start_type_description_service"}
+        config = node.config
+        node.destroy_node()
+        return given, declared, names, config
+
+    return read
+
+
+def test_the_parameter_file_sets_nothing_by_itself(overrides_of):
+    given, *_ = overrides_of(CONFIG / "anomaly.yaml")
+    assert given == {}, "or it would override what an including launch file sets by SetParameter"
+
+
+def test_the_parameter_file_uncommented_holds_every_parameter_with_its_default(overrides_of, tmp_path):
     from eomt_ext_ros.parameters.node_config import NodeConfig
 
-    node = AnomalyNode(
-        context=context,
-        cli_args=["--ros-args", "-r", "__ns:=/front", "--params-file", str(CONFIG / "anomaly.yaml")],
-    )
-    given = node._parameter_overrides
-    declared = {name: node.get_parameter(name).value for name in given}
-    assert {name: parameter.value for name, parameter in given.items()} == declared
-    names = set(node._parameters) - {"use_sim_time", "start_type_description_service"}
-    assert set(given) == names
-    assert node.config == NodeConfig()
-    node.destroy_node()
+    text = (CONFIG / "anomaly.yaml").read_text(encoding="utf-8")
+    lines = text[text.index("# /**:") :].splitlines()
+    path = tmp_path / "all.yaml"
+    path.write_text("\n".join(line.removeprefix("# ") for line in lines), encoding="utf-8")
+    given, declared, names, config = overrides_of(path)
+    assert given.pop("obstacles.polygon") is None, "which is how a [] arrives"
+    assert declared.pop("obstacles.polygon") == []
+    assert given == declared
+    assert {*given, "obstacles.polygon"} == names
+    assert config == NodeConfig()
 
 
 def test_rviz_shows_the_overlay_first_and_the_probability_as_it_is():

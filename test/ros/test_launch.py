@@ -1,39 +1,42 @@
-"""The launch file, run against a minimal stand-in for launch and launch_ros, and the real ones where they are."""
+"""The launch file, run against the stand-in for launch and launch_ros."""
 
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from eomt_ext_ros.parameters.node_config import OUTPUTS
 from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds.xml"
+DEFAULTS = ROOT / "config" / "anomaly.yaml"
 
 
 @pytest.fixture
-def launch_file(launch_stand_ins, load_launch_file):
-    return load_launch_file("anomaly")
-
-
-@pytest.fixture
-def launched(launch_file):
+def launched(launch_stand_in):
     """The nodes that ``ros2 launch … name:=value`` would start."""
 
     def launch(**given):
-        *arguments, opaque = launch_file.generate_launch_description().args[0]
-        defaults = {argument.args[0]: argument.default_value for argument in arguments}
-        assert given.keys() <= defaults.keys()
-        return [SimpleNamespace(**node.__dict__) for node in opaque.function(defaults | given)]
+        context = launch_stand_in.run(ROOT / "launch" / "anomaly.launch.py", **given)
+        assert given.keys() <= {*context.arguments, "ros_namespace"}
+        return context.processes
 
     return launch
+
+
+@pytest.fixture
+def params_file(tmp_path):
+    """A parameter file of the user's own."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    image_transport: compressed\n")
+    return str(path)
 
 
 def test_by_default_the_node_alone_runs_with_the_packages_parameter_file(launched):
     (node,) = launched()
     assert (node.package, node.executable, node.name) == ("eomt_ext_ros", "anomaly_node", "eomt_ext")
-    assert node.parameters == [str(ROOT / "config" / "anomaly.yaml")]
+    assert node.parameters == [str(DEFAULTS)]
     assert node.remappings == []
     assert node.additional_env == profile_environment({}, PROFILE) | publication_environment({})
     assert PROFILE.is_file()
@@ -43,20 +46,66 @@ def test_the_executable_is_one_that_the_package_installs(launched):
     assert f"{launched()[0].executable} = eomt_ext_ros.node:main" in (ROOT / "setup.cfg").read_text()
 
 
-def test_what_is_given_overrides_the_parameter_file(launched):
+def test_what_is_given_overrides_the_parameter_file(launched, params_file):
     (node,) = launched(
-        namespace="front", params_file="/my.yaml", checkpoint="42", device="cuda:1", autostart="False", use_sim_time="1"
+        namespace="front",
+        params_file=params_file,
+        checkpoint="42",
+        device="cuda:1",
+        autostart="False",
+        use_sim_time="1",
+        score="rba",
+        threshold="1",
+        outputs="mask, obstacles",
     )
-    overrides = {"checkpoint": "42", "device": "cuda:1", "autostart": False, "use_sim_time": True}
-    assert node.parameters == ["/my.yaml", overrides]
-    assert node.namespace == "front"
+    overrides = {
+        "checkpoint": "42",
+        "device": "cuda:1",
+        "autostart": False,
+        "use_sim_time": True,
+        "score": "rba",
+        "threshold": 1.0,
+        "outputs": ["mask", "obstacles"],
+    }
+    assert node.parameters == [params_file, overrides]
+    assert type(node.parameters[1]["threshold"]) is float, "which is what the parameter is"
+    assert node.node_name == "/front/eomt_ext"
     assert node.arguments == ["--ros-args", "--log-level", "info"]
 
 
-@pytest.mark.parametrize("argument", ["autostart", "use_sim_time", "require_cuda", "rviz"])
+def test_what_is_declared_empty_by_an_including_file_is_the_default(launched):
+    (node,) = launched(params_file="", log_level="", rviz="", respawn="")
+    assert node.parameters == [str(DEFAULTS)]
+    assert node.arguments == ["--ros-args", "--log-level", "info"]
+    assert not node.respawn
+
+
+def test_the_process_starts_anew_if_asked_to(launched):
+    (node,) = launched(respawn="true")
+    assert node.respawn is True
+    assert node.respawn_delay > 0, "or a node that cannot start keeps a core busy"
+
+
+@pytest.mark.parametrize("argument", ["autostart", "use_sim_time", "require_cuda", "rviz", "respawn"])
 def test_what_is_neither_true_nor_false_is_refused(launched, argument):
     with pytest.raises(ValueError, match=f"{argument} must be true or false, got 'maybe'"):
         launched(**{argument: "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"params_file": "/no/such.yaml"}, "params_file must be a file that exists, got /no/such.yaml"),
+        ({"params_file": str(ROOT)}, "params_file must be a file that exists"),
+        ({"threshold": "high"}, "threshold must be a number, got 'high'"),
+        ({"threshold": "nan"}, "threshold must be a number, got 'nan'"),
+        ({"outputs": "mask,pizza"}, "outputs must be some of probability, .*, got pizza"),
+        ({"outputs": " , "}, "outputs must name at least one output"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(launched, given, rule):
+    with pytest.raises(ValueError, match=rule):
+        launched(**given)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +124,27 @@ def test_the_calibration_is_looked_for_beside_the_images(launched, image_topic, 
         ("~/input/image/compressed", f"{image_topic}/compressed"),
         ("~/input/camera_info", expected),
     ]
+    assert len(node.parameters) == 1
 
 
-def test_rviz_shows_the_topics_of_the_nodes_namespace(launched):
-    _, rviz = launched(rviz="true", namespace="/front/")
+def test_a_compressed_topic_is_taken_as_it_is(launched):
+    (node,) = launched(image_topic="/camera/image_raw/compressed")
+    assert node.remappings == launched(image_topic="/camera/image_raw")[0].remappings
+    assert node.parameters[1] == {"image_transport": "compressed"}
+    (node,) = launched(image_topic="/camera/image_raw/compressed", image_transport="raw")
+    assert node.parameters[1] == {"image_transport": "raw"}, "what a person says"
+
+
+@pytest.mark.parametrize(
+    ("pushed", "namespace", "whole"),
+    [("", "/front/", "/front"), ("/car", "", "/car"), ("/car", "front", "/car/front"), ("/car", "/front", "/front")],
+)
+def test_rviz_shows_the_topics_of_the_nodes_namespace(launched, pushed, namespace, whole):
+    node, rviz = launched(rviz="true", namespace=namespace, ros_namespace=pushed)
     assert rviz.package == rviz.executable == "rviz2"
     assert Path(rviz.arguments[1]).is_file()
-    assert ("/eomt_ext/output/overlay", "/front/eomt_ext/output/overlay") in rviz.remappings
+    assert node.node_name == f"{whole}/eomt_ext"
+    assert ("/eomt_ext/output/overlay", f"{whole}/eomt_ext/output/overlay") in rviz.remappings
     assert rviz.additional_env == profile_environment({}, PROFILE)
     assert launched(rviz="true")[1].remappings == []
 
@@ -104,28 +167,30 @@ def test_several_cameras_have_topics_and_parameters_of_their_own(launched):
         launched(cameras="front,rear", image_topic="/image_raw")
 
 
-def test_a_transport_that_only_the_parameter_file_names_is_remapped_too(launched):
-    (node,) = launched(params_file="/compressed.yaml", image_topic="/camera/image_raw")
+def test_a_transport_that_only_the_parameter_file_names_is_remapped_too(launched, params_file):
+    (node,) = launched(params_file=params_file, image_topic="/camera/image_raw")
     assert ("~/input/image/compressed", "/camera/image_raw/compressed") in node.remappings
 
 
 @pytest.mark.parametrize("argument", ["image_topic", "camera_info_topic"])
-def test_a_pattern_without_the_names_that_it_stands_for_is_refused(launched, argument):
+def test_a_pattern_without_the_names_that_it_stands_for_is_refused(launched, params_file, argument):
     with pytest.raises(ValueError, match=r"stands for the names in the argument cameras, got /\{camera\}/x"):
-        launched(params_file="/cameras.yaml", **{argument: "/{camera}/x"})
+        launched(params_file=params_file, **{argument: "/{camera}/x"})
 
 
-def test_topics_that_the_launch_file_names_are_those_of_the_node(launch_file):
-    assert launch_file.OUTPUTS == OUTPUTS
+def test_outputs_that_the_launch_files_name_are_those_of_the_node():
+    from eomt_ext_ros import launch_arguments
+    from eomt_ext_ros.parameters import node_config
+
+    assert launch_arguments.OUTPUTS == node_config.OUTPUTS
 
 
-def test_the_real_launch_takes_the_description(load_launch_file):
-    launch = pytest.importorskip("launch")
-    pytest.importorskip("launch_ros")
-    if not hasattr(launch, "LaunchDescription"):
-        pytest.skip("this 'launch' is another package")
-    description = load_launch_file("anomaly").generate_launch_description()
-    assert description.entities
+def test_what_launch_files_import_does_without_what_ros2_launch_may_not_see():
+    program = (
+        "import sys, eomt_ext_ros.launch_arguments, eomt_ext_ros.process.dds_profile;"
+        "sys.exit(sorted({'torch', 'timm', 'cv2', 'numpy'} & sys.modules.keys()) or None)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(

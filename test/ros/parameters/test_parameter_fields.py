@@ -61,7 +61,8 @@ def test_values_and_configuration_are_each_others_reverse(config, prefix):
 
 
 @pytest.mark.parametrize(
-    ("value", "tuple_"), [([1, 2.5], (1.0, 2.5)), ([], ()), ([""], ()), (None, ()), ((0.5,), (0.5,))]
+    ("value", "tuple_"),
+    [([1, 2.5], (1.0, 2.5)), ([], ()), ([""], ()), (None, ()), ("null", ()), ("None", ()), ((0.5,), (0.5,))],
 )
 def test_lists_become_tuples(value, tuple_):
     config = build(Inner, {"names": ["x"], "numbers": value})
@@ -82,6 +83,14 @@ def test_lists_become_tuples(value, tuple_):
 def test_what_is_no_such_list_is_refused(name, value, rule):
     with pytest.raises(ConfigError, match=f"^{rule}$"):
         build(Inner, {"names": ["x"], "numbers": [], name: value})
+
+
+def test_a_float_may_be_a_whole_number_and_nothing_else():
+    values = values_of(WindowConfig())
+    assert type(build(WindowConfig, values | {"scale": 2}).scale) is float
+    for other in (True, "2", None):
+        with pytest.raises(ConfigError, match=f"scale must be of type float, got {other!r}"):
+            build(WindowConfig, values | {"scale": other})
 
 
 def test_the_rules_of_the_dataclass_hold():

@@ -3,6 +3,7 @@
 import pytest
 
 pytest.importorskip("rclpy")
+import yaml
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -68,7 +69,7 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         item = FIELDS[name]
         assert descriptor.description == (item.doc if item.live else f"{item.doc} ({FIXED_NOTE})")
         assert not descriptor.read_only
-        assert descriptor.dynamic_typing == item.is_list
+        assert descriptor.dynamic_typing == (item.is_list or item.kind is float)
         assert all(choice in descriptor.additional_constraints for choice in item.choices)
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
         assert bool(ranges) == (item.minimum is not None)
@@ -85,7 +86,10 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         ("threshold", float("nan"), "out of range"),
         ("batch_windows", 0, "out of range"),
         ("windows.scale", 0.0, "out of range"),
-        ("threshold", "high", "Wrong parameter type"),
+        ("threshold", "high", "threshold must be of type float, got 'high'"),
+        ("threshold", True, "threshold must be of type float, got True"),
+        ("threshold", 2, "threshold must be at most 1.0, got 2.0"),
+        ("batch_windows", "many", "Wrong parameter type"),
         ("precision", "fp8", "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
         ("score", "magic", "score must be one of head, msp"),
         ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
@@ -111,7 +115,7 @@ def test_invalid_values_are_refused_with_the_rule(rig, name, value, rule):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"threshold": 7.0}, {"threshold": 1}, {"device": "tpu"}, {"score": ""}, {"checkpoint": "hf://a/b"}]
+    "parameters", [{"threshold": 7.0}, {"threshold": 7}, {"device": "tpu"}, {"score": ""}, {"checkpoint": "hf://a/b"}]
 )
 def test_invalid_values_at_the_start_end_the_node(make_rig, parameters):
     with pytest.raises((ConfigError, ParameterException), match=next(iter(parameters))):
@@ -124,6 +128,43 @@ def test_values_at_the_start_reach_the_engine(make_rig):
     assert rig.node.inference.engine.config == EngineConfig(
         device="cpu", threshold=0.25, score="msp", windows=WindowConfig(mode="grid", overlap=0.5)
     )
+
+
+def test_a_whole_number_stands_for_a_float(make_rig):
+    rig = make_rig(max_rate_hz=10, obstacles__polygon=[0, 0, 1, 0, 1, 1])
+    assert rig.node.config.max_rate_hz == 10.0
+    assert rig.node.get_parameter("max_rate_hz").type_ == Parameter.Type.DOUBLE
+    assert rig.node.get_parameter("obstacles.polygon").type_ == Parameter.Type.DOUBLE_ARRAY
+    assert rig.set(max_rate_hz=5) == ""
+    assert rig.node.config.max_rate_hz == 5.0
+
+
+@pytest.mark.parametrize("empty", ["[]", "null"])
+def test_what_is_dumped_starts_the_node_anew(context, tmp_path, empty):
+    from eomt_ext_ros.node import AnomalyNode
+
+    path = tmp_path / "parameters.yaml"
+
+    def start(text):
+        path.write_text(text)
+        node = AnomalyNode(context=context, cli_args=["--ros-args", "--params-file", str(path)])
+        names = set(node._parameters) - {"use_sim_time", "start_type_description_service"}
+        values = {name: node.get_parameter(name).value for name in names}
+        assert node.get_parameter("obstacles.polygon").type_ == Parameter.Type.DOUBLE_ARRAY
+        config = node.config
+        node.destroy_node()
+        return config, yaml.safe_dump({"/eomt_ext": {"ros__parameters": values}})
+
+    first, dumped = start(f"/**: {{ros__parameters: {{obstacles: {{polygon: {empty}}}, cameras: {empty}}}}}")
+    again, dumped_again = start(dumped)
+    assert first == again == NodeConfig()
+    assert dumped == dumped_again
+
+
+def test_an_empty_list_is_loaded_while_the_node_runs(make_rig):
+    rig = make_rig(obstacles__polygon=[0.0, 0.0, 1.0, 0.0, 1.0, 1.0])
+    assert rig.set(obstacles__polygon="None") == "", "what `ros2 param load` makes of a null"
+    assert rig.node.config.obstacles.polygon == ()
 
 
 def test_fixed_parameters_change_only_while_unconfigured(rig):
