@@ -9,7 +9,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from eomt_ext_ros.launch_arguments import (
+from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
+from eomt_ext_ros.process.launch_arguments import (
     COMPRESSED,
     NODE,
     OUTPUTS,
@@ -21,7 +22,6 @@ from eomt_ext_ros.launch_arguments import (
     truth,
     words,
 )
-from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 from launch import LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"

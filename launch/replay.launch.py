@@ -25,8 +25,8 @@ from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
-from eomt_ext_ros.launch_arguments import full_name, number, output_topics, outputs, words
 from eomt_ext_ros.process.dds_profile import profile_environment
+from eomt_ext_ros.process.launch_arguments import full_name, number, output_topics, outputs, words
 from launch import Event, EventHandler, LaunchContext, LaunchDescription
 
 ANOMALY_LAUNCH = Path(__file__).resolve().parent / "anomaly.launch.py"
