@@ -39,22 +39,26 @@ from rclpy.signals import SignalHandlerOptions
 from vehicle.processes import FOLDER, Listener, camera_process, prepare_environment
 from vehicle.stand_in import make_factory
 
+from eomt_ext_ros.messages import images as image_messages
+from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.node import AnomalyNode, prepare_process
+from eomt_ext_ros.outputs import rendering
+from eomt_ext_ros.outputs.registry import OUTPUTS
 from eomt_ext_ros.pipeline import camera as camera_module
-from eomt_ext_ros.pipeline import outputs, pipeline
+from eomt_ext_ros.pipeline import pipeline
 from eomt_ext_ros.process.dds_profile import publication_environment
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
 RATE_HZ = 25.0
 WARM_UP = 5
-EVERY = tuple(camera_module.OUTPUTS)
+EVERY = {output.name: output for output in OUTPUTS if output.render is not None}
 SUBSCRIBED = {
     "nothing": (),
     "probability": ("probability",),
     "mask, obstacles": ("mask", "obstacles"),
-    "all for programs": tuple(name for name in EVERY if name not in outputs.PICTURES),
-    "every output": EVERY,
+    "all for programs": tuple(name for name, output in EVERY.items() if output.audience == "programs"),
+    "every output": tuple(EVERY),
 }
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -129,9 +133,9 @@ def node() -> None:
     time_calls(executor, "take", "receive")
     time_calls(camera_module.Camera, "decode", "decode")
     time_calls(pipeline, "find_obstacles", "obstacles")
-    time_calls(pipeline, "to_image_msg", "fill messages")
+    time_calls(image_messages, "to_image_msg", "fill messages")
     for name, stage in (("heatmap", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
-        time_calls(outputs, name, stage)
+        time_calls(rendering, name, stage)
     anomaly = AnomalyNode(engine_factory=make_factory(STAND_IN_S))
     executor.add_node(anomaly)
     anomaly.start()
@@ -174,7 +178,7 @@ def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
     _begin()
     listener = Listener()
     for name in names or ():
-        listener.listen(f"/eomt_ext/output/{name}", camera_module.OUTPUTS[name])
+        listener.listen(f"/eomt_ext/output/{name}", installed_type(*EVERY[name].message_types))
     try:
         while rclpy.ok():
             listener.turn()

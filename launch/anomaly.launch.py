@@ -9,11 +9,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
 from eomt_ext_ros.process.dds_profile import profile_environment, publication_environment
 from eomt_ext_ros.process.launch_arguments import (
     COMPRESSED,
     NODE,
-    OUTPUTS,
     full_name,
     input_remappings,
     number,
@@ -83,9 +83,9 @@ def start(context: LaunchContext) -> list[Node]:
         )
     ]
     if truth("rviz", given["rviz"]):
-        shown = output_topics(f"/{NODE}", [], OUTPUTS)
+        shown = output_topics(f"/{NODE}", [], OUTPUT_NAMES)
         name = full_name(context.launch_configurations.get("ros_namespace", ""), given["namespace"])
-        topics = output_topics(name, cameras[:1], OUTPUTS)
+        topics = output_topics(name, cameras[:1], OUTPUT_NAMES)
         nodes.append(
             Node(
                 package="rviz2",

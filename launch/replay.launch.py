@@ -25,6 +25,7 @@ from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
+from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.process.dds_profile import profile_environment
 from eomt_ext_ros.process.launch_arguments import full_name, number, output_topics, outputs, words
 from launch import Event, EventHandler, LaunchContext, LaunchDescription
@@ -42,7 +43,7 @@ ARGUMENTS = (
     ("bag", None, "bag to play"),
     ("image_topic", None, "camera images in the bag; of several cameras, named by cameras, with {camera}"),
     ("record_to", "", "folder of the new bag with the outputs, which must not exist yet; empty: <bag>_anomaly"),
-    ("record", "probability,mask,overlay", "outputs to record; the node computes no other"),
+    ("record", ",".join(RECORDED), "outputs to record; the node computes no other"),
     ("rate", "1.0", "speed; the node processes the newest image only, so slow down to have all of them processed"),
     ("delay", "2.0", "seconds from the start of the player to its first image, in which it is found by the others"),
     ("start", "0.0", "seconds into the bag to start at"),

@@ -20,11 +20,12 @@ from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_ros.demo import camera, recorder
+from eomt_ext_ros.outputs.registry import RECORDED, output_topic
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.process.dds_profile import transports_chosen
 
 NODE = "/eomt_ext"
-OUTPUTS = {name: f"{NODE}/output/{name}" for name in ("probability", "mask", "overlay")}
+OUTPUTS = {name: output_topic(name, node=NODE) for name in RECORDED}
 START_TIMEOUT_S = 120.0
 QUIET_S = 2.0
 

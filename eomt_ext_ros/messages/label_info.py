@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +9,8 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 
-@functools.cache
-def label_info_type() -> type | None:
-    """``vision_msgs/LabelInfo``, or none where it is not installed (it came with vision_msgs 4.1)."""
-    try:
-        from vision_msgs.msg import LabelInfo
-    except ImportError:
-        return None
-    return LabelInfo  # type: ignore[no-any-return]
-
-
 def to_label_info(class_names: Sequence[str], threshold: float, header: Header) -> Any:
-    """A ``vision_msgs/LabelInfo``, to be published latched (reliable, transient local, keep last 1).
+    """A ``vision_msgs/LabelInfo`` (vision_msgs 4.1 and later), to be latched.
 
     Args:
         class_names: in the order of the ids in the semantic image, of which there are no more than 256.

@@ -26,13 +26,13 @@ field, areas up to 2²⁴ pixels exact, and on purpose no x, y, z: nothing takes
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eomt_ext_core.obstacles import Obstacle
+from eomt_ext_ros.messages.installed import installed_type
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import PointCloud2
@@ -44,27 +44,15 @@ CLOUD_FIELDS = ("u", "v", "width", "height", "score", "area", "centroid_u", "cen
 NO_SCALE = (1.0, 1.0)
 
 
-@functools.cache
-def obstacles_type() -> type:
-    """The message type of the obstacles here: ``Detection2DArray`` or ``PointCloud2``."""
-    try:
-        from vision_msgs.msg import Detection2DArray
-    except ImportError:
-        from sensor_msgs.msg import PointCloud2
-
-        return PointCloud2  # type: ignore[no-any-return]
-    return Detection2DArray  # type: ignore[no-any-return]
-
-
 def to_obstacles_msg(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple[float, float] = NO_SCALE) -> Any:
-    """A message of :func:`obstacles_type`.
+    """A ``vision_msgs/Detection2DArray`` where that is installed, else a ``sensor_msgs/PointCloud2``.
 
     Args:
         obstacles: in pixels of the camera's image.
         header: set as it is: stamp and frame of that image.
-        scale_xy: width and height of the published images as shares of the camera's.
+        scale_xy: width and height of the published images as fractions of the camera's.
     """
-    convert = to_point_cloud if obstacles_type().__name__ == "PointCloud2" else to_detections
+    convert = to_detections if installed_type("vision_msgs/msg/Detection2DArray") else to_point_cloud
     return convert(obstacles, header, scale_xy)
 
 

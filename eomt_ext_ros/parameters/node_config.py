@@ -9,8 +9,8 @@ from eomt_ext_core.config import EngineConfig, ObstacleConfig, check_options, op
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.model.checkpoint import HUB_SCHEME
 from eomt_ext_core.visualization import COLOUR_MAPS
+from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
 
-OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
 RESERVED_CAMERA_NAMES = ("input", "output")
 
 
@@ -69,7 +69,7 @@ class NodeConfig:
         0.0, "most answers a second of each camera; 0: as many as can be done", minimum=0.0, live=True
     )
     outputs: tuple[str, ...] = option(
-        OUTPUTS, "outputs that are computed where somebody subscribes: " + ", ".join(OUTPUTS), live=True
+        OUTPUT_NAMES, "outputs that are computed where somebody subscribes: " + ", ".join(OUTPUT_NAMES), live=True
     )
     publish_scale: float = option(
         1.0, "size of the published images, as a share of the camera's", minimum=0.05, maximum=1.0, live=True
@@ -86,9 +86,9 @@ class NodeConfig:
         check_options(self)
         for name in ("checkpoint", "head"):
             _refuse_download(name, getattr(self, name))
-        unknown = [name for name in self.outputs if name not in OUTPUTS]
+        unknown = [name for name in self.outputs if name not in OUTPUT_NAMES]
         if unknown:
-            raise ConfigError(f"outputs must be some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}")
+            raise ConfigError(f"outputs must be some of {', '.join(OUTPUT_NAMES)}, got {', '.join(unknown)}")
         for name in self.cameras:
             if not re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) or name in RESERVED_CAMERA_NAMES:
                 raise ConfigError(

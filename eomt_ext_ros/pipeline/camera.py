@@ -16,12 +16,10 @@ from std_msgs.msg import Header
 
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.messages.images import decompress, to_rgb
-from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
-from eomt_ext_ros.messages.obstacle_messages import obstacles_type
-from eomt_ext_ros.pipeline.outputs import IMAGE_OUTPUTS
+from eomt_ext_ros.messages.installed import installed_type
+from eomt_ext_ros.messages.label_info import to_label_info
+from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, OUTPUTS, output_topic
 from eomt_ext_ros.pipeline.timeline import Timeline
-
-OUTPUTS = {**dict.fromkeys(IMAGE_OUTPUTS, Image), "obstacles": obstacles_type(), "camera_info": CameraInfo}
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -58,17 +56,13 @@ class Camera:
     def advertise(self) -> None:
         """Create the publishers, which publish nothing before the node is active."""
         group = MutuallyExclusiveCallbackGroup()  # a group keeps a note of all that was ever in it: let it go with them
-        for name, kind in OUTPUTS.items():
-            self.publishers[name] = self._node.create_lifecycle_publisher(
-                kind,
-                f"{self._prefix}output/{name}",
-                callback_group=group,
-                **_newest_only(QoSReliabilityPolicy.RELIABLE),
-            )
-        if label_info_type() is not None:
-            self.publishers["label_info"] = self._node.create_lifecycle_publisher(
-                label_info_type(), f"{self._prefix}output/label_info", _LATCHED, callback_group=group
-            )
+        for output in OUTPUTS:
+            if (kind := installed_type(*output.message_types)) is not None:
+                is_of_image = output.render is not None
+                qos = _newest_only(QoSReliabilityPolicy.RELIABLE) if is_of_image else {"qos_profile": _LATCHED}
+                self.publishers[output.name] = self._node.create_lifecycle_publisher(
+                    kind, output_topic(output.name, self.name, node="~"), callback_group=group, **qos
+                )
 
     def withdraw(self) -> None:
         """Destroy the publishers."""
@@ -98,7 +92,7 @@ class Camera:
 
     def why_unwanted(self, enabled: tuple[str, ...]) -> str:
         """Why none of the enabled outputs is to be computed, in words."""
-        switched_off = sorted(self.wanted(tuple(OUTPUTS)) - set(enabled))
+        switched_off = sorted(self.wanted(OUTPUT_NAMES) - set(enabled))
         if switched_off:
             return f"{', '.join(switched_off)} subscribed to, but not in the parameter outputs"
         return "nobody subscribes to an output"

@@ -21,16 +21,15 @@ from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.held_frames import forget_frames
 from eomt_ext_ros.inference.inference import Inference, Outcome
 from eomt_ext_ros.inference.memory import is_out_of_memory
-from eomt_ext_ros.messages.camera_info import published_camera_info
-from eomt_ext_ros.messages.images import lost_colours, to_image_msg
-from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
+from eomt_ext_ros.messages.images import lost_colours
+from eomt_ext_ros.outputs.registry import OUTPUTS, Output
+from eomt_ext_ros.outputs.rendering import Rendering
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.settings import Settings, of_camera
 from eomt_ext_ros.pipeline.camera import Camera, stamp_ns
-from eomt_ext_ros.pipeline.outputs import DATA_IMAGES, PICTURES, Rendering, scaled_hw
 from eomt_ext_ros.workers.picture_thread import PictureThread
 
-_SHOW_OBSTACLES = {"mask", "overlay", "obstacles"}
+_BY_NAME = {output.name: output for output in OUTPUTS}
 _IMAGES_BEFORE_CALIBRATION = 10
 
 
@@ -56,9 +55,18 @@ class _Job(NamedTuple):
     withheld: set[str]
     began_s: float
 
+    @property
+    def outputs(self) -> list[Output]:
+        """In the order of the registry."""
+        return [output for output in OUTPUTS if output.name in self.wanted]
+
+    @property
+    def needs(self) -> set[str]:
+        """What has to be computed for them."""
+        return set[str]().union(*(output.needs for output in self.outputs))
+
     def needs_semantic(self, config: NodeConfig) -> bool:
-        by_region = config.obstacles.region == "drivable" and bool(self.wanted & _SHOW_OBSTACLES)
-        return by_region or "semantic" in self.wanted
+        return "semantic" in self.needs or (config.obstacles.region == "drivable" and "obstacles" in self.needs)
 
 
 class _Showing(NamedTuple):
@@ -162,22 +170,25 @@ class Pipeline:
     def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
         """Publish what programs read of an image, and count it as answered by that; the pictures there are to draw."""
         config = terms.settings.node
-        rendering = None if frame is None else _rendering_of(job, frame, terms)
-        messages = {} if rendering is None else _messages(job, rendering)
-        if "camera_info" in job.wanted:
-            if (info := self._camera_info(job, config)) is not None:
-                messages["camera_info"] = info
-            else:
-                job.withheld.add("camera_info")
+        rendering = _rendering_of(job, frame, terms)
+        messages = {}
+        for output in job.outputs:
+            if "camera_info" in output.needs:
+                if (message := self._camera_info(output, job, rendering)) is not None:
+                    messages[output.name] = message
+                else:
+                    job.withheld.add(output.name)
+            elif output.audience == "programs":
+                messages[output.name] = output.message(rendering)
         # All of them are there before the first is published: a program has all outputs of an image or none.
         for name, message in messages.items():
             job.camera.publishers[name].publish(message)
-        pictures = [name for name in PICTURES if name in job.wanted]
+        pictures = [output.name for output in job.outputs if output.audience == "people"]
         if messages:
             _count_published(job, config)
         elif not pictures:
             job.camera.statistics.skipped("camera_info alone is subscribed to, and none goes with the image")
-        if rendering is None or not pictures:
+        if not pictures:
             return None
         return _Showing(job, rendering, pictures, config, is_answer=not messages)
 
@@ -205,17 +216,14 @@ class Pipeline:
         what = f"{_of(output, camera)} withheld"
         self._reports.error(what, f"{what}: {why}")
 
-    def _camera_info(self, job: _Job, config: NodeConfig) -> Any:
+    def _camera_info(self, output: Output, job: _Job, rendering: Rendering) -> Any:
         """The calibration for the published images, or none where none came in or it is not theirs."""
-        info = job.camera.info
-        if info is None:
+        if rendering.camera_info is None:
             self._tell_of_no_calibration(job.camera)
             return None
         self._without_info.pop(job.camera.name, None)
-        height, width = job.image_rgb.shape[:2]
-        published_hw = scaled_hw((height, width), config.publish_scale)
         try:
-            return published_camera_info(info, job.header, (height, width), published_hw)
+            return output.message(rendering)
         except ImageError as error:
             self._tell_withheld("camera_info", job.camera, str(error))
             return None
@@ -277,10 +285,10 @@ def _decode(camera: Camera, msg: Any, wanted: set[str], withheld: set[str], bega
     return _Job(camera, msg.header, image_rgb, wanted, withheld, began_s)
 
 
-def _rendering_of(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
-    """The output images of an image, each rendered when asked for; finds the obstacles, where an output shows them."""
-    found = ObstacleFrame(frame.mask, [], 0)
-    if job.wanted & _SHOW_OBSTACLES:
+def _rendering_of(job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> Rendering:
+    """The outputs of an image, each rendered when asked for; finds the obstacles, where an output shows them."""
+    found: ObstacleFrame | None = None
+    if frame is not None and "obstacles" in job.needs:
         found = find_obstacles(
             frame.probability,
             terms.settings.obstacles(job.camera.name),
@@ -288,15 +296,7 @@ def _rendering_of(job: _Job, frame: AnomalyFrame, terms: _Terms) -> Rendering:
             semantic=frame.semantic,
             class_names=terms.engine.class_names,
         )
-    return Rendering(job.image_rgb, frame, found, terms.settings.node)
-
-
-def _messages(job: _Job, rendering: Rendering) -> dict[str, Any]:
-    """The wanted outputs for programs, but ``camera_info``, by name."""
-    messages = {name: to_image_msg(*rendering.image(name), job.header) for name in DATA_IMAGES if name in job.wanted}
-    if "obstacles" in job.wanted:
-        messages["obstacles"] = to_obstacles_msg(rendering.found.obstacles, job.header, rendering.scale_xy)
-    return messages
+    return Rendering(job.image_rgb, frame, found, terms.settings.node, header=job.header, camera_info=job.camera.info)
 
 
 def _publish_pictures(showing: _Showing) -> dict[str, Exception]:
@@ -304,7 +304,7 @@ def _publish_pictures(showing: _Showing) -> dict[str, Exception]:
     job, failed = showing.job, dict[str, Exception]()
     for name in showing.names:
         try:
-            job.camera.publishers[name].publish(to_image_msg(*showing.rendering.image(name), job.header))
+            job.camera.publishers[name].publish(_BY_NAME[name].message(showing.rendering))
         except Exception as error:
             failed[name] = error
     return failed
@@ -320,7 +320,7 @@ def _outcomes(jobs: list[_Job], terms: _Terms) -> Iterator[tuple[_Job, Outcome |
     """What becomes of images, each as soon as it is known; none where nothing is to be inferred."""
     config, left = terms.settings.node, dict[str, _Job]()
     for job in jobs:
-        if job.wanted == {"camera_info"}:
+        if "inference" not in job.needs:
             terms.inference.forget_failure(job.camera.name)
             yield job, None
         else:

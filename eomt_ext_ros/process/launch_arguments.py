@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, isfinite, nan
 
+from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, output_topic
+
 NODE = "eomt_ext"
-OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
 COMPRESSED = "/compressed"
 
 
@@ -56,9 +57,9 @@ def outputs(name: str, text: str) -> list[str]:
     named = words(text)
     if not named:
         raise ValueError(f"{name} must name at least one output, got {text!r}")
-    unknown = [word for word in named if word not in OUTPUTS]
+    unknown = [word for word in named if word not in OUTPUT_NAMES]
     if unknown:
-        raise ValueError(f"{name} must be some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}")
+        raise ValueError(f"{name} must be some of {', '.join(OUTPUT_NAMES)}, got {', '.join(unknown)}")
     return named
 
 
@@ -88,7 +89,7 @@ def output_topics(node: str, cameras: Sequence[str], names: Iterable[str]) -> li
     ['/eomt_ext/front/output/mask', '/eomt_ext/rear/output/mask']
     """
     names = tuple(names)
-    return [f"{folder}/output/{name}" for folder in _folders(node, cameras) for name in names]
+    return [output_topic(name, camera, node) for camera in cameras or [""] for name in names]
 
 
 def input_remappings(image_topic: str, camera_info_topic: str, cameras: Sequence[str]) -> dict[str, str]:
@@ -120,12 +121,8 @@ def input_remappings(image_topic: str, camera_info_topic: str, cameras: Sequence
     # Both transports, as params_file alone may say to which of them the node subscribes.
     topics = {"image": raw, "image/compressed": raw and raw + COMPRESSED, "camera_info": camera_info_topic}
     return {
-        f"{folder}/input/{name}": topic.replace("{camera}", camera)
-        for camera, folder in zip(cameras or [""], _folders("~", cameras), strict=True)
+        f"~/{camera}/input/{name}" if camera else f"~/input/{name}": topic.replace("{camera}", camera)
+        for camera in cameras or [""]
         for name, topic in topics.items()
         if topic
     }
-
-
-def _folders(node: str, cameras: Sequence[str]) -> Iterator[str]:
-    return (f"{node}/{camera}" for camera in cameras) if cameras else iter([node])

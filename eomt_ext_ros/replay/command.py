@@ -15,8 +15,8 @@ from rich.table import Table
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
-from eomt_ext_ros.replay.topics import OUTPUTS
 
 if TYPE_CHECKING:
     from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
@@ -42,7 +42,7 @@ def replay(
     duration: Annotated[float | None, typer.Option(help="seconds from there on; by default all")] = None,
     every: Annotated[int, typer.Option(help="take every n-th frame of a topic", min=1)] = 1,
     scores: Annotated[str, typer.Option(help="scores to evaluate; the first is published: head, msp, …")] = "head",
-    outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(OUTPUTS[:3]),
+    outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(RECORDED),
     track: Annotated[str, typer.Option(help="segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
         float, typer.Option(help="a pixel above it belongs to the mask; below 0: the checkpoint's, or 0.5")

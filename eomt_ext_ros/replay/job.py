@@ -8,6 +8,7 @@ from pathlib import Path
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
+from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS
 
@@ -32,7 +33,7 @@ class ReplayConfig:
     start_s: float = 0.0
     duration_s: float | None = None
     every: int = 1
-    outputs: tuple[str, ...] = OUTPUTS[:3]
+    outputs: tuple[str, ...] = RECORDED
     track: SegmentTrack = ANOMALY_TRACK
     threads: int = 1
 
@@ -52,7 +53,7 @@ class ReplayConfig:
             raise ConfigError(f"start must be at least 0 s and duration above, got {self.start_s}, {self.duration_s}")
         if self.every < 1 or self.threads < 1:
             raise ConfigError(f"every and threads must be at least 1, got {self.every} and {self.threads}")
-        unknown = set(self.outputs) - set(OUTPUTS)
+        unknown = set(self.outputs) - OUTPUTS.keys()
         if unknown:
             raise ConfigError(f"outputs must be among {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
 

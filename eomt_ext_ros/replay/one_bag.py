@@ -26,11 +26,11 @@ from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.messages.images import lost_colours
+from eomt_ext_ros.outputs.rendering import Rendering
 from eomt_ext_ros.parameters.node_config import NodeConfig
-from eomt_ext_ros.pipeline.outputs import Rendering
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
-from eomt_ext_ros.replay.topics import camera_names, frame_name, output_topic
+from eomt_ext_ros.replay.topics import OUTPUTS, camera_names, frame_name, output_topic
 
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
@@ -145,11 +145,12 @@ class _Replay:
         probability = scores[self.config.scores[0]]
         found = find_obstacles(probability, self.config.node.obstacles, threshold=self.engine.threshold)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
-        images = {output: rendering.image(output) for output in {*self.config.outputs, "overlay"}}
-        for output in self.config.outputs:
-            message = serialize_image(*images[output], msg.header)
-            self.annotated.write(output_topic(camera, output), frame.time_ns, message)
-        self._film(frame.topic, images["overlay"][0])
+        overlay_rgb = rendering.overlay
+        for name in self.config.outputs:
+            pixels = overlay_rgb if name == "overlay" else OUTPUTS[name].content(rendering)
+            message = serialize_image(pixels, OUTPUTS[name].encoding, msg.header)
+            self.annotated.write(output_topic(camera, name), frame.time_ns, message)
+        self._film(frame.topic, overlay_rgb)
 
         name = frame_name(self.job.name, camera, stamp)
         self.names[name] += 1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eomt_ext_ros.outputs import registry
+
 NODE = "/eomt_ext"
-OUTPUTS = ("probability", "mask", "overlay", "heatmap")
+OUTPUTS = {output.name: output for output in registry.OUTPUTS if output.encoding and "semantic" not in output.needs}
+"""What can be made of a bag: the images that need no map of the semantic classes."""
 
 
 def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
@@ -37,7 +40,7 @@ def output_topic(camera: str, output: str) -> str:
     >>> output_topic("", "mask"), output_topic("front", "mask")
     ('/eomt_ext/output/mask', '/eomt_ext/front/output/mask')
     """
-    return "/".join(part for part in (NODE, camera, "output", output) if part)
+    return registry.output_topic(output, camera, NODE)
 
 
 def frame_name(bag: str, camera: str, stamp_ns: int) -> str:

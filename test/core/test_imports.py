@@ -30,7 +30,9 @@ FLOORS = [
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # The same of the rooms of the ROS package.
 ROOMS = [
-    {"messages", "parameters", "process", "workers"},
+    {"messages", "workers"},
+    {"outputs"},
+    {"parameters", "process"},
     {"bags", "diagnostics", "inference"},
     {"pipeline"},
     {"node", "replay"},

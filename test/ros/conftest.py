@@ -173,10 +173,10 @@ def stand_in(make_rig):
 @pytest.fixture
 def may_draw(monkeypatch):
     """Overlays are drawn when this is set, in the end at the latest."""
-    from eomt_ext_ros.pipeline import outputs
+    from eomt_ext_ros.outputs import rendering
 
-    may_draw, draw = threading.Event(), outputs.blend
-    monkeypatch.setattr(outputs, "blend", lambda *args: may_draw.wait(TIMEOUT_S) and draw(*args))
+    may_draw, draw = threading.Event(), rendering.blend
+    monkeypatch.setattr(rendering, "blend", lambda *args: may_draw.wait(TIMEOUT_S) and draw(*args))
     yield may_draw
     may_draw.set()
 
@@ -327,10 +327,12 @@ class Rig(Caller):
         self.spin_until(lambda: all(publisher.get_subscription_count() for publisher in every), "discovery")
 
     def listen(self, name, camera=""):
-        from eomt_ext_ros.pipeline.camera import OUTPUTS
+        from eomt_ext_ros.messages.installed import installed_type
+        from eomt_ext_ros.outputs.registry import OUTPUTS
 
         key = f"{camera}/{name}" if camera else name
-        self.heard[key] = Listener(self.client, OUTPUTS[name], f"{topic_prefix(camera)}output/{name}")
+        kind = next(installed_type(*output.message_types) for output in OUTPUTS if output.name == name)
+        self.heard[key] = Listener(self.client, kind, f"{topic_prefix(camera)}output/{name}")
         publisher = self.node.cameras[camera].publishers[name]
         self.spin_until(publisher.get_subscription_count, f"discovery of {key}")
 

@@ -11,14 +11,15 @@ from eomt_ext_ros.diagnostics import status as diagnostic_status
 from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.node import anomaly_node as node
-from eomt_ext_ros.parameters.node_config import OUTPUTS, CameraConfig, NodeConfig
+from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
+from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import parameter_fields
 from eomt_ext_ros.pipeline import camera, pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [ROOT / "docs" / name for name in ("integration.md", "troubleshooting.md", "architecture.md")]
 
-NAMES = {f"~/output/{name}" for name in (*OUTPUTS, "label_info")} | {
+NAMES = {output_topic(output.name, node="~") for output in OUTPUTS} | {
     "~/input/image", "~/input/image/compressed", "~/input/camera_info", "~/set_enabled", "~/reload",
 }  # fmt: skip
 PARAMETERS = {item.name for item in parameter_fields(NodeConfig)}
@@ -55,6 +56,17 @@ def test_dotted_parameters_exist_and_files_are_there(guide):
     for anchor in re.findall(r"\]\(#([^)]+)\)", text):
         headings = {re.sub(r"[^a-z0-9 -]", "", line.lower()).strip() for line in text.splitlines() if line[:1] == "#"}
         assert anchor in {heading.replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_topics_is_the_registry_of_outputs():
+    text = GUIDES[0].read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`~/output/\w+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
+    told = {topic: types for topics, types in rows for topic in re.findall(r"`(.*?)`", topics)}
+    assert told.keys() == {output_topic(output.name, node="~") for output in OUTPUTS}
+    for output in OUTPUTS:
+        types = told[output_topic(output.name, node="~")]
+        assert re.findall(r"`(\w+/\w+)`", types) == [kind.replace("/msg/", "/") for kind in output.message_types]
+        assert output.encoding in types
 
 
 def test_example_parameters_build_a_configuration():

@@ -178,13 +178,6 @@ def test_a_pattern_without_the_names_that_it_stands_for_is_refused(launched, par
         launched(params_file=params_file, **{argument: "/{camera}/x"})
 
 
-def test_outputs_that_the_launch_files_name_are_those_of_the_node():
-    from eomt_ext_ros.parameters import node_config
-    from eomt_ext_ros.process import launch_arguments
-
-    assert launch_arguments.OUTPUTS == node_config.OUTPUTS
-
-
 def test_what_launch_files_import_does_without_what_ros2_launch_may_not_see():
     program = (
         "import sys, eomt_ext_ros.process.launch_arguments, eomt_ext_ros.process.dds_profile;"

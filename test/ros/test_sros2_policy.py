@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eomt_ext_ros.parameters.node_config import OUTPUTS
+from eomt_ext_ros.outputs.registry import OUTPUTS
 
 POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
 
@@ -47,7 +47,7 @@ def test_the_policy_has_the_form_that_ros2_security_reads():
 
 def test_the_policy_names_every_output():
     named = {name.rpartition("/")[2] for name in allowed("publish") if "/output/" in name}
-    assert named == {*OUTPUTS, "label_info"}
+    assert named == {output.name for output in OUTPUTS}
 
 
 def test_the_policy_allows_what_a_running_node_has(rig):

@@ -9,8 +9,10 @@ import pytest
 
 from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.obstacles import Obstacle, find_obstacles
-from eomt_ext_ros.messages.label_info import label_info_type, to_label_info
-from eomt_ext_ros.messages.obstacle_messages import CLOUD_FIELDS, obstacles_type, to_obstacles_msg
+from eomt_ext_ros.messages.installed import installed_type
+from eomt_ext_ros.messages.label_info import to_label_info
+from eomt_ext_ros.messages.obstacle_messages import CLOUD_FIELDS, to_obstacles_msg
+from eomt_ext_ros.outputs.registry import OUTPUTS
 
 pytest.importorskip("sensor_msgs")
 from geometry_msgs.msg import PoseWithCovariance
@@ -72,12 +74,15 @@ def installed(monkeypatch):
         package.msg = module
         monkeypatch.setitem(sys.modules, "vision_msgs", package if messages else None)
         monkeypatch.setitem(sys.modules, "vision_msgs.msg", module if messages else None)
-        obstacles_type.cache_clear()
-        label_info_type.cache_clear()
+        installed_type.cache_clear()
 
     yield install
-    obstacles_type.cache_clear()
-    label_info_type.cache_clear()
+    installed_type.cache_clear()
+
+
+def type_of(output):
+    """The message type under which an output is published."""
+    return next(installed_type(*row.message_types) for row in OUTPUTS if row.name == output)
 
 
 def read(cloud):
@@ -95,7 +100,7 @@ def read(cloud):
 
 def test_without_vision_msgs_obstacles_are_points_with_named_fields(installed):
     installed()
-    assert obstacles_type() is PointCloud2
+    assert type_of("obstacles") is PointCloud2
     cloud = to_obstacles_msg(OBSTACLES, HEADER)
     assert isinstance(cloud, PointCloud2)
     assert cloud.header == HEADER
@@ -118,7 +123,7 @@ def test_no_obstacles_are_a_message_too(installed):
 
 def test_with_vision_msgs_obstacles_are_detections(installed):
     installed(*STAND_INS)
-    assert obstacles_type() is Detection2DArray
+    assert type_of("obstacles") is Detection2DArray
     msg = to_obstacles_msg(OBSTACLES, HEADER)
     assert msg.header == HEADER
     first, second = msg.detections
@@ -160,7 +165,7 @@ def test_the_messages_take_what_the_core_finds(installed):
 
 def test_label_info_names_the_classes(installed):
     installed(*STAND_INS)
-    assert label_info_type() is LabelInfo
+    assert type_of("label_info") is LabelInfo
     msg = to_label_info(["road", "sky"], np.float32(0.5), HEADER)
     assert [(item.class_id, item.class_name) for item in msg.class_map] == [(0, "road"), (1, "sky")]
     assert (msg.threshold, msg.header) == (0.5, HEADER)
@@ -168,7 +173,7 @@ def test_label_info_names_the_classes(installed):
 
 def test_label_info_is_left_out_where_vision_msgs_lacks_it(installed):
     installed()
-    assert label_info_type() is None
+    assert type_of("label_info") is None
     installed(*STAND_INS[:-2])
-    assert label_info_type() is None
-    assert obstacles_type() is Detection2DArray
+    assert type_of("label_info") is None
+    assert type_of("obstacles") is Detection2DArray

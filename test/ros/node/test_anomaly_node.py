@@ -15,8 +15,9 @@ from std_msgs.msg import Header
 from eomt_ext_core.visualization import heatmap, overlay
 from eomt_ext_ros.diagnostics import publisher as diagnostics
 from eomt_ext_ros.diagnostics.snapshot import observe
+from eomt_ext_ros.messages import obstacle_messages
 from eomt_ext_ros.messages.images import DECODED_ENCODINGS, to_image_msg, to_rgb
-from eomt_ext_ros.pipeline import outputs, pipeline
+from eomt_ext_ros.outputs import registry, rendering
 
 IMAGE_OUTPUTS = ("probability", "mask", "overlay", "heatmap")
 
@@ -169,8 +170,10 @@ def test_nothing_is_computed_while_nobody_listens(rig, image_msg):
 
 def test_only_what_somebody_listens_to_is_rendered(rig, image_msg, monkeypatch):
     rendered = []
-    render = outputs.Rendering.image
-    monkeypatch.setattr(outputs.Rendering, "image", lambda self, name: rendered.append(name) or render(self, name))
+    render = registry.Output.message
+    monkeypatch.setattr(
+        registry.Output, "message", lambda self, rendering: rendered.append(self.name) or render(self, rendering)
+    )
     rig.start("probability")
     rig.answer(image_msg(1))
     assert rendered == ["probability"]
@@ -229,7 +232,7 @@ def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monk
     rig = stand_in()
     rig.start(*IMAGE_OUTPUTS, "obstacles")
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "to_obstacles_msg", fail)
+        patch.setattr(obstacle_messages, "to_obstacles_msg", fail)
         rig.send(image_msg(1))
         rig.spin_until_counted("failed/output")
     rig.answer(image_msg(2))
@@ -241,7 +244,7 @@ def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monk
 def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_msg, monkeypatch, capfd):
     rig = stand_in()
     rig.start(*IMAGE_OUTPUTS, "obstacles")
-    monkeypatch.setattr(outputs, "outline", fail)
+    monkeypatch.setattr(rendering, "outline", fail)
     rig.answer(image_msg(1))
     for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
@@ -256,7 +259,7 @@ def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_
 def test_of_pictures_that_are_all_that_was_wanted_one_may_fail(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start("heatmap", "overlay")
-    monkeypatch.setattr(outputs, "outline", fail)
+    monkeypatch.setattr(rendering, "outline", fail)
     rig.answer(image_msg(1), "heatmap")
     assert rig.node.counts == {"received": 1, "published": 1, "withheld/overlay": 1}
 
@@ -294,7 +297,7 @@ def test_a_node_that_is_stopped_finishes_its_pictures_first(stand_in, image_msg,
 def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start("overlay")
-    monkeypatch.setattr(outputs, "outline", fail)
+    monkeypatch.setattr(rendering, "outline", fail)
     rig.send(image_msg(1))
     rig.spin_until_counted("failed/output")
     assert rig.messages("overlay") == []

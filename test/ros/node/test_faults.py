@@ -19,7 +19,8 @@ from eomt_ext_core import InferenceError
 from eomt_ext_ros.inference import inference
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import to_image_msg
-from eomt_ext_ros.pipeline import outputs, pipeline
+from eomt_ext_ros.outputs import rendering
+from eomt_ext_ros.pipeline import pipeline
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -336,7 +337,7 @@ def test_a_picture_thread_that_has_ended_costs_programs_nothing_and_is_an_error(
     rig = stand_in()
     rig.start("probability", "overlay")
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "blend", end)
+        patch.setattr(rendering, "blend", end)
         rig.answer(image_msg(1))
         rig.spin_until(lambda: not rig.node.is_drawing, "the thread to end")
     rig.answer(image_msg(2))
@@ -359,7 +360,7 @@ def test_pictures_that_fail_keep_no_image(stand_in, image_msg, monkeypatch):
         seen.append(weakref.ref(probability))
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(outputs, "heatmap", fail)
+    monkeypatch.setattr(rendering, "heatmap", fail)
     gc.collect()
     gc.disable()
     try:

@@ -51,12 +51,12 @@ sys.exit(main())
 # Drawing a picture takes for ever.
 DRAWING = """
 import sys, time
-from eomt_ext_ros.pipeline import outputs
+from eomt_ext_ros.outputs import rendering
 from eomt_ext_ros.node import main
 def draw(*_):
     print("drawing begins", flush=True)
     time.sleep(600)
-outputs.blend = draw
+rendering.blend = draw
 sys.exit(main())
 """
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.obstacles import Obstacle, ObstacleFrame
 from eomt_ext_core.visualization import BOX_RGB, heatmap, overlay
+from eomt_ext_ros.outputs import rendering as rendering_module
+from eomt_ext_ros.outputs.registry import OUTPUTS
+from eomt_ext_ros.outputs.rendering import Rendering, scaled_hw
 from eomt_ext_ros.parameters.node_config import NodeConfig
-from eomt_ext_ros.pipeline import outputs
-from eomt_ext_ros.pipeline.outputs import IMAGE_OUTPUTS, Rendering, scaled_hw
 
 
 def rendering(probability, mask=None, semantic=None, **config):
@@ -25,8 +26,8 @@ def test_in_the_cameras_size_everything_is_as_it_was_computed():
     probability = np.random.default_rng(1).random((24, 40), np.float32)
     semantic = np.random.default_rng(2).integers(0, 5, (24, 40), np.uint8)
     images, image_rgb = rendering(probability, semantic=semantic, colour_map="viridis", overlay_opacity=0.3)
-    rendered = {name: images.image(name) for name in IMAGE_OUTPUTS}
-    assert {name: encoding for name, (_, encoding) in rendered.items()} == {
+    rendered = {output.name: output.content(images) for output in OUTPUTS if output.encoding}
+    assert {output.name: output.encoding for output in OUTPUTS if output.encoding} == {
         "probability": "32FC1", "mask": "mono8", "overlay": "rgb8", "heatmap": "rgb8", "semantic": "mono8",
     }  # fmt: skip
     mask = probability > 0.5
@@ -37,7 +38,7 @@ def test_in_the_cameras_size_everything_is_as_it_was_computed():
         "heatmap": heatmap(probability, "viridis"),
         "semantic": semantic,
     }
-    for name, (array, _) in rendered.items():
+    for name, array in rendered.items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
@@ -46,8 +47,8 @@ def test_smaller_probabilities_are_means_and_class_ids_stay_class_ids():
     semantic = np.array([[1, 1, 200, 200]] * 4, np.uint8)
     images, _ = rendering(probability, semantic=semantic, publish_scale=0.5)
     assert images.scale_xy == (0.5, 0.5)
-    np.testing.assert_allclose(images.image("probability")[0], probability.reshape(2, 2, 2, 2).mean((1, 3)))
-    np.testing.assert_array_equal(images.image("semantic")[0], [[1, 200]] * 2)
+    np.testing.assert_allclose(images.probability, probability.reshape(2, 2, 2, 2).mean((1, 3)))
+    np.testing.assert_array_equal(images.semantic, [[1, 200]] * 2)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.05, 1.0), st.data())
@@ -56,9 +57,9 @@ def test_no_pixel_of_the_mask_is_lost_at_any_scale(height, width, scale, data):
     probability = np.zeros((height, width), np.float32)
     probability[y, x] = 1
     images, _ = rendering(probability, publish_scale=scale)
-    mask, _ = images.image("mask")
+    mask = images.mask
     small_hw = scaled_hw((height, width), scale)
-    assert mask.shape == small_hw == images.image("overlay")[0].shape[:2]
+    assert mask.shape == small_hw == images.overlay.shape[:2]
     assert mask[int(y * small_hw[0] / height), int(x * small_hw[1] / width)] == 255
     assert 1 <= np.count_nonzero(mask) <= 4
     assert set(np.unique(mask)) <= {0, 255}
@@ -69,19 +70,18 @@ def test_only_what_is_asked_for_is_rendered(monkeypatch):
         raise AssertionError("nobody asked for this")
 
     for name in ("heatmap", "blend", "outline"):
-        monkeypatch.setattr(outputs, name, forbidden)
+        monkeypatch.setattr(rendering_module, name, forbidden)
     images, _ = rendering(np.zeros((4, 4)), publish_scale=0.5)
-    for name in ("probability", "mask"):
-        images.image(name)
+    assert images.probability.shape == images.mask.shape == (2, 2)
     with pytest.raises(AssertionError, match="nobody asked"):
-        images.image("heatmap")
+        _ = images.heatmap
 
 
 def test_listed_obstacles_are_framed_in_the_overlay_at_its_scale():
     probability = np.zeros((40, 60), np.float32)
     frame = AnomalyFrame(probability, probability > 0.5)
     found = ObstacleFrame(frame.mask, [Obstacle(0.9, (20, 10, 8, 4), 32, (24.0, 12.0))], 0)
-    half = Rendering(np.zeros((40, 60, 3), np.uint8), frame, found, NodeConfig(publish_scale=0.5)).image("overlay")[0]
+    half = Rendering(np.zeros((40, 60, 3), np.uint8), frame, found, NodeConfig(publish_scale=0.5)).overlay
     rows, columns = np.nonzero((half == BOX_RGB).all(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 7, 9, 14), (
         "around rows 5 and 6, columns 10 to 13"

@@ -1,0 +1,108 @@
+"""The outputs of the node, one row for each topic ``~/output/<name>``.
+
+Whatever names an output reads it here: parameters, cameras, launch files, replay, demo, and the tests of the guides and
+of the SROS 2 policy. To add one, add its row, and to :class:`Rendering` what only this output computes.
+
+Importing this module imports neither NumPy nor OpenCV: launch files read it too, and the interpreter of ``ros2 launch``
+may have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from eomt_ext_ros.outputs.rendering import Rendering
+
+Audience = Literal["programs", "people"]
+Need = Literal["inference", "obstacles", "semantic", "camera_info"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A topic ``~/output/<name>``.
+
+    Attributes:
+        name: of the topic, and of the output in the parameter ``outputs``.
+        message_types: by preference; the first that is installed is published, and if none is, there is no topic.
+        audience: all outputs for programs are published before the next image is inferred; visualisations, which are
+            for people, are drawn beside it.
+        needs: what has to be computed for it, or has to come in.
+        render: makes the pixels of an output with an encoding, else the message. None: it describes the model, and is
+            latched when a model is loaded.
+        encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image.
+    """
+
+    name: str
+    message_types: tuple[str, ...]
+    audience: Audience
+    needs: frozenset[Need]
+    render: Callable[[Rendering], Any] | None
+    encoding: str = ""
+
+    def content(self, rendering: Rendering) -> Any:
+        """Make what is published of an image: pixels if there is an encoding, else the message."""
+        assert self.render is not None, f"{self.name} describes the model and no image"
+        return self.render(rendering)
+
+    def message(self, rendering: Rendering) -> Any:
+        """Make the message of an image, with the header of that image."""
+        content = self.content(rendering)
+        if not self.encoding:
+            return content
+        from eomt_ext_ros.messages.images import to_image_msg
+
+        return to_image_msg(content, self.encoding, rendering.header)
+
+
+def _obstacles(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
+
+    return to_obstacles_msg(rendering.found.obstacles, rendering.header, rendering.scale_xy)
+
+
+def _camera_info(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.camera_info import published_camera_info
+
+    return published_camera_info(rendering.camera_info, rendering.header, rendering.size_hw, rendering.published_hw)
+
+
+_IMAGE = ("sensor_msgs/msg/Image",)
+_OBSTACLES = ("vision_msgs/msg/Detection2DArray", "sensor_msgs/msg/PointCloud2")
+_CAMERA_INFO = ("sensor_msgs/msg/CameraInfo",)
+_LABEL_INFO = ("vision_msgs/msg/LabelInfo",)
+
+
+def _needs(*names: Need) -> frozenset[Need]:
+    return frozenset(names)
+
+
+OUTPUTS = (
+    Output("probability", _IMAGE, "programs", _needs("inference"), attrgetter("probability"), "32FC1"),
+    Output("mask", _IMAGE, "programs", _needs("inference", "obstacles"), attrgetter("mask"), "mono8"),
+    Output("overlay", _IMAGE, "people", _needs("inference", "obstacles"), attrgetter("overlay"), "rgb8"),
+    Output("heatmap", _IMAGE, "people", _needs("inference"), attrgetter("heatmap"), "rgb8"),
+    Output("semantic", _IMAGE, "programs", _needs("inference", "semantic"), attrgetter("semantic"), "mono8"),
+    Output("obstacles", _OBSTACLES, "programs", _needs("inference", "obstacles"), _obstacles),
+    Output("camera_info", _CAMERA_INFO, "programs", _needs("camera_info"), _camera_info),
+    Output("label_info", _LABEL_INFO, "programs", _needs(), None),
+)
+
+OUTPUT_NAMES = tuple(output.name for output in OUTPUTS if output.render is not None)
+"""What the parameter ``outputs`` chooses from: all that is published with each image."""
+
+
+RECORDED = ("probability", "mask", "overlay")
+"""What replay and demo record unless told otherwise."""
+
+
+def output_topic(output: str, camera: str = "", node: str = "/eomt_ext") -> str:
+    """Name the topic of an output; a single camera has no name in it.
+
+    >>> output_topic("mask"), output_topic("mask", "front", node="~")
+    ('/eomt_ext/output/mask', '~/front/output/mask')
+    """
+    return "/".join(part for part in (node, camera, "output", output) if part)

@@ -1,0 +1,134 @@
+"""The outputs of one image, each rendered when it is asked for; needs no ROS."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt_ext_core import AnomalyFrame
+from eomt_ext_core.obstacles import ObstacleFrame
+from eomt_ext_core.visualization import blend, heatmap, outline
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo
+    from std_msgs.msg import Header
+
+
+class RenderingConfig(Protocol):
+    """The settings of the node that rendering reads."""
+
+    @property
+    def publish_scale(self) -> float:
+        """Size of the published images, as a fraction of the camera's."""
+
+    @property
+    def colour_map(self) -> str:
+        """Colours of the heatmap and the overlay."""
+
+    @property
+    def overlay_opacity(self) -> float:
+        """Opacity of the heatmap where the probability is 1."""
+
+
+def scaled_hw(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The size in which an image is published, at least one pixel a side.
+
+    >>> scaled_hw((1080, 1920), 0.5), scaled_hw((3, 3), 0.05)
+    ((540, 960), (1, 1))
+    """
+    return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
+
+
+class Rendering:
+    """What the outputs of one image are made of, in the size that ``publish_scale`` says.
+
+    Colours and probabilities are averaged over the area of the smaller pixels. A pixel of the mask is set where any of
+    the pixels that it covers is: an obstacle may grow by less than a pixel and is never lost. Class ids are those of
+    the nearest pixel, as they cannot be averaged.
+
+    Args:
+        image_rgb: (H, W, 3) uint8.
+        frame: what the engine found in it; None if no output needs inference.
+        found: the obstacles in it, or only the engine's mask if no output shows them.
+        config: how it is rendered.
+        header: of the image's message; messages need it, pixels do not.
+        camera_info: the calibration that came in last, or None.
+
+    Attributes:
+        size_hw: of the image.
+        published_hw: of the published images.
+        scale_xy: width and height of the published images as fractions of the camera's.
+    """
+
+    def __init__(
+        self,
+        image_rgb: NDArray[np.uint8],
+        frame: AnomalyFrame | None,
+        found: ObstacleFrame | None,
+        config: RenderingConfig,
+        *,
+        header: Header | None = None,
+        camera_info: CameraInfo | None = None,
+    ) -> None:
+        self._image_rgb, self._frame, self._found, self._config = image_rgb, frame, found, config
+        self.header, self.camera_info = header, camera_info
+        self.size_hw = height, width = image_rgb.shape[0], image_rgb.shape[1]
+        self.published_hw = scaled_hw(self.size_hw, config.publish_scale)
+        self.scale_xy = self.published_hw[1] / width, self.published_hw[0] / height
+
+    @property
+    def found(self) -> ObstacleFrame:
+        """The obstacles, in pixels of the camera's image."""
+        assert self._found is not None, "obstacles need inference"
+        return self._found
+
+    @cached_property
+    def probability(self) -> NDArray[np.float32]:
+        """(h, w) float32 in [0, 1]."""
+        assert self._frame is not None, "the probability needs inference"
+        probability: NDArray[np.float32] = self._resized(self._frame.probability, cv2.INTER_AREA)
+        return probability
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """(h, w) uint8, 0 or 255."""
+        return np.multiply(self._mask.view(np.uint8), 255, dtype=np.uint8)
+
+    @cached_property
+    def heatmap(self) -> NDArray[np.uint8]:
+        """The probability in colours, (h, w, 3) uint8."""
+        return heatmap(self.probability, self._config.colour_map)
+
+    @property
+    def overlay(self) -> NDArray[np.uint8]:
+        """Heatmap and obstacles over the image, (h, w, 3) uint8."""
+        image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)
+        overlay_rgb = blend(image_rgb, self.heatmap, self.probability, self._config.overlay_opacity)
+        (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self.found.obstacles]
+        boxes_xywh = [(left * x, top * y, width * x, height * y) for left, top, width, height in boxes]
+        outline(overlay_rgb, self._mask, boxes_xywh)
+        return overlay_rgb
+
+    @property
+    def semantic(self) -> NDArray[np.uint8]:
+        """Ids of the semantic classes, (h, w) uint8."""
+        assert self._frame is not None, "semantic classes need inference"
+        assert self._frame.semantic is not None, "the engine was asked for it"
+        semantic: NDArray[np.uint8] = self._resized(self._frame.semantic, cv2.INTER_NEAREST)
+        return semantic
+
+    @cached_property
+    def _mask(self) -> NDArray[np.bool_]:
+        if self.found.mask.shape == self.published_hw:
+            return self.found.mask
+        covered = self._resized(self.found.mask.astype(np.float32), cv2.INTER_AREA)  # uint8 would round slivers away
+        return np.asarray(covered > 0)
+
+    def _resized(self, array: NDArray[Any], interpolation: int) -> NDArray[Any]:
+        if array.shape[:2] == self.published_hw:
+            return array
+        return np.asarray(cv2.resize(array, self.published_hw[::-1], interpolation=interpolation), dtype=array.dtype)
