@@ -19,21 +19,25 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_ros.node import anomaly_node as node_module
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
+THRESHOLD = 0.5
+
 
 class StandIn:
     """Answers a batch of any size after ``seconds`` with the same dozen anomalies."""
 
     crop_hw = (640, 640)
     class_names = ("road", "car")
-    threshold = 0.5
     has_semantic = True
+    fitting_windows = None
 
     def __init__(self, config: NodeConfig, seconds: float) -> None:
-        self.config: EngineConfig = config.engine
         self._seconds = seconds
 
+    def checked(self, config: EngineConfig) -> EngineConfig:
+        return config
+
     def threshold_of(self, config: EngineConfig) -> float:
-        return self.threshold
+        return THRESHOLD
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         return config.batch_windows
@@ -46,7 +50,7 @@ class StandIn:
         time.sleep(max(0.0, began_s + self._seconds - time.monotonic()))
         return frames
 
-    def describe(self) -> dict[str, str]:
+    def describe(self, config: EngineConfig) -> dict[str, str]:
         return {"device": "cpu", "device_name": "none: a stand-in"}
 
     def free_memory(self) -> None:
@@ -64,7 +68,7 @@ def street(size_hw: tuple[int, int]) -> AnomalyFrame:
         cv2.circle(probability, centre, max(2, int(random.integers(height // 100, height // 16))), 0.9, -1)
     probability = np.asarray(cv2.GaussianBlur(probability, (15, 15), 0), np.float32)
     classes = np.zeros(size_hw, np.uint8)
-    return AnomalyFrame(probability, probability > StandIn.threshold, classes)
+    return AnomalyFrame(probability, probability > THRESHOLD, classes)
 
 
 def make_factory(seconds: float) -> functools.partial[StandIn]:

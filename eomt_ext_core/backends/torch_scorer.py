@@ -84,17 +84,22 @@ class TorchWindowScorer:
             "score_stride": str(self._stride),
         }
 
-    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+    def warm_up(self, scores: Sequence[str], batch: int) -> int:
         """Capture the CUDA graphs, where it runs by them: see the protocol."""
-        for size in [] if self._graphs is None else padded_sizes(batch):
+        if self._graphs is None:
+            return batch
+        fitting = 1
+        for size in padded_sizes(batch):
             try:
                 self(torch.zeros((size, 3, *self.crop_hw), dtype=torch.uint8, device=self.device), scores)
+                fitting = max(fitting, min(size, batch))
                 continue
             except torch.cuda.OutOfMemoryError:
                 pass  # what it holds is free only out of here
             _log.warning("%d windows at a time do not fit the memory of %s: lower batch_windows", size, self.device)
             self.free_memory()
             torch.cuda.empty_cache()
+        return fitting
 
     def free_memory(self) -> None:
         """Give up the CUDA graphs: see the protocol."""

@@ -56,8 +56,12 @@ class WindowScorer(Protocol):
         """What an operator wants to know of it: ``backend``, ``scoring`` …"""
         ...
 
-    def warm_up(self, scores: Sequence[str], batch: int) -> None:
-        """Do what the first call with each number of windows up to ``batch``, beyond one, would be slow for."""
+    def warm_up(self, scores: Sequence[str], batch: int) -> int:
+        """Do what the first call with each number of windows up to ``batch``, beyond one, would be slow for.
+
+        Returns:
+            the most windows, up to ``batch``, that fit in memory at a time, as far as that was tried.
+        """
         ...
 
     def free_memory(self) -> None:

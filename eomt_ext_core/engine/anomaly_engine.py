@@ -44,6 +44,8 @@ class AnomalyEngine:
         class_names: of the known classes, in the order of their ids; empty where the checkpoint does not say.
         calibration: how the head's logits become probabilities, where the checkpoint holds a calibration; else None,
             and they do so by a plain sigmoid.
+        fitting_windows: most windows that fitted in memory at a time when it was warmed up; None if that were as many
+            as configured.
 
     Raises:
         ConfigError: where the device is not there, or the head is asked for and the model has none.
@@ -59,6 +61,7 @@ class AnomalyEngine:
         self.calibration = LogitCalibration.of(self._scorer.info)
         self._path = FramePath(self._scorer)
         self._origin: dict[str, str] = {}
+        self.fitting_windows: int | None = None
         self.warm_up()
 
     @classmethod
@@ -93,9 +96,14 @@ class AnomalyEngine:
 
     @config.setter
     def config(self, config: EngineConfig) -> None:
-        self._config = self._checked(config)
+        self._config = self.checked(config)
 
-    def _checked(self, config: EngineConfig) -> EngineConfig:
+    def checked(self, config: EngineConfig) -> EngineConfig:
+        """Give back a configuration that it can run under from now on.
+
+        Raises:
+            ConfigError: if it differs from the engine's own in what is not live, or the model lacks the score.
+        """
         check_change(self._config, config)
         check_scores((config.score,), self._scorer)
         return config
@@ -127,9 +135,13 @@ class AnomalyEngine:
         """Whether it can give the known class of each pixel; an exported file may lack what that takes."""
         return has_semantic(self._scorer)
 
-    def describe(self) -> dict[str, str]:
-        """What an operator wants to know of it, in words: device, precision, backend, scoring path, checkpoint …"""
-        config = self._config
+    def describe(self, config: EngineConfig | None = None) -> dict[str, str]:
+        """Describe it to an operator: device, precision, backend, scoring path, checkpoint …
+
+        Args:
+            config: what it runs under instead of its own.
+        """
+        config = config or self._config
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
@@ -171,7 +183,10 @@ class AnomalyEngine:
         if semantic:
             check_semantic(self._scorer)
         with self._path.on_device():
-            self._scorer.warm_up(_names(config, semantic), self.batch_windows_of(config))
+            batch = self.fitting_windows or self.batch_windows_of(config)
+            fitting = self._scorer.warm_up(_names(config, semantic), batch)
+        if fitting < batch:
+            self.fitting_windows = fitting
         one_window = replace(config, windows=replace(config.windows, mode="eomt"))
         with suppress(InferenceError):  # it is told of an image, and not of none
             self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)
@@ -207,7 +222,7 @@ class AnomalyEngine:
             ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map; or
                 ``config`` is one that the engine would not take.
         """
-        config = self._config if config is None else self._checked(config)  # another thread may replace its own
+        config = self._config if config is None else self.checked(config)  # another thread may replace its own
         if semantic:
             check_semantic(self._scorer)
         with self._path.on_device():

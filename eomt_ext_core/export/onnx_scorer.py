@@ -132,10 +132,11 @@ class OnnxWindowScorer:
             **{f"exported_from_{name}": value for name, value in self.contents.origin.items()},
         }
 
-    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+    def warm_up(self, scores: Sequence[str], batch: int) -> int:
         """Run the largest batch on a GPU: see the protocol. TensorRT builds an engine for a range of sizes."""
         if self.provider != CPU and not self.contents.batch:
             self(torch.zeros((batch, 3, *self.crop_hw), dtype=torch.uint8), scores)
+        return batch
 
     def free_memory(self) -> None:
         """Nothing: onnxruntime's memory stays its own as long as the file is open."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from eomt_ext_core.config import EngineConfig
 from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot, CameraStatistics
 from eomt_ext_ros.diagnostics.publisher import gpu_memory, input_topic
 from eomt_ext_ros.diagnostics.reports import in_brief
@@ -30,7 +31,7 @@ class ObservedInference(Protocol):
     def failures(self) -> Mapping[str, Exception]:
         """By camera, why its last image has no frame."""
 
-    def describe(self) -> dict[str, str]:
+    def describe(self, config: EngineConfig) -> dict[str, str]:
         """The engine in words."""
 
 
@@ -82,7 +83,7 @@ class ObservedNode(Protocol):
 def observe(node: ObservedNode) -> NodeSnapshot:
     """Look at the node, from the executor's thread."""
     inference = node.inference
-    facts = {} if inference is None else inference.describe()
+    facts = {} if inference is None else inference.describe(node.config.engine)
     cameras = []
     for name in node.settings.cameras:
         subscriptions = node.cameras[name].subscriptions if name in node.cameras else []

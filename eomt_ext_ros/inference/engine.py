@@ -1,4 +1,4 @@
-"""The engine that the node runs: what it needs of one, and how it comes by it."""
+"""The engine that the node runs: what it needs of one, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from eomt_ext_ros.parameters.node_config import NodeConfig
 class Engine(Protocol):
     """What is needed of :class:`~eomt_ext_core.engine.AnomalyEngine`."""
 
-    config: EngineConfig
-    """Another thread may replace it; what does not go with the model is refused by a ``ConfigError``."""
-
     @property
     def crop_hw(self) -> tuple[int, int]:
-        """Size in pixels of a window."""
+        """Height and width of a window, in pixels."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the model's known classes, in the order of their ids; empty where the checkpoint names none."""
+        """Of the model's semantic classes, in the order of their ids; empty where the checkpoint names none."""
 
     @property
-    def threshold(self) -> float:
-        """The probability above which a pixel belongs to the mask."""
+    def fitting_windows(self) -> int | None:
+        """Most windows that fitted in memory at a time when it was warmed up; None for as many as configured."""
+
+    def checked(self, config: EngineConfig) -> EngineConfig:
+        """Give back a configuration that it can run under; any other is refused by a ``ConfigError``."""
 
     def threshold_of(self, config: EngineConfig) -> float:
-        """The same under another configuration."""
+        """The probability above which a pixel belongs to the mask."""
 
     def batch_windows_of(self, config: EngineConfig) -> int:
-        """Most windows that go through the network at a time under a configuration."""
+        """Most windows that go through the network at a time."""
 
     @property
     def has_semantic(self) -> bool:
-        """Whether it can give the known class of each pixel."""
+        """Whether it can give the semantic class of each pixel."""
 
     def infer_batch(
         self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
     ) -> list[AnomalyFrame]:
-        """A frame for each image; ``config`` is to run under instead of the engine's own."""
+        """Give a frame for each image under a configuration."""
 
-    def describe(self) -> dict[str, str]:
-        """What runs where, for people."""
+    def describe(self, config: EngineConfig) -> dict[str, str]:
+        """Describe to people what runs where."""
 
     def free_memory(self) -> None:
-        """Give back memory that is held in reserve."""
+        """Free the memory that is held in reserve."""
 
 
 EngineFactory = Callable[[NodeConfig], Engine]
 
 
 def load_engine(config: NodeConfig) -> Engine:
-    """The engine that the node's configuration describes.
+    """Load the engine that the node's configuration describes.
 
     Raises:
         CheckpointError: where the checkpoint is missing, damaged or foreign.

@@ -1,9 +1,11 @@
-"""Calls of the engine that outlive its failures: out of memory, and whatever else it raises."""
+"""Calls of the engine that survive its failures: out of memory, and whatever else it raises."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,45 +14,45 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ImageError, windows
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_window_count
+from eomt_ext_ros.inference.batch_backoff import BatchBackoff
 from eomt_ext_ros.inference.engine import Engine
-from eomt_ext_ros.inference.held_frames import empty_frames, forget_frames
 from eomt_ext_ros.inference.memory import is_out_of_memory
-from eomt_ext_ros.inference.memory_share import MemoryShare
+from eomt_ext_ros.inference.tracebacks import clear_traceback_locals, drop_tracebacks
 
-REST_PERIOD_S = 1.0
-"""For which a camera rests at least for whose image memory is short."""
-REST_FACTOR = 4.0
-"""And as many times as long as all such cameras are tried, one after the other: the others keep most of the time."""
+FREE_PERIOD_S, LONGEST_FREE_PERIOD_S = 10.0, 240.0
 
 Images = Mapping[str, NDArray[np.uint8]]
 Outcome = AnomalyFrame | Exception
 
 
 class Inference:
-    """Call an engine and answer for the image of each camera, with a frame or with the exception that took its place.
+    """Call an engine for batches of images, and give for each a frame or the exception that took its place.
 
-    The images of all cameras go together. An exception is narrowed down: each image of the batch is tried alone, so
-    that one that cannot be used does not cost the others theirs, and who fails then goes alone for a while.
+    The images of all cameras go together. If that fails, each is tried alone, so that one camera does not cost the
+    others their frames; a camera that fails alone too stays alone until it has not failed for a minute.
 
-    Out of memory, the engine's reserve is freed and each image tried once more, alone and in batches of half as many
-    windows. Where that fails too, the camera's next image halves them again, down to one window; then memory is freed
-    now and then only, as that costs the other cameras their CUDA graphs. Belongs to one thread.
+    If memory is short, the engine's reserve is freed and half as many windows are tried, once for each image. A camera
+    that is still short of it backs off, from 1 s to 60 s. Memory is freed every 10 s at most, and less often while that
+    does not help, as it costs every camera its CUDA graphs. Belongs to one thread.
 
     Args:
         engine: that is called.
         clock: steady, in seconds.
 
     Attributes:
-        rests_s: which cameras are to rest after the last images, and for how long: those for which memory is short.
+        backoffs_s: for how many seconds cameras are to send no image after the last batch.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
-        self.rests_s: dict[str, float] = {}
+        self.backoffs_s: dict[str, float] = {}
         self._clock = clock
-        self._shares: dict[str, MemoryShare] = {}
+        self._common = BatchBackoff()
+        if engine.fitting_windows is not None:
+            self._common.restrict(clock(), engine.fitting_windows)
+        self._cameras: dict[str, BatchBackoff] = {}
         self._failures: dict[str, Exception] = {}
-        self._frees = self._turns = 0
+        self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -65,32 +67,34 @@ class Inference:
         """Do so for a camera of whose images nothing is inferred now."""
         self._failures.pop(camera, None)
 
-    def describe(self) -> dict[str, str]:
-        """The engine in words, and its batch: as configured, as far as model and memory reach. Any thread may ask."""
-        most = self.engine.batch_windows_of(self.engine.config)
-        less = [
-            f"{limit} for {camera}" if camera else str(limit)
-            for camera, share in self._shares.copy().items()
-            if (limit := share.windows) is not None and limit < most
+    def describe(self, config: EngineConfig) -> dict[str, str]:
+        """Describe the engine and its batches under a configuration. Any thread may ask.
+
+        ``batch_windows`` is such as ``16 (reduced to 8, to 5 for front: out of memory)``.
+        """
+        configured = self.engine.batch_windows_of(config)
+        limits = {"": self._common.windows} | {camera: own.windows for camera, own in self._cameras.copy().items()}
+        reduced = [
+            f"to {limit} for {camera}" if camera else f"to {limit}"
+            for camera, limit in limits.items()
+            if limit is not None and limit < configured
         ]
-        batch = f"{most}, but as memory is short {', '.join(less)}" if less else str(most)
-        return {**self.engine.describe(), "batch_windows": batch, "memory freed (times)": str(self._frees)}
+        batch = f"{configured} (reduced {', '.join(reduced)}: out of memory)" if reduced else str(configured)
+        return {**self.engine.describe(config), "batch_windows": batch, "memory freed (times)": str(self._frees)}
 
     def infer(
-        self, images_rgb: Images, config: EngineConfig | None = None, *, semantic: Collection[str] = ()
-    ) -> Iterator[dict[str, Outcome]]:
-        """Outcomes by camera, in parts as they come: what goes together first, then what goes alone.
+        self, images_rgb: Images, config: EngineConfig, *, semantic: Collection[str] = ()
+    ) -> Iterator[Mapping[str, Outcome]]:
+        """Give outcomes by camera, in parts as they come: those of the common batch first, then of each camera alone.
 
-        What the engine raises for images is their outcome.
+        What the engine raises for an image is its outcome.
 
         Args:
             images_rgb: each (H, W, 3) uint8, by camera.
-            config: to run under instead of the engine's own.
-            semantic: the cameras that want the known class of each pixel too; others may have it.
+            config: what the engine runs under.
+            semantic: the cameras that need the semantic classes too; others may have them.
         """
-        config = config or self.engine.config
-        self.rests_s = {}
-        self._turns += 1
+        self.backoffs_s = {}
         together, alone = dict[str, NDArray[np.uint8]](), list[Images]()
         for camera, image in images_rgb.items():
             try:  # before the batch, which would fail as a whole, each time that such an image comes
@@ -98,115 +102,99 @@ class Inference:
             except ImageError as error:
                 yield {camera: error}
                 continue
-            share = self._shares.setdefault(camera, MemoryShare())
-            share.begin_turn(self._turns, self._clock())
-            share.take_more(min(self.engine.batch_windows_of(config), self._count(image, config)), self._clock())
-            if share.is_alone:
+            own = self._cameras.setdefault(camera, BatchBackoff())
+            own.grow(self._clock(), self._windows({camera: image}, config))
+            if own.is_alone:
                 alone.append({camera: image})
             else:
                 together[camera] = image
+        self._common.grow(self._clock(), self.engine.batch_windows_of(config))
         for batch in filter(None, [together, *alone]):
-            outcomes = self._answer(batch, config, semantic)
+            tried = min(self._limit(batch, config), self._windows(batch, config))
+            outcomes = self._call(batch, config, semantic)
+            if isinstance(outcomes, Exception):
+                outcomes = self._retry(batch, outcomes, tried, config, semantic)
             self._note(outcomes)
             yield outcomes
 
-    def _answer(self, batch: Images, config: EngineConfig, semantic: Collection[str]) -> dict[str, Outcome]:
-        frames = self._call(batch, config, semantic)
-        if not isinstance(frames, Exception):
-            return dict(frames)
-        if is_out_of_memory(frames):
-            return self._answer_with_less(batch, frames, config, semantic)
-        outcomes: dict[str, Outcome] = dict.fromkeys(batch, frames)
-        if len(batch) > 1:
-            for camera, image in batch.items():
-                outcomes |= self._answer({camera: image}, config, semantic)
-        failed = [camera for camera in batch if isinstance(outcomes[camera], Exception)]
-        for camera in failed or batch:  # where none fails alone, it is together that they do
-            self._shares[camera].go_alone(self._clock())
-        return outcomes
-
-    def _answer_with_less(
-        self, batch: Images, error: Exception, config: EngineConfig, semantic: Collection[str]
-    ) -> dict[str, Outcome]:
-        """Halve a batch that was too much, and try each image once more for which that or freeing memory may help."""
-        tried = min(self._limit(batch, config), sum(self._count(image, config) for image in batch.values()))
-        again = [camera for camera in batch if tried > 1 or self._may_free_for(camera)]
-        for camera in batch:
-            self._shares[camera].take_less(max(1, tried // 2), self._clock())
-        outcomes: dict[str, Outcome] = dict.fromkeys(batch, error)
-        if not again:
-            return outcomes
-        try:
-            self._frees += 1
-            self.engine.free_memory()
-        except Exception as worse:
-            forget_frames(worse)
-            return outcomes | dict.fromkeys(again, worse)
-        for camera in again:
-            frames = self._call({camera: batch[camera]}, config, semantic)
-            outcomes[camera] = frames if isinstance(frames, Exception) else frames[camera]
-            self._shares[camera].was_freed_for(not is_out_of_memory(frames), self._clock())
-        return outcomes
-
     def _call(
         self, batch: Images, config: EngineConfig, semantic: Collection[str]
-    ) -> dict[str, AnomalyFrame] | Exception:
+    ) -> Mapping[str, Outcome] | Exception:
         """Call the engine once; an exception holds nothing any more of what the call had in memory."""
-        limited = replace(config, batch_windows=self._limit(batch, config))
+        limit = self._limit(batch, config)
         with_semantic = any(camera in semantic for camera in batch)
-        began_s = self._clock()
         try:
-            frames = self.engine.infer_batch(list(batch.values()), semantic=with_semantic, config=limited)
+            frames = self.engine.infer_batch(
+                list(batch.values()), semantic=with_semantic, config=replace(config, batch_windows=limit)
+            )
             return dict(zip(batch, frames, strict=True))
         except Exception as error:
-            if is_out_of_memory(error):
-                forget_frames(error)
+            is_short = is_out_of_memory(error)
+            if is_short:
+                drop_tracebacks(error)
             else:
-                empty_frames(error)  # the traceback is for the log
-            return error
-        finally:
+                clear_traceback_locals(error)  # the traceback is for the log
             if len(batch) == 1:
-                self._shares[next(iter(batch))].took_s += self._clock() - began_s
+                half = max(1, min(limit, self._windows(batch, config)) // 2)
+                self._cameras[next(iter(batch))].restrict(self._clock(), half if is_short else None)
+            return error
+
+    def _retry(
+        self, batch: Images, error: Exception, tried: int, config: EngineConfig, semantic: Collection[str]
+    ) -> Mapping[str, Outcome]:
+        """Try each image of a failed batch alone; if memory was short, with half of the windows that were tried."""
+        is_short, limit = is_out_of_memory(error), self._common.windows
+        is_freed = is_short and self._free()
+        if len(batch) == 1 and not is_freed and not (is_short and tried > 1):
+            return dict.fromkeys(batch, error)
+        if len(batch) > 1 and is_short:
+            self._common.windows = max(1, tried // 2)
+        outcomes = dict[str, Outcome]()
+        for camera, image in batch.items():
+            alone = self._call({camera: image}, config, semantic)
+            outcomes |= {camera: alone} if isinstance(alone, Exception) else alone
+        if is_freed:
+            helped = not any(map(is_out_of_memory, outcomes.values()))
+            self._free_period_s = FREE_PERIOD_S if helped else min(2 * self._free_period_s, LONGEST_FREE_PERIOD_S)
+            self._free_at_s = self._clock() + self._free_period_s
+        if any(isinstance(outcome, Exception) for outcome in outcomes.values()):
+            self._common.windows = limit  # those that fail alone too are to blame
+        elif len(batch) > 1:
+            if is_short:
+                self._common.restrict(self._clock(), self._common.windows)
+            if not is_short or tried == 1:
+                for camera in batch:
+                    self._cameras[camera].restrict(self._clock(), None)
+        return outcomes
+
+    def _free(self) -> bool:
+        """Free the engine's reserve, if that is not too soon."""
+        if self._clock() < self._free_at_s:
+            return False
+        self._frees += 1
+        with suppress(Exception):  # what the engine cannot recover from, the next call raises again
+            self.engine.free_memory()
+        return True
 
     def _note(self, outcomes: Mapping[str, Outcome]) -> None:
         """Note what outcomes say of the cameras."""
         for camera, outcome in outcomes.items():
-            self._shares[camera].was_short = is_out_of_memory(outcome)
             if isinstance(outcome, AnomalyFrame):
                 self._failures.pop(camera, None)
+                self._cameras[camera].backoff_s, self._cameras[camera].processed_at_s = 0.0, self._clock()
             elif not isinstance(outcome, ImageError):
                 self._failures[camera] = outcome
-        for camera in outcomes:
-            if self._shares[camera].was_short:
-                self.rests_s[camera] = rest_s = self._rest_s(camera)
-                self._shares[camera].expect(rest_s, self._clock())
+        for camera, outcome in outcomes.items():
+            if is_out_of_memory(outcome):
+                own, others = self._cameras[camera], self._cameras.values()
+                others_wait = any(other.processed_at_s > own.failed_at_s for other in others if other is not own)
+                self.backoffs_s[camera] = own.back_off(self._clock(), others_wait)
 
-    def _rest_s(self, camera: str) -> float:
-        if not self._others_have_room(camera):
-            return REST_PERIOD_S
-        short = sum(share.was_short for share in self._reckoned_with().values())
-        return max(REST_PERIOD_S, REST_FACTOR * short * self._shares[camera].took_s)
-
-    def _may_free_for(self, camera: str) -> bool:
-        return self._clock() >= self._shares[camera].free_at_s or not self._others_have_room(camera)
-
-    def _others_have_room(self, camera: str) -> bool:
-        """Whether there are cameras to be spared."""
-        return any(not share.was_short for name, share in self._reckoned_with().items() if name != camera)
-
-    def _reckoned_with(self) -> dict[str, MemoryShare]:
-        """Of the cameras that send images: those that had a turn lately, in time or, where turns are long, in turns."""
-        now_s, since = self._clock(), self._turns - 2 * len(self._shares)
-        return {
-            camera: share
-            for camera, share in self._shares.items()
-            if now_s < share.expected_until_s or share.last_turn >= since
-        }
-
-    def _count(self, image: NDArray[np.uint8], config: EngineConfig) -> int:
-        return windows.count(image.shape[:2], self.engine.crop_hw, config.windows)
+    def _windows(self, batch: Images, config: EngineConfig) -> int:
+        """How many windows the images have."""
+        return sum(windows.count(image.shape[:2], self.engine.crop_hw, config.windows) for image in batch.values())
 
     def _limit(self, batch: Images, config: EngineConfig) -> int:
-        """Most windows that go through the network at a time."""
-        limits = (self._shares[camera].windows for camera in batch)
+        """Most windows that may go through the network at a time."""
+        limits = [self._common.windows, *(self._cameras[camera].windows for camera in batch)]
         return min([self.engine.batch_windows_of(config), *filter(None, limits)])

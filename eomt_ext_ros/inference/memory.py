@@ -9,7 +9,7 @@ import cv2
 import torch
 
 from eomt_ext_core.images.decoder import opencv_lacks_memory
-from eomt_ext_ros.inference.held_frames import chain
+from eomt_ext_ros.inference.tracebacks import chain
 
 # The second line is what PyTorch makes of a convolution for which memory was short with every algorithm of cuDNN, and
 # of a handle that cuBLAS had no memory for.

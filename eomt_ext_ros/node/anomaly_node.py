@@ -29,9 +29,9 @@ from eomt_ext_ros.diagnostics.publisher import Diagnostics
 from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
 from eomt_ext_ros.diagnostics.snapshot import observe
 from eomt_ext_ros.inference.engine import Engine, EngineFactory, load_engine
-from eomt_ext_ros.inference.held_frames import empty_frames
 from eomt_ext_ros.inference.inference import Inference
 from eomt_ext_ros.inference.memory import free_gpu_memory
+from eomt_ext_ros.inference.tracebacks import clear_traceback_locals
 from eomt_ext_ros.node.services import Services
 from eomt_ext_ros.node.transitions import reported
 from eomt_ext_ros.node.waiting import finish_within, result_of
@@ -113,7 +113,7 @@ class AnomalyNode(LifecycleNode):
             self._configure()
         except BaseException as error:
             self.error = f"not configured: {in_brief(error)}"
-            empty_frames(error)  # which hold what there is of the model
+            clear_traceback_locals(error)  # which hold what there is of the model
             self._release()
             raise
         return TransitionCallbackReturn.SUCCESS
@@ -248,9 +248,9 @@ class AnomalyNode(LifecycleNode):
         return self.statistics.setdefault(camera, CameraStatistics(camera))
 
     def _tell_classes(self) -> None:
-        if self.inference is not None:
+        if self._pipeline is not None:
             for camera in self.cameras.values():
-                camera.publish_label_info(self.inference.engine.class_names, self.inference.engine.threshold)
+                camera.publish_label_info(self._pipeline.inference.engine.class_names, self._pipeline.threshold)
 
     def _forget_waiting(self) -> None:
         for camera in self._thread.clear() if self._thread is not None else ():
@@ -271,7 +271,7 @@ class AnomalyNode(LifecycleNode):
     def _load(self, config: NodeConfig) -> Engine:
         started = time.monotonic()
         engine = self._engine_factory(config)
-        facts = ", ".join(f"{name} {value}" for name, value in engine.describe().items())
+        facts = ", ".join(f"{name} {value}" for name, value in engine.describe(config.engine).items())
         self.get_logger().info(f"loaded {config.checkpoint} in {time.monotonic() - started:.1f} s: {facts}")
         if config.checkpoint == "demo":
             self.get_logger().warning(
@@ -286,7 +286,7 @@ class AnomalyNode(LifecycleNode):
         try:
             self._pipeline.use(Inference(self._load(config)))
         except Exception as error:
-            empty_frames(error)  # which hold what there is of the new model
+            clear_traceback_locals(error)  # which hold what there is of the new model
             gc.collect()
             free_gpu_memory()
             raise
@@ -314,9 +314,9 @@ class AnomalyNode(LifecycleNode):
             settings = read_settings(self, parameters)
             if self._pipeline is not None:
                 refuse_fixed_changes(self.config, settings.node)
-                threshold = self._pipeline.inference.engine.threshold
+                threshold = self._pipeline.threshold
                 self._pipeline.apply(settings)
-                if self._pipeline.inference.engine.threshold != threshold:
+                if self._pipeline.threshold != threshold:
                     self._tell_classes()
         except (ConfigError, TypeError) as error:
             return SetParametersResult(successful=False, reason=str(error))

@@ -18,9 +18,9 @@ from eomt_ext_core.obstacles import ObstacleFrame, check_obstacle_config, find_o
 from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
 from eomt_ext_ros.diagnostics.snapshot import PICTURES_ENDED
 from eomt_ext_ros.inference.engine import Engine
-from eomt_ext_ros.inference.held_frames import forget_frames
 from eomt_ext_ros.inference.inference import Inference, Outcome
 from eomt_ext_ros.inference.memory import is_out_of_memory
+from eomt_ext_ros.inference.tracebacks import drop_tracebacks
 from eomt_ext_ros.messages.images import lost_colours
 from eomt_ext_ros.outputs.registry import OUTPUTS, Output
 from eomt_ext_ros.outputs.rendering import Rendering
@@ -115,6 +115,11 @@ class Pipeline:
         """Of the model in use."""
         return self._terms.inference
 
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel belongs to the mask."""
+        return self._terms.threshold
+
     def use(self, inference: Inference) -> None:
         """Let the next batch run through another model.
 
@@ -165,7 +170,7 @@ class Pipeline:
         for showing in filter(None, showings):  # last, as it may have to wait for those before it
             if not self.picture_thread.put(functools.partial(self._show, showing)):
                 self._settle(showing, dict.fromkeys(showing.names, EomtExtError(PICTURES_ENDED)))
-        return terms.inference.rests_s
+        return terms.inference.backoffs_s
 
     def _publish(self, job: _Job, frame: AnomalyFrame | None, terms: _Terms) -> _Showing | None:
         """Publish what programs read of an image, and count it as answered by that; the pictures there are to draw."""
@@ -210,7 +215,7 @@ class Pipeline:
             else:
                 job.camera.statistics.withheld(failed)
         for error in failed.values():
-            forget_frames(error)  # which hold the image
+            drop_tracebacks(error)  # which hold the image
 
     def _tell_withheld(self, output: str, camera: Camera, why: str) -> None:
         what = f"{_of(output, camera)} withheld"
@@ -271,7 +276,7 @@ class Pipeline:
             camera.statistics.failed(stage, in_brief(error), taken_s)
             self._reports.error("failed", f"{source} not answered, {stage} failed: {explained(error)}")
         # Diagnostics go on telling it; the frames that it came through hold images, and what the network had made.
-        forget_frames(error)
+        drop_tracebacks(error)
 
 
 def _of(what: str, camera: Camera) -> str:
@@ -343,7 +348,7 @@ def _agreed(inference: Inference, settings: Settings) -> _Terms:
         ConfigError: where they do not go together; then the model stays as it was.
     """
     engine, config = inference.engine, settings.node
-    threshold = engine.threshold_of(config.engine)
+    threshold = engine.threshold_of(engine.checked(config.engine))
     if config.obstacles.region == "drivable" and not engine.has_semantic:
         raise ConfigError(
             "region drivable needs the class of each pixel, which this model does not give (it is an export without "
@@ -352,5 +357,4 @@ def _agreed(inference: Inference, settings: Settings) -> _Terms:
     for camera in settings.cameras:
         with of_camera(camera):
             check_obstacle_config(settings.obstacles(camera), threshold, engine.class_names)
-    engine.config = config.engine  # last, as it is held to rules too
     return _Terms(inference, settings, threshold)

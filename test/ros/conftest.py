@@ -111,29 +111,20 @@ class StandInEngine:
     crop_hw = (32, 64)
     class_names = ("road", "car")
     has_semantic = True
+    fitting_windows = None
 
     def __init__(self, config):
-        self.refused_scores, self.configs = set(), []
-        self.config = config.engine
+        self.refused_scores, self.config = set(), config.engine
         self.batches, self.failures, self.freed = [], [], 0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
-    @property
-    def config(self):
-        return self.configs[-1]
-
-    @config.setter
-    def config(self, config):
+    def checked(self, config):
         from eomt_ext_core import ConfigError
 
         if config.score in self.refused_scores:
             raise ConfigError(f"score {config.score!r} needs what this model lacks")
-        self.configs.append(config)
-
-    @property
-    def threshold(self):
-        return self.threshold_of(self.config)
+        return config
 
     def threshold_of(self, config):
         return 0.5 if config.threshold < 0 else config.threshold
@@ -145,7 +136,8 @@ class StandInEngine:
         from eomt_ext_core import AnomalyFrame
 
         assert self.has_semantic or not semantic
-        threshold = self.threshold_of(config or self.config)
+        self.config = config  # what it ran under last
+        threshold = self.threshold_of(config)
         self.batches.append(len(images_rgb))
         assert self.may_go_on.wait(TIMEOUT_S)
         if self.failures and (failure := self.failures.pop(0)) is not None:
@@ -160,7 +152,7 @@ class StandInEngine:
     def free_memory(self):
         self.freed += 1
 
-    def describe(self):
+    def describe(self, config):
         return {"device": "cpu", "device_name": "stand-in"}
 
 
@@ -376,6 +368,11 @@ class Rig(Caller):
     def engine(self):
         """The engine of a configured node."""
         return self.node.inference.engine
+
+    @property
+    def engine_config(self):
+        """What the engine runs under."""
+        return self.node._pipeline._terms.settings.node.engine
 
     def stamped(self, msg):
         """The message with the stamp of now."""

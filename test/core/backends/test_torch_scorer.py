@@ -155,7 +155,7 @@ def test_what_does_not_fit_the_memory_is_said_and_left_out(
 ) -> None:
     graphs: Any = graphed._graphs
     graphs.too_many = 8
-    graphed.warm_up(("head",), 12)
+    assert graphed.warm_up(("head",), 12) == 6
     assert graphs.sizes == [12, 8, 6, 4, 3, 2, 1]
     assert graphs.cleared == 2
     assert caplog.messages[0] == "12 windows at a time do not fit the memory of cpu: lower batch_windows"
@@ -164,7 +164,7 @@ def test_what_does_not_fit_the_memory_is_said_and_left_out(
 def test_without_graphs_there_is_nothing_to_warm_up(model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = TorchWindowScorer(model, CPU)
     monkeypatch.setattr(scorer, "_run", None)
-    scorer.warm_up(("head",), 8)
+    assert scorer.warm_up(("head",), 8) == 8
 
 
 def test_a_model_without_a_head_offers_none(tiny_model: Make) -> None:

@@ -113,6 +113,7 @@ class ConstantScorer:
         self.scores = scores
         self.batches: list[int] = []
         self.warmed: tuple[str | int, ...] = ()
+        self.fitting = 0
 
     def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
         self.batches.append(len(crops))
@@ -123,8 +124,9 @@ class ConstantScorer:
     def describe(self) -> dict[str, str]:
         return {"backend": "constant"}
 
-    def warm_up(self, scores: Sequence[str], batch: int) -> None:
+    def warm_up(self, scores: Sequence[str], batch: int) -> int:
         self.warmed = (*scores, batch)
+        return self.fitting or batch
 
     def free_memory(self) -> None: ...
 
@@ -148,6 +150,21 @@ def test_the_known_classes_are_warmed_up_where_it_is_told_that_they_are_asked_fo
     AnomalyEngine(scorer, EXACT).warm_up(semantic=True)
     assert scorer.warmed == ("head", "semantic", 2)
     assert scorer.batches == [1, 1]
+
+
+def test_what_fits_in_memory_is_learnt_when_the_engine_is_warmed_up() -> None:
+    scorer = ConstantScorer(("head", "semantic"))
+    assert AnomalyEngine(scorer, EXACT).fitting_windows is None
+    scorer.fitting = 1
+    engine = AnomalyEngine(scorer, EXACT)
+    assert engine.fitting_windows == 1
+    engine.warm_up(semantic=True)
+    assert (scorer.warmed[-1], engine.fitting_windows) == (1, 1), "no more is tried than has fitted"
+
+
+def test_an_engine_is_described_under_the_configuration_that_it_runs_under() -> None:
+    engine = AnomalyEngine(ConstantScorer(("head", "rba")), EXACT)
+    assert (engine.describe()["score"], engine.describe(replace(EXACT, score="rba"))["score"]) == ("head", "rba")
 
 
 def test_what_a_scorer_does_not_offer_is_refused() -> None:

@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from eomt_ext_core import InferenceError
-from eomt_ext_ros.inference import inference
+from eomt_ext_ros.inference import batch_backoff
 from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.outputs import rendering
@@ -39,14 +39,14 @@ def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg)
     assert rig.engine.freed == 1
     status = rig.diagnostics()["inference"]
     assert status.level == OK
-    assert values(status)["batch_windows"] == "2, but as memory is short 1"
+    assert values(status)["batch_windows"] == "2 (reduced to 1: out of memory)"
 
 
 def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monkeypatch, capfd):
-    monkeypatch.setattr(inference, "REST_PERIOD_S", 0.2)
+    monkeypatch.setattr(batch_backoff, "FIRST_BACKOFF_S", 0.2)
     rig = stand_in()
     rig.start("probability")
-    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY] * 2
+    rig.engine.failures = [CUBLAS_OUT_OF_MEMORY, OUT_OF_MEMORY, OUT_OF_MEMORY]
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("failed/memory")
     statuses = rig.diagnostics()
@@ -64,7 +64,7 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
 
 
 def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in, image_msg, monkeypatch):
-    monkeypatch.setattr(inference, "REST_PERIOD_S", 60.0)
+    monkeypatch.setattr(batch_backoff, "FIRST_BACKOFF_S", 60.0)
     rig = stand_in(cameras=["front", "rear"])
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY] * 2
@@ -82,14 +82,14 @@ def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in
         "camera rear": ERROR,
     }
     assert "inference fails for rear: " in statuses["inference"].message
-    assert values(statuses["inference"])["batch_windows"].endswith("as memory is short 1 for rear")
+    assert values(statuses["inference"])["batch_windows"].endswith("(reduced to 1 for rear: out of memory)")
     assert [rig.change_state(label) for label in ("deactivate", "activate")] == [True] * 2
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
 @pytest.mark.parametrize("end", ["reload", "activate"])
 def test_a_camera_rests_no_longer_than_what_it_rests_for(stand_in, image_msg, monkeypatch, end):
-    monkeypatch.setattr(inference, "REST_PERIOD_S", 3600.0)
+    monkeypatch.setattr(batch_backoff, "FIRST_BACKOFF_S", 3600.0)
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY] * 2
@@ -289,17 +289,18 @@ def test_a_refused_score_leaves_nothing_behind_when_memory_is_short(stand_in, im
     assert "score 'head' needs what this model lacks" in rig.set(score="head")
     rig.engine.failures = [OUT_OF_MEMORY]
     rig.answer(image_msg(1))
-    assert rig.engine.config.score == "energy"
+    assert rig.engine.config.score == rig.engine_config.score == "energy"
     rig.answer(image_msg(2))
 
 
 def test_where_memory_cannot_even_be_freed_the_image_fails_and_the_next_is_answered(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start("probability")
-    rig.engine.failures = [OUT_OF_MEMORY]
+    lost = RuntimeError("CUDA error: unspecified launch failure")
+    rig.engine.failures = [OUT_OF_MEMORY, lost]
 
     def broken():
-        raise RuntimeError("CUDA error: unspecified launch failure")
+        raise lost
 
     with monkeypatch.context() as patch:
         patch.setattr(rig.engine, "free_memory", broken)
@@ -394,9 +395,9 @@ def test_thresholds_that_change_during_inference_are_for_the_next_image(stand_in
 def test_a_refused_change_never_reaches_the_engine(stand_in):
     rig = stand_in(threshold=0.8, obstacles__threshold_low=0.6)
     rig.node.start()
-    before = list(rig.engine.configs)
+    before = rig.engine_config
     assert "threshold_low must be at most the threshold 0.5, got 0.6" in rig.set(threshold=0.5)
-    assert rig.engine.configs == before
+    assert rig.engine_config is before
 
 
 def test_a_model_without_a_semantic_map_gives_every_other_output(stand_in, image_msg, capfd):

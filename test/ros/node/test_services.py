@@ -207,10 +207,10 @@ def test_live_parameters_take_effect_on_the_next_image(stand_in, image_msg):
 def test_what_cannot_be_is_refused_with_the_rule_and_changes_nothing(stand_in, change, rule):
     rig = stand_in()
     rig.node.start()
-    before, engine_config = rig.node.settings, rig.engine.config
+    before, engine_config = rig.node.settings, rig.engine_config
     if "obstacles__region" in change and len(change) == 2:
         assert rig.set(obstacles__drivable_classes=change.pop("obstacles__drivable_classes")) == ""
         before = rig.node.settings
     assert rule in rig.set(**change)
     assert rig.node.settings == before
-    assert rig.engine.config == engine_config
+    assert rig.engine_config == engine_config

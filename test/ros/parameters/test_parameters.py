@@ -125,7 +125,7 @@ def test_invalid_values_at_the_start_end_the_node(make_rig, parameters):
 def test_values_at_the_start_reach_the_engine(make_rig):
     rig = make_rig(threshold=0.25, score="msp", windows__mode="grid", windows__overlap=0.5)
     rig.node.trigger_configure()
-    assert rig.node.inference.engine.config == EngineConfig(
+    assert rig.engine_config == EngineConfig(
         device="cpu", threshold=0.25, score="msp", windows=WindowConfig(mode="grid", overlap=0.5)
     )
 
@@ -178,19 +178,19 @@ def test_fixed_parameters_change_only_while_unconfigured(rig):
     rig.node.trigger_cleanup()
     assert set_one(rig.node, "max_windows", 9).successful
     rig.node.trigger_configure()
-    assert rig.node.inference.engine.config.max_windows == 9
+    assert rig.engine_config.max_windows == 9
 
 
 def test_every_live_parameter_can_change_while_the_node_is_active_and_no_other(rig):
     assert set(LIVE) == {name for name, item in FIELDS.items() if item.live}
     rig.start()
-    assert rig.node.inference.engine.config == rig.node.config.engine
+    assert rig.engine_config == rig.node.config.engine
     for name, value in LIVE.items():
         result = set_one(rig.node, name, value)
         assert result.successful, f"{name}: {result.reason}"
         assert rig.node.get_parameter(name).value == value
     assert read_parameters(rig.node) == rig.node.config
-    assert rig.node.inference.engine.config == rig.node.config.engine
+    assert rig.engine_config == rig.node.config.engine
     windows = WindowConfig("grid", "hann", overlap=0.5, scale=2.0)
     assert rig.node.config.engine == EngineConfig(
         device="cpu", score="msp", threshold=0.75, batch_windows=3, windows=windows
@@ -219,7 +219,7 @@ def test_a_score_that_the_model_has_not_is_refused(make_rig, tiny_model, tmp_pat
     result = set_one(rig.node, "score", "head")
     assert not result.successful
     assert "needs a model with an anomaly head" in result.reason
-    assert rig.node.config.engine.score == rig.node.inference.engine.config.score == "msp"
+    assert rig.node.config.engine.score == rig.engine_config.score == "msp"
 
 
 def test_each_camera_has_its_parameters(make_rig):
@@ -240,7 +240,7 @@ def test_a_mixed_atomic_change_changes_nothing(rig):
     rig.node.trigger_configure()
     both = [Parameter("threshold", value=0.1), Parameter("max_windows", value=9)]
     assert not rig.node.set_parameters_atomically(both).successful
-    assert rig.node.inference.engine.config == rig.node.config.engine == EngineConfig(device="cpu")
+    assert rig.engine_config == rig.node.config.engine == EngineConfig(device="cpu")
 
 
 def test_live_parameters_reach_the_running_engine_through_the_service(rig, image_msg):

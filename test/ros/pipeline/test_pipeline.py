@@ -18,10 +18,9 @@ TIMEOUT_S = 30.0
 class HesitantEngine:
     """Is held against the settings for as long as it is told to."""
 
-    crop_hw, threshold, has_semantic = (32, 64), 0.5, True
+    crop_hw, has_semantic, fitting_windows = (32, 64), True, None
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self):
         self.asked, self.may_go_on = threading.Event(), threading.Event()
         self.may_go_on.set()
 
@@ -31,8 +30,11 @@ class HesitantEngine:
         assert self.may_go_on.wait(TIMEOUT_S)
         return ("road", "car")
 
+    def checked(self, config):
+        return config
+
     def threshold_of(self, config):
-        return self.threshold
+        return config.threshold
 
 
 def settings(**engine):
@@ -41,8 +43,8 @@ def settings(**engine):
 
 def test_settings_that_change_while_a_model_is_taken_up_reach_it():
     before, after = settings(), settings(threshold=0.9)
-    pipeline = Pipeline({}, Inference(HesitantEngine(before.node.engine)), before, reports=None)
-    new = HesitantEngine(before.node.engine)
+    pipeline = Pipeline({}, Inference(HesitantEngine()), before, reports=None)
+    new = HesitantEngine()
     new.may_go_on.clear()
     taking_up = threading.Thread(target=pipeline.use, args=[Inference(new)])
     changing = threading.Thread(target=pipeline.apply, args=[after])
@@ -54,5 +56,5 @@ def test_settings_that_change_while_a_model_is_taken_up_reach_it():
     for thread in (taking_up, changing):
         thread.join(TIMEOUT_S)
     assert pipeline.inference.engine is new
-    assert new.config is after.node.engine
+    assert pipeline.threshold == after.node.engine.threshold
     assert pipeline.picture_thread.stop(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What an exception keeps in memory: the frames that it came through, with all that their variables hold."""
+"""What an exception keeps in memory: the frames of its traceback, with all that their variables hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """An exception, and those that it came of."""
+    """List an exception, its causes and its contexts."""
     links = [error]
     for link in links:  # which grows meanwhile
         for origin in (link.__cause__, link.__context__):
@@ -15,13 +15,13 @@ def chain(error: BaseException) -> list[BaseException]:
     return links
 
 
-def forget_frames(error: BaseException) -> None:
-    """Let go of the frames of an exception and of those that it came of: it can be kept, and tells no traceback."""
+def drop_tracebacks(error: BaseException) -> None:
+    """Drop the traceback of an exception, and those of its causes, so that it can be kept without what they hold."""
     for link in chain(error):
         link.__traceback__ = None
 
 
-def empty_frames(error: BaseException) -> None:
-    """Let go of the variables in these frames, but for those still running: the traceback can be told."""
+def clear_traceback_locals(error: BaseException) -> None:
+    """Clear the variables in these tracebacks, which can still be logged; frames that still run keep theirs."""
     for link in chain(error):
         traceback.clear_frames(link.__traceback__)

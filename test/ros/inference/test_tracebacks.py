@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from eomt_ext_ros.inference.held_frames import empty_frames, forget_frames
+from eomt_ext_ros.inference.tracebacks import clear_traceback_locals, drop_tracebacks
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_an_exception_holds_what_the_functions_held_that_it_came_through():
 
 def test_forgotten_frames_hold_nothing_and_the_chain_is_still_there():
     error, held = chained()
-    forget_frames(error)
+    drop_tracebacks(error)
     assert alive(held) == [False] * 3
     assert (str(error), str(error.__cause__)) == ("outer", "middle")
     assert error.__traceback__ is None
@@ -70,7 +70,7 @@ def test_forgotten_frames_hold_nothing_and_the_chain_is_still_there():
 
 def test_emptied_frames_hold_nothing_and_still_tell_where():
     error, held = chained()
-    empty_frames(error)
+    clear_traceback_locals(error)
     assert alive(held) == [False] * 3
     told = "".join(traceback.format_exception(error))
     assert all(f"in {name}" in told for name in ("innermost", "middle", "outer"))
@@ -79,5 +79,5 @@ def test_emptied_frames_hold_nothing_and_still_tell_where():
 def test_a_chain_that_is_a_ring_ends():
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
-    forget_frames(first)
-    empty_frames(first)
+    drop_tracebacks(first)
+    clear_traceback_locals(first)
