@@ -146,6 +146,8 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
         for name in _FOLDER_FILES:
             if (path / name).is_file():
                 return path / name
+        if any(path.glob("*.index.json")):
+            raise CheckpointError(f"{path}: its model is in shards (*.index.json): save it as one file")
         raise CheckpointError(f"{path}: a model folder must hold {' or '.join(_FOLDER_FILES)}")
     return path
 
