@@ -36,6 +36,9 @@ def convert(
     target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
     crop: Annotated[tuple[int, int] | None, typer.Option(help="crop height and width, in pixels")] = None,
+    trained_crop: Annotated[
+        tuple[int, int] | None, typer.Option(help="those it was trained at, if not square and the file does not say")
+    ] = None,
     num_heads: Annotated[int | None, typer.Option(help="attention heads, where the weights leave them open")] = None,
     num_blocks: Annotated[
         int | None, typer.Option(help="blocks that see the queries, where they are left open")
@@ -45,7 +48,12 @@ def convert(
     """Write a checkpoint as one safetensors file that holds its architecture."""
     from eomt_ext_core.model.checkpoint import load_model, save_model
 
-    known: dict[str, Any] = {"crop_hw": crop, "num_blocks": num_blocks, "masked_attention": masked_attention}
+    known: dict[str, Any] = {
+        "crop_hw": crop,
+        "trained_crop_hw": trained_crop,
+        "num_blocks": num_blocks,
+        "masked_attention": masked_attention,
+    }
     if num_heads is not None:
         known["backbone_overrides"] = {"num_heads": num_heads}
     model = load_model(source, {name: value for name, value in known.items() if value is not None}, head=head)

@@ -20,6 +20,21 @@ DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint sa
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
 REGIONS = ("everywhere", "polygon", "drivable")
 
+# The networks that are built, timm's names of DINOv2 ViTs with registers: no other name reaches timm, since a name may
+# stand for a download, a folder or any other model.
+BACKBONES = tuple(f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base", "large", "giant"))
+# Keyword arguments of timm that may be overridden, with their type, least and most; others may stand for files.
+BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
+    "embed_dim": (int, 1, 1 << 14),
+    "depth": (int, 1, 1 << 10),
+    "num_heads": (int, 1, 1 << 10),
+    "mlp_ratio": (float, 0.01, 64.0),
+    "reg_tokens": (int, 0, 1 << 10),
+}
+MOST_CLASSES = 10_000
+MOST_WINDOW_PIXELS = 1 << 23  # 2896², or 2048 × 4096
+_MOST_QUERY_PIXELS = 1 << 30  # 128 masks of the largest window
+
 
 def option(
     default: Any,
@@ -48,6 +63,8 @@ def check_options(config: Any) -> None:
         value, meta = getattr(config, item.name), item.metadata
         if meta.get("choices") and value not in meta["choices"]:
             raise ConfigError(f"{item.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
+        if meta and isinstance(item.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{item.name} must be true or false, got {value!r}")
         low, high = meta.get("minimum"), meta.get("maximum")
         if low is not None and (isinstance(value, bool) or not isinstance(value, type(item.default) | int)):
             raise ConfigError(f"{item.name} must be of type {type(item.default).__name__}, got {value!r}")
@@ -61,11 +78,14 @@ def check_options(config: Any) -> None:
 class ModelConfig:
     """Architecture of an EoMT (Kerssies et al., CVPR 2025).
 
-    ``backbone`` names a timm DINOv2 ViT; ``backbone_overrides`` are keyword arguments for it, such as ``embed_dim``,
-    ``depth`` and ``num_heads``. ``crop_hw`` is the size in pixels that the network sees; it need not be square.
+    ``backbone`` is one of ``BACKBONES``; ``backbone_overrides`` are keyword arguments for it, some of
+    ``BACKBONE_OVERRIDES``. ``crop_hw`` is the size in pixels of the window that the network sees; it need not be
+    square. ``trained_crop_hw`` says which window the position embedding of a checkpoint is laid out for, if the file
+    itself does not and it is not square. It is None in a model that is loaded: its positions are those of ``crop_hw``.
 
     Raises:
-        ConfigError: where a number is not positive or the crop is not a multiple of the patch size.
+        ConfigError: if a name, a number or a type is not one of those allowed, or a window is not a multiple of the
+            patch size.
 
     >>> ModelConfig("vit_base_patch14_reg4_dinov2", crop_hw=(640, 640)).grid_hw
     (40, 40)
@@ -73,25 +93,31 @@ class ModelConfig:
 
     backbone: str
     crop_hw: tuple[int, int]
-    patch_size: int = option(16, "side of a patch in pixels", minimum=4)
-    num_queries: int = option(100, "learned queries", minimum=1)
-    num_classes: int = option(19, "known classes, without the no-object class", minimum=1)
+    patch_size: int = option(16, "side of a patch in pixels", minimum=4, maximum=64)
+    num_queries: int = option(100, "learned queries", minimum=1, maximum=10_000)
+    num_classes: int = option(19, "known classes, without the no-object class", minimum=1, maximum=MOST_CLASSES)
     num_blocks: int = option(4, "last transformer blocks that see the queries", minimum=1)
     masked_attention: bool = option(False, "restrict queries to their predicted masks, as early in EoMT's training")
     backbone_overrides: Mapping[str, Any] = field(default_factory=dict)
+    trained_crop_hw: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
-        object.__setattr__(self, "crop_hw", _two_sides(self.crop_hw))
-        object.__setattr__(self, "backbone_overrides", dict(self.backbone_overrides))
-        for side in self.crop_hw:
-            if side < 1 or side % self.patch_size:
-                raise ConfigError(
-                    f"crop must be a positive multiple of the patch size {self.patch_size}, got {side}; "
-                    f"the nearest is {max(1, round(side / self.patch_size)) * self.patch_size}"
-                )
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
         if self.patch_size & (self.patch_size - 1):
             raise ConfigError(f"patch_size must be a power of two (the mask head doubles it), got {self.patch_size}")
+        object.__setattr__(self, "backbone_overrides", _overrides(self.backbone_overrides))
+        if self.trained_crop_hw is not None:
+            trained_crop_hw = _window("trained_crop", self.trained_crop_hw, self.patch_size)
+            object.__setattr__(self, "trained_crop_hw", trained_crop_hw)
+        object.__setattr__(self, "crop_hw", _window("crop", self.crop_hw, self.patch_size))
+        height, width = self.crop_hw
+        if height * width * self.num_queries > _MOST_QUERY_PIXELS:
+            raise ConfigError(
+                f"crop must be at most {_MOST_QUERY_PIXELS // self.num_queries} pixels for {self.num_queries} queries, "
+                f"got {width}×{height}"
+            )
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -99,12 +125,35 @@ class ModelConfig:
         return self.crop_hw[0] // self.patch_size, self.crop_hw[1] // self.patch_size
 
 
-def _two_sides(crop_hw: Any) -> tuple[int, int]:
+def _window(name: str, size_hw: Any, patch_size: int) -> tuple[int, int]:
     try:
-        height, width = map(operator.index, crop_hw)
+        height, width = map(operator.index, size_hw)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"crop_hw must be two whole numbers, height and width, got {crop_hw!r}") from error
+        raise ConfigError(f"{name}_hw must be two whole numbers, height and width, got {size_hw!r}") from error
+    for side in (height, width):
+        if side < 1 or side % patch_size:
+            raise ConfigError(
+                f"{name} must be a positive multiple of the patch size {patch_size}, got {side}; "
+                f"the nearest is {max(1, round(side / patch_size)) * patch_size}"
+            )
+    if height * width > MOST_WINDOW_PIXELS:
+        raise ConfigError(f"{name} must be at most {MOST_WINDOW_PIXELS} pixels, got {width}×{height}")
     return height, width
+
+
+def _overrides(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"backbone_overrides must be a mapping of names to numbers, got {given!r}")
+    for name, value in given.items():
+        if name not in BACKBONE_OVERRIDES:
+            raise ConfigError(f"backbone_overrides must be some of {', '.join(BACKBONE_OVERRIDES)}, got {name!r}")
+        kind, least, most = BACKBONE_OVERRIDES[name]
+        is_number = isinstance(value, kind | int) and not isinstance(value, bool)
+        if not is_number:
+            raise ConfigError(f"backbone_overrides {name} must be of type {kind.__name__}, got {value!r}")
+        if not least <= value <= most:
+            raise ConfigError(f"backbone_overrides {name} must be from {least} to {most}, got {value!r}")
+    return dict(given)
 
 
 @dataclass(frozen=True)

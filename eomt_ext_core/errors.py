@@ -1,5 +1,7 @@
 """The exceptions of the package: one family, each also a ``ValueError``."""
 
+_MOST_LETTERS = 2000
+
 
 class EomtExtError(ValueError):
     """Base of every error that this package raises on purpose."""
@@ -10,7 +12,14 @@ class ConfigError(EomtExtError):
 
 
 class CheckpointError(EomtExtError):
-    """A checkpoint is missing, damaged, foreign, or does not say what its architecture is."""
+    """A checkpoint is missing, damaged, foreign, or does not say what its architecture is.
+
+    The message may hold names and values from the file: it is one printable line of bounded length.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message[:_MOST_LETTERS])
+        super().__init__(shown if len(message) <= _MOST_LETTERS else f"{shown}…")
 
 
 class DatasetError(EomtExtError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.model.metadata import class_names_of as class_names_of
 
 GPU_BATCH = 256
 CPU_BATCH = 1  # one window keeps all cores busy, and its activations stay small
@@ -67,22 +67,3 @@ class WindowScorer(Protocol):
     def free_memory(self) -> None:
         """Give up what can be made anew."""
         ...
-
-
-def class_names_of(info: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Names of the known classes in a checkpoint's ``info``; empty where it does not say.
-
-    Raises:
-        CheckpointError: where they are not as many texts as there are classes.
-
-    >>> class_names_of({"class_names": ["road", "car"]}, 2)
-    ('road', 'car')
-    """
-    names = info.get("class_names", ())
-    if names and (
-        not isinstance(names, list | tuple)
-        or len(names) != num_classes
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise CheckpointError(f"class_names must be {num_classes} texts, one for each known class, got {names!r}")
-    return tuple(names)

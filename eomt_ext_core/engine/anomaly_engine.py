@@ -66,7 +66,12 @@ class AnomalyEngine:
 
     @classmethod
     def load(
-        cls, source: str | Path, config: EngineConfig | None = None, head: str | Path | None = None
+        cls,
+        source: str | Path,
+        config: EngineConfig | None = None,
+        head: str | Path | None = None,
+        *,
+        download: bool = True,
     ) -> AnomalyEngine:
         """Make an engine of a file.
 
@@ -75,12 +80,13 @@ class AnomalyEngine:
                 ``config.backend`` is ``onnxruntime``.
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
+            download: whether ``hf://owner/name`` is allowed; without, errors do not name it either.
 
         Raises:
             CheckpointError, ConfigError: as ``load_model`` and the engine itself.
         """
         config = config or EngineConfig()
-        scorer, origin = load_scorer(source, config, head)
+        scorer, origin = load_scorer(source, config, head, download=download)
         engine = cls(scorer, config)
         engine._origin = origin
         return engine

@@ -17,15 +17,21 @@ _BLOCK_BYTES = 1 << 20
 
 
 def load_scorer(
-    source: str | Path, config: EngineConfig, head: str | Path | None
+    source: str | Path, config: EngineConfig, head: str | Path | None, *, download: bool = True
 ) -> tuple[WindowScorer, dict[str, str]]:
     """Make the scorer of ``config.backend`` of a file; the second is what the file is, for people.
+
+    Args:
+        source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes, or an exported ONNX file.
+        config: how to run it.
+        head: a separate file with the anomaly head, or none.
+        download: whether ``hf://owner/name`` is allowed.
 
     Raises:
         CheckpointError: where a file cannot be used.
         ConfigError: where the configuration does not go with it.
     """
-    path = resolve_source(source)
+    path = resolve_source(source, download=download)
     scorer: WindowScorer
     if config.backend == "onnxruntime":
         if head:
@@ -34,10 +40,10 @@ def load_scorer(
 
         scorer = OnnxWindowScorer.load(path, config)
     else:
-        scorer = torch_scorer(load_model(path, head=head or None), config)
+        scorer = torch_scorer(load_model(path, head=head or None, download=download), config)
     origin = {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
     if head:
-        origin |= {"head": str(head), "head_sha256": sha256_of(resolve_source(head))}
+        origin |= {"head": str(head), "head_sha256": sha256_of(resolve_source(head, download=download))}
     return scorer, origin
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from eomt_ext_core.backends.window_scorer import SEMANTIC
-from eomt_ext_core.config import SCORES
+from eomt_ext_core.config import MOST_CLASSES, MOST_WINDOW_PIXELS, SCORES
 from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.export.export_config import MOST_BATCH
+from eomt_ext_core.model.metadata import check_info, check_origin, read_json, write_json
 
 VERSION = 1
 _PREFIX = "eomt_ext."
@@ -31,7 +33,7 @@ class ExportContents:
         origin: SHA-256 of the files it was made from, by name (``checkpoint_sha256`` …).
 
     Raises:
-        CheckpointError: where a value is not of its kind.
+        CheckpointError: where a value is not of its type, or out of range.
     """
 
     crop_hw: tuple[int, int]
@@ -45,18 +47,22 @@ class ExportContents:
 
     def __post_init__(self) -> None:
         rules = {
-            "crop_hw": len(self.crop_hw) == 2 and all(_is_count(side) for side in self.crop_hw),
-            "num_classes": _is_count(self.num_classes),
-            "outputs": bool(self.outputs) and set(self.outputs) <= {*SCORES, SEMANTIC},
+            "crop_hw": len(self.crop_hw) == 2
+            and all(map(_is_count, self.crop_hw))
+            and math.prod(self.crop_hw) <= MOST_WINDOW_PIXELS,
+            "num_classes": _is_count(self.num_classes) and self.num_classes <= MOST_CLASSES,
+            "outputs": bool(self.outputs)
+            and all(name in (*SCORES, SEMANTIC) for name in self.outputs)
+            and len(set(self.outputs)) == len(self.outputs),
             "precision": self.precision in ("fp32", "fp16"),
-            "score_stride": self.score_stride in (1, 2, 4),
-            "batch": _is_count(self.batch) or self.batch == 0,
-            "info": isinstance(self.info, Mapping),
-            "origin": isinstance(self.origin, Mapping),
+            "score_stride": _is_count(self.score_stride) and self.score_stride in (1, 2, 4),
+            "batch": _is_count(self.batch, 0) and self.batch <= MOST_BATCH,
         }
         for name, holds in rules.items():
             if not holds:
                 raise CheckpointError(f"its {name} cannot be {getattr(self, name)!r}")
+        object.__setattr__(self, "info", check_info(self.info, self.num_classes))
+        object.__setattr__(self, "origin", check_origin(self.origin))
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -69,10 +75,7 @@ class ExportContents:
         Raises:
             CheckpointError: where ``info`` holds more than JSON values.
         """
-        try:
-            stored = {_PREFIX + name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"model.info must be JSON values: {error}") from error
+        stored = {_PREFIX + name: write_json(value) for name, value in asdict(self).items()}
         return {_VERSION_KEY: str(VERSION), **stored}
 
     @classmethod
@@ -88,12 +91,15 @@ class ExportContents:
         if version != str(VERSION):
             raise CheckpointError(f"its version must be {VERSION}, got {version}: export it anew with this package")
         try:
-            values = {item.name: json.loads(metadata[_PREFIX + item.name]) for item in fields(cls)}
-            values["crop_hw"], values["outputs"] = tuple(values["crop_hw"]), tuple(values["outputs"])
-            return cls(**values)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"its metadata cannot be read: {type(error).__name__} {error}") from error
+            values = {item.name: read_json(metadata[_PREFIX + item.name]) for item in fields(cls)}
+        except KeyError as error:
+            raise CheckpointError(f"its metadata must hold {error}") from error
+        for name in ("crop_hw", "outputs"):
+            if not isinstance(values[name], list):
+                raise CheckpointError(f"its {name} cannot be {values[name]!r}")
+            values[name] = tuple(values[name])
+        return cls(**values)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

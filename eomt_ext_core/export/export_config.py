@@ -9,6 +9,7 @@ from eomt_ext_core.config import SCORES, check_options, option
 from eomt_ext_core.errors import ConfigError
 
 FORMATS = ("onnx", "pt2")
+MOST_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ExportConfig:
     scores: tuple[str, ...] = option((), f"scores that the file gives: {','.join(SCORES)}; the head where there is one")
     semantic: bool = option(False, "the file also gives the map of the known classes")
     precision: str = option("fp32", "arithmetic of the network; scoring is always in fp32", choices=("fp32", "fp16"))
-    batch: int = option(0, "windows of a call: exactly so many, or 0 for any number", minimum=0, maximum=256)
+    batch: int = option(0, "windows of a call: exactly so many, or 0 for any number", minimum=0, maximum=MOST_BATCH)
     score_stride: int = option(1, "as EngineConfig.score_stride: 1, 2 or 4", minimum=1, maximum=4)
     opset: int = option(18, "version of ONNX's operators", minimum=18, maximum=23)
     device: str = option("cpu", "what a pt2 package is compiled for: cpu, cuda or cuda:N")

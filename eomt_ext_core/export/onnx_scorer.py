@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from eomt_ext_core.backends.device import device_name, limit_threads
-from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, class_names_of
+from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, SEMANTIC
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError, InferenceError
 from eomt_ext_core.export.contents import ExportContents
 from eomt_ext_core.export.extra import require
+from eomt_ext_core.export.onnx_check import check_onnx
 from eomt_ext_core.export.onnx_file import INPUT
 from eomt_ext_core.export.providers import (
     CPU,
@@ -26,7 +27,9 @@ from eomt_ext_core.export.providers import (
     device_of,
     start_first,
 )
+from eomt_ext_core.model.metadata import class_names_of
 
+_WAY_OUT = ". `eomt-ext export` makes one of a checkpoint; a checkpoint itself runs with backend torch"
 # It has no exception of its own for this; the words are those of its arena and of CUDA.
 _OUT_OF_MEMORY = re.compile(r"failed to allocate memory|out of memory|bad allocation", re.IGNORECASE)
 
@@ -79,17 +82,15 @@ class OnnxWindowScorer:
         if not Path(path).is_file():
             raise CheckpointError(f"{path}: no such file; give one that `eomt-ext export` wrote")
         try:
+            check_onnx(Path(path))
             session = start([(CPU, {})])
-        except Exception as error:  # onnxruntime's exceptions share no base
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{path}: not an ONNX file that onnxruntime reads: {reason}. `eomt-ext export` makes one of a "
-                "checkpoint; a checkpoint itself runs with backend torch"
-            ) from error
-        try:
             contents = ExportContents.of(session.get_modelmeta().custom_metadata_map)
+            _check_graph(session, contents)
         except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{path}: {error}{_WAY_OUT}") from error
+        except Exception as error:  # onnxruntime's exceptions share no base
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{path}: not an ONNX file that onnxruntime reads: {reason}{_WAY_OUT}") from error
         _check_config(config, contents)
         providers = choose_providers(config.device, onnxruntime.get_available_providers(), contents.precision)
         wanted = [name for name, _ in providers]
@@ -147,6 +148,24 @@ def _name_of(device: torch.device) -> str:
     if device.type == "cuda" and device.index >= torch.cuda.device_count():  # a torch for the CPU counts none
         return f"GPU {device.index}"
     return device_name(device)
+
+
+def _check_graph(session: Any, contents: ExportContents) -> None:
+    """Hold inputs and outputs to what the file says of them."""
+    batch, size_hw = contents.batch or None, contents.crop_hw
+    wanted = {name: ("tensor(float)", [batch, 1, *size_hw]) for name in contents.scores}
+    if SEMANTIC in contents.outputs:
+        wanted[SEMANTIC] = ("tensor(float)", [batch, contents.num_classes, *size_hw])
+    for kind, found, expected in (
+        ("input", session.get_inputs(), {INPUT: ("tensor(uint8)", [batch, 3, *size_hw])}),
+        ("output", session.get_outputs(), wanted),
+    ):
+        # a number of windows that is not fixed has a name
+        shapes = {
+            item.name: (item.type, [None if isinstance(side, str) else side for side in item.shape]) for item in found
+        }
+        if shapes != expected:
+            raise CheckpointError(f"its {kind}s must be {expected} by its own metadata, got {shapes}")
 
 
 def _check_config(config: EngineConfig, contents: ExportContents) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
 
 from eomt_ext_core.config import HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.model.positions import POSITIONS
 from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
 # timm's DINOv2 ViTs with registers by (embed_dim, depth), and their attention heads: their other sizes follow.
@@ -24,12 +25,11 @@ _BACKBONES = {
 _SWIGLU_BACKBONE = "vit_giant_patch14_reg4_dinov2"
 _PLAIN_BACKBONE = "vit_small_patch14_reg4_dinov2"
 
-_POSITIONS = "encoder.backbone.pos_embed"
 _PATCHES = "encoder.backbone.patch_embed.proj.weight"
-_BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d+)\.")
+_BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d{1,4})\.")
 # What the sizes are read from, and how many dimensions it has.
 _NEEDED = {
-    _POSITIONS: 3,
+    POSITIONS: 3,
     _PATCHES: 4,
     "q.weight": 2,
     "class_head.weight": 2,
@@ -49,36 +49,46 @@ def infer_model_config(
         known: fields of :class:`ModelConfig` from elsewhere. They win where the shapes leave a choice, and must agree
             with the shapes where they do not.
 
+    Returns:
+        the configuration, in which ``trained_crop_hw`` is the window that the position embedding is laid out for.
+
     Raises:
         CheckpointError: naming a field that is not determined, or one that contradicts the weights.
+        ConfigError: if a field breaks a rule of its own.
     """
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
     if unknown:
         raise CheckpointError(f"the given configuration has no field {', '.join(sorted(unknown))}")
     found = _read_shapes(network)
-    overrides = dict(known.get("backbone_overrides", {}))
-    backbone = known.get("backbone")
-    if backbone is None:
-        backbone, overrides = _infer_backbone(found, overrides)
     for name in ("patch_size", "num_queries", "num_classes"):
         if known.get(name, found[name]) != found[name]:
             raise CheckpointError(f"{name} is {found[name]} in the weights, but {known[name]} in the configuration")
+    trained, crop = known.get("trained_crop_hw"), known.get("crop_hw")
+    if trained is None:
+        trained = _infer_trained_crop(found)
+    config = ModelConfig(
+        backbone=known.get("backbone", _PLAIN_BACKBONE),
+        crop_hw=trained if crop is None else crop,
+        patch_size=found["patch_size"],
+        num_queries=found["num_queries"],
+        num_classes=found["num_classes"],
+        num_blocks=_infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
+        masked_attention=_infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
+        backbone_overrides=known.get("backbone_overrides", {}),
+        trained_crop_hw=trained,
+    )
+    overrides = config.backbone_overrides
     for name in ("embed_dim", "depth"):
         if overrides.get(name, found[name]) != found[name]:
             raise CheckpointError(
                 f"backbone_overrides[{name!r}] is {found[name]} in the weights, "
                 f"but {overrides[name]} in the configuration"
             )
-    return ModelConfig(
-        backbone=backbone,
-        crop_hw=known.get("crop_hw") or _infer_crop(found),
-        patch_size=found["patch_size"],
-        num_queries=found["num_queries"],
-        num_classes=found["num_classes"],
-        num_blocks=_infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
-        masked_attention=_infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
-        backbone_overrides=overrides,
-    )
+    if "backbone" not in known:
+        backbone, overrides = _infer_backbone(found, overrides)
+        config = replace(config, backbone=backbone, backbone_overrides=overrides)
+    _check_trained_crop(config, found["num_patches"])
+    return replace(config, trained_crop_hw=None) if config.trained_crop_hw == config.crop_hw else config
 
 
 def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfig:
@@ -120,20 +130,25 @@ def _read_shapes(network: Mapping[str, Tensor]) -> dict[str, int]:
     registers = network.get("encoder.backbone.reg_token")
     if registers is not None and registers.ndim != 3:
         raise CheckpointError(f"encoder.backbone.reg_token must have 3 dimensions, got shape {tuple(registers.shape)}")
-    return {
-        "embed_dim": int(network[_POSITIONS].shape[-1]),
-        "num_patches": int(network[_POSITIONS].shape[-2]),
+    found = {
+        "embed_dim": int(network[POSITIONS].shape[-1]),
+        "num_patches": int(network[POSITIONS].shape[-2]),
         "patch_size": int(network[_PATCHES].shape[-1]),
         "num_queries": int(network["q.weight"].shape[0]),
         "num_classes": int(network["class_head.weight"].shape[0]) - 1,
         "depth": 1 + max(int(match[1]) for key in network if (match := _BLOCK_INDEX.match(key))),
         "mlp_dim": int(fc1.shape[0]),
+    }
+    empty = [name for name, size in found.items() if size < 1]
+    if empty:
+        raise CheckpointError(f"{empty[0]} must be at least 1, got {found[empty[0]]} in the weights")
+    return found | {
         "swiglu": int(fc2.shape[1] != fc1.shape[0]),
         "reg_tokens": 0 if registers is None else int(registers.shape[1]),
     }
 
 
-def _infer_backbone(found: Mapping[str, int], overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _infer_backbone(found: Mapping[str, int], overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     standard, num_heads = _BACKBONES.get((found["embed_dim"], found["depth"]), (None, 0))
     usual = found["reg_tokens"] == 4 and bool(found["swiglu"]) == (standard == _SWIGLU_BACKBONE)
     if standard and usual and overrides in ({}, {"num_heads": num_heads}):
@@ -150,16 +165,27 @@ def _infer_backbone(found: Mapping[str, int], overrides: dict[str, Any]) -> tupl
         sizes["mlp_ratio"] = 4.0
     if found["reg_tokens"] != 4:
         sizes["reg_tokens"] = found["reg_tokens"]
-    return _SWIGLU_BACKBONE if found["swiglu"] else _PLAIN_BACKBONE, sizes | overrides
+    return _SWIGLU_BACKBONE if found["swiglu"] else _PLAIN_BACKBONE, {**sizes, **overrides}
 
 
-def _infer_crop(found: Mapping[str, int]) -> tuple[int, int]:
+def _infer_trained_crop(found: Mapping[str, int]) -> tuple[int, int]:
     side = math.isqrt(found["num_patches"])
     if side * side != found["num_patches"]:
         raise CheckpointError(
-            f"a position embedding of {found['num_patches']} patches is not square: give crop_hw in the configuration"
+            f"a position embedding of {found['num_patches']} patches is not square: give trained_crop_hw in the "
+            "configuration, the height and width that it was trained at (`eomt-ext convert --trained-crop`)"
         )
     return side * found["patch_size"], side * found["patch_size"]
+
+
+def _check_trained_crop(config: ModelConfig, num_patches: int) -> None:
+    height, width = config.trained_crop_hw or config.crop_hw
+    wanted = (height // config.patch_size) * (width // config.patch_size)
+    if wanted != num_patches:
+        raise CheckpointError(
+            f"a window of {width}×{height} pixels has {wanted} patches of {config.patch_size}, but the position "
+            f"embedding holds {num_patches}: it was trained at another"
+        )
 
 
 def _infer_num_blocks(attn_mask_probs: Tensor | None, known: int | None) -> int:

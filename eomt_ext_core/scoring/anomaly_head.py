@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import torch
@@ -65,7 +66,7 @@ def check_head(head: PixelAnomalyHead) -> None:
     """Refuse a head whose logit does not depend on what it is given: it would report a clear road for ever.
 
     Args:
-        head: in float32.
+        head: of any floating type; left as it is.
 
     Raises:
         CheckpointError: if 256 random inputs all have the same logit, as with weights of zero or a dead layer.
@@ -73,9 +74,7 @@ def check_head(head: PixelAnomalyHead) -> None:
     generator = torch.Generator().manual_seed(0)
     statistics = torch.rand((1, 16, 16, NUM_STATISTICS), generator=generator)
     features = 3 * torch.randn((1, head.feature_dim, 16, 16), generator=generator)
-    was_training = head.training
-    lowest, highest = head.eval()(statistics, features).aminmax()
-    head.train(was_training)
+    lowest, highest = copy.deepcopy(head).float().eval()(statistics, features).aminmax()
     if lowest == highest:
         raise CheckpointError(
             f"its anomaly head gives the logit {lowest:g} whatever it sees, so that it can never find an anomaly: its "

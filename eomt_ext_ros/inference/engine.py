@@ -76,7 +76,7 @@ def load_engine(config: NodeConfig) -> Engine:
                 f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
                 "run on the CPU"
             )
-    engine = AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None)
+    engine = AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None, download=False)
     if config.obstacles.region == "drivable" and engine.has_semantic:  # without, the node refuses the region
         engine.warm_up(semantic=True)
     return engine

@@ -184,7 +184,8 @@ class _Replay:
 @functools.lru_cache(maxsize=1)
 def _engine(node: NodeConfig, score: str) -> AnomalyEngine:
     """The engine, loaded once in a process for all of its bags."""
-    return AnomalyEngine.load(node.checkpoint, replace(node.engine, score=score), node.head or None)
+    config = replace(node.engine, score=score)
+    return AnomalyEngine.load(node.checkpoint, config, node.head or None, download=False)
 
 
 def _rate_hz(frames: list[BagMessage]) -> dict[str, float]:

@@ -1,12 +1,14 @@
 """State dicts in the layouts met in the wild, made from a tiny random model."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from eomt_ext_core import EoMTExt
+from eomt_ext_core import CheckpointError, EoMTExt, load_model
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,22 @@ def image() -> Callable[..., Tensor]:
         return torch.rand(batch, 3, *crop_hw, generator=torch.Generator().manual_seed(seed))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., float]:
+    """Load a file that is to be refused; gives how many MiB resident memory grew at its peak."""
+
+    def load(path: Path, message: str, known: dict[str, Any] | None = None) -> float:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status_kib("VmRSS")
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path, known)
+        return (_status_kib("VmHWM") - before) / 1024
+
+    return load
+
+
+def _status_kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))

@@ -90,11 +90,13 @@ def test_what_is_open_or_contradicts_is_named(
         infer_model_config(shapes, probs, known)
 
 
-def test_a_crop_that_is_not_square_must_be_given(tiny_config: Callable[..., ModelConfig]) -> None:
+def test_a_window_that_is_not_square_must_be_given(tiny_config: Callable[..., ModelConfig]) -> None:
     state = EoMT(tiny_config(crop_hw=(64, 96))).state_dict()
-    with pytest.raises(CheckpointError, match="24 patches is not square: give crop_hw"):
-        infer_model_config(state, OFF, HEADS)
-    assert infer_model_config(state, OFF, {**HEADS, "crop_hw": (64, 96)}).crop_hw == (64, 96)
+    for known in (HEADS, {**HEADS, "crop_hw": (64, 96)}):
+        with pytest.raises(CheckpointError, match="24 patches is not square: give trained_crop_hw"):
+            infer_model_config(state, OFF, known)
+    found = infer_model_config(state, OFF, {**HEADS, "trained_crop_hw": (64, 96)})
+    assert (found.crop_hw, found.trained_crop_hw) == ((64, 96), None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eomt_ext_core import CheckpointError, EoMTExt, HeadConfig, load_model, save_model
+from eomt_ext_core.errors import OutputError
 
 HEADS = {"backbone_overrides": {"num_heads": 2}}
 SQUARE = (96, 96)
@@ -111,7 +112,11 @@ def test_a_saved_model_comes_back_bit_by_bit(
     tiny_model: Make, head_config: HeadConfig, tmp_path: Path, crop_hw: tuple[int, int], with_head: bool
 ) -> None:
     model = tiny_model(head_config if with_head else None, crop_hw=crop_hw, masked_attention=True)
-    model.info = {"classes": ["road", "Straße"], "calibration": {"scale": 0.1, "shift": -2.3}, "epochs": 7}
+    model.info = {
+        "classes": ["road", "Straße"],
+        "calibration": {"scale": 0.1, "shift": -2.3, "threshold": 0.5},
+        "epochs": 7,
+    }
     save_model(model, str(tmp_path / "deep" / "model.safetensors"))
     loaded = load_model(str(tmp_path / "deep" / "model.safetensors"))
     assert_same_weights(loaded, model)
@@ -181,7 +186,7 @@ def test_saving_is_all_or_nothing(tiny_model: Make, tmp_path: Path, monkeypatch:
         raise OSError("no space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", fail_half_way)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OutputError, match="no space left"):
         save_model(tiny_model(seed=2), target)
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]
@@ -221,7 +226,7 @@ def test_damaged_metadata(tiny_model: Make, tmp_path: Path, metadata: str, messa
     ("changes", "probs", "known", "message"),
     [
         ({"crop_hw": SQUARE}, None, {}, r"give backbone_overrides\['num_heads'\]"),
-        ({}, None, HEADS, "give crop_hw"),
+        ({}, None, HEADS, "give trained_crop_hw"),
         ({"crop_hw": SQUARE}, torch.tensor([0.2, 1.0]), HEADS, "give masked_attention"),
     ],
 )

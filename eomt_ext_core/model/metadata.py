@@ -1,0 +1,135 @@
+"""What a checkpoint or an exported file says of itself: JSON from strangers, held to its types and lengths once.
+
+Whoever reads it afterwards, such as the node's diagnostics, may rely on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.scoring.calibration import LogitCalibration
+
+MOST_BYTES = 1 << 20
+MOST_TEXT = 10_000
+_MOST_DEPTH = 16
+_MOST_NAME = 200
+_MOST_ORIGINS = 16
+_LARGEST_NUMBER = 1 << 63
+
+
+def read_json(text: str | bytes) -> Any:
+    """Parse JSON as the standard has it, of at most ``MOST_BYTES``.
+
+    Raises:
+        CheckpointError: if it is too long or too deep, no JSON, or holds a text or number out of range.
+    """
+    if len(text) > MOST_BYTES:
+        raise CheckpointError(f"its metadata must have at most {MOST_BYTES} bytes, got {len(text)}")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its metadata cannot be read: {error}") from error
+    _check_value(value, _MOST_DEPTH)
+    return value
+
+
+def write_json(value: Any) -> str:
+    """The text that :func:`read_json` reads.
+
+    Raises:
+        CheckpointError: if ``value`` holds more than JSON values, or could not be read back.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"model.info and the configuration must be JSON values: {error}") from error
+    read_json(text)
+    return text
+
+
+def check_info(info: Any, num_classes: int) -> dict[str, Any]:
+    """Hold what a checkpoint says of itself to what readers rely on.
+
+    Args:
+        info: from :func:`read_json`.
+        num_classes: semantic classes of the model.
+
+    Returns:
+        a copy of it.
+
+    Raises:
+        CheckpointError: if it is no mapping, its class names are not one for each class, or its calibration is none.
+    """
+    if not isinstance(info, Mapping):
+        raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")
+    class_names_of(info, num_classes)
+    LogitCalibration.of(info)
+    return dict(info)
+
+
+def check_origin(origin: Any) -> dict[str, str]:
+    """Hold the names and checksums of the files that another was made from to short texts.
+
+    Raises:
+        CheckpointError: if it is no mapping of texts to texts, or holds too many or too long ones.
+    """
+    if not isinstance(origin, Mapping):
+        raise CheckpointError(f"its origin must be a mapping of texts, got {type(origin).__name__}")
+    if len(origin) > _MOST_ORIGINS:
+        raise CheckpointError(f"its origin must have at most {_MOST_ORIGINS} entries, got {len(origin)}")
+    for item in (*origin, *origin.values()):
+        if not _is_name(item):
+            raise CheckpointError(
+                f"its origin must be texts of at most {_MOST_NAME} printable characters, got {item!r}"
+            )
+    return dict(origin)
+
+
+def class_names_of(info: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Names of the semantic classes in a checkpoint's ``info``; empty if it does not say.
+
+    Raises:
+        CheckpointError: if they are not as many short texts as there are classes.
+
+    >>> class_names_of({"class_names": ["road", "car"]}, 2)
+    ('road', 'car')
+    """
+    names = info.get("class_names", ())
+    if not isinstance(names, list | tuple) or len(names) not in (0, num_classes) or not all(map(_is_name, names)):
+        raise CheckpointError(
+            f"class_names must be {num_classes} texts, one for each class, of at most {_MOST_NAME} characters, "
+            f"got {names!r}"
+        )
+    return tuple(names)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MOST_NAME and value.isprintable()
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, int | float) and not -_LARGEST_NUMBER < value < _LARGEST_NUMBER:
+        raise CheckpointError("its metadata may hold numbers between -2^63 and 2^63, got another")
+    elif isinstance(value, dict | list):
+        if not depth:
+            raise CheckpointError(f"its metadata may be nested at most {_MOST_DEPTH} deep")
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_value(part, depth - 1)
+
+
+def _check_text(text: str) -> None:
+    if len(text) > MOST_TEXT:
+        raise CheckpointError(f"its metadata may hold texts of at most {MOST_TEXT} characters, got {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"its metadata holds a text that no file can: {error}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,65 @@
+"""The position embedding: the window that it is laid out for, and the way to another.
+
+It is one vector for each patch, row by row. The number of vectors does not tell the rows from the columns: 1,600 are
+40 × 40 patches, or 20 × 80.
+"""
+
+from __future__ import annotations
+
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor
+
+from eomt_ext_core.errors import CheckpointError
+
+POSITIONS = "encoder.backbone.pos_embed"
+_MOST_ASPECT = 8  # of the windows that are looked for
+_CLEARLY = 2.0
+
+
+def resample_positions(positions: Tensor, old_grid_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
+    """Bring a position embedding to another grid of patches, as timm does (bicubic, antialiased), in float32.
+
+    Args:
+        positions: (1, N, C), of any floating-point type, row by row of ``old_grid_hw``.
+        old_grid_hw: rows and columns of patches, N together.
+        grid_hw: those wanted.
+
+    Returns:
+        (1, rows · columns, C) float32; the same numbers if the grids are the same.
+    """
+    positions = positions.float()
+    if old_grid_hw == grid_hw:
+        return positions
+    resampled: Tensor = resample_abs_pos_embed(positions, list(grid_hw), list(old_grid_hw), num_prefix_tokens=0)
+    return resampled
+
+
+def check_square(positions: Tensor, patch_size: int) -> None:
+    """Refuse a position embedding whose numbers say that its grid is not the square that nobody contradicts.
+
+    In a trained embedding, patches that are neighbours have similar vectors. So the distance between vectors one row
+    apart is clearly smaller for the true number of columns than for another.
+
+    Args:
+        positions: (1, N, C) with N a square number.
+        patch_size: side of a patch in pixels, for the message.
+
+    Raises:
+        CheckpointError: naming the window that its numbers speak for.
+    """
+    vectors = positions[0].float()
+    count = len(vectors)
+    side = round(count**0.5)
+    roughness = {
+        columns: float((vectors[columns:] - vectors[:-columns]).square().mean())
+        for columns in range(1, count)
+        if count % columns == 0 and count <= _MOST_ASPECT * columns**2 <= _MOST_ASPECT**2 * count
+    }
+    smoothest = min(roughness, key=lambda columns: roughness[columns], default=side)
+    if smoothest != side and roughness[side] > _CLEARLY * roughness[smoothest]:
+        height, width = count // smoothest * patch_size, smoothest * patch_size
+        raise CheckpointError(
+            f"nothing says what window the position embedding was trained at, and its {count} vectors look like one of "
+            f"{width}×{height} pixels, not like a square: give trained_crop_hw in the configuration, height and width "
+            "(`eomt-ext convert --trained-crop`)"
+        )
