@@ -15,6 +15,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="where the results go")],
     checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
     score: Annotated[str, typer.Option(help="head, msp, entropy, energy, max_logit or rba")] = EngineConfig.score,
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
@@ -28,15 +29,17 @@ def predict(
 
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+    from eomt_ext_core.files import output_folder
 
     console = Console()
     sources = list_inputs(inputs)
-    writer = PredictionWriter(output, probability)
     windows = WindowConfig(mode=window_mode, scale=scale)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
-    engine = AnomalyEngine.load(checkpoint, config)
-    num_frames = sum(source.num_frames for source in sources)
-    frames = (found for source in sources for found in writer.process(source, engine))
-    for _ in track(frames, "frames", total=num_frames, console=console):
-        pass
+    with output_folder(output, overwrite, inputs) as folder:
+        writer = PredictionWriter(folder, probability)
+        engine = AnomalyEngine.load(checkpoint, config)
+        num_frames = sum(source.num_frames for source in sources)
+        frames = (found for source in sources for found in writer.process(source, engine))
+        for _ in track(frames, "frames", total=num_frames, console=console):
+            pass
     console.print(f"{len(sources)} inputs; look at [bold]{output / 'overlay'}[/bold]")

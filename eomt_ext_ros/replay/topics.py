@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NODE = "/eomt_ext"
+_MOST_LISTED = 20
 OUTPUTS = ("probability", "mask", "overlay", "heatmap")
 
 
@@ -29,6 +30,16 @@ def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
     if len(set(names)) < len(names):
         names = ["_".join(part for part in topic.split("/") if part) for topic in image_topics]
     return dict(zip(image_topics, names, strict=True))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a message: not more than can be read.
+
+    >>> listed(["/a", "/b"]), listed([]), listed(["/a"] * 30)[-16:]
+    ('/a, /b', 'none', '/a and 10 others')
+    """
+    more = f" and {len(names) - _MOST_LISTED} others" if len(names) > _MOST_LISTED else ""
+    return (", ".join(names[:_MOST_LISTED]) or "none") + more
 
 
 def output_topic(camera: str, output: str) -> str:
