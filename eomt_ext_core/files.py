@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eomt_ext_core.errors import OutputError
+from eomt_ext_core.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -68,6 +73,69 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+@contextmanager
+def output_folder(
+    path: str | Path, overwrite: bool = False, inputs: Sequence[Path] = (), stale: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Give a folder to write results to, so that no earlier result is lost.
+
+    A folder that is missing or empty is given as it is. One that holds results is refused, or, with ``overwrite``,
+    stays as it is until the block ends well: the block writes to a new folder in it, whose files then replace those of
+    the same name, and no others. If the block raises, that new folder stays, and the log names it.
+
+    Args:
+        path: of the folder.
+        overwrite: whether files may be replaced.
+        inputs: what the results are made of; none may be replaced by them.
+        stale: names of files about earlier results, removed if the block wrote none of that name.
+
+    Raises:
+        ConfigError: if the folder holds something and may not be overwritten, an input is in it, it is no folder, or
+            cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        filled = any(not entry.name.startswith(".") for entry in path.iterdir())
+        if filled and not overwrite:
+            raise ConfigError(
+                f"the output folder must be empty, {shown(path)} is not: give another one, or --overwrite to replace "
+                "the results in it"
+            )
+        for source in inputs if filled else ():
+            if path.resolve() in (source.resolve(), *source.resolve().parents):
+                raise ConfigError(f"no input may be in the output folder, {shown(source)} is: give another --output")
+        new = Path(tempfile.mkdtemp(prefix="unfinished-", dir=path)) if filled else path
+    except OSError as error:
+        raise ConfigError(f"the output folder {shown(path)} cannot be used: {error.strerror or error}") from error
+    try:
+        yield new
+    except BaseException:
+        if new != path and any(new.iterdir()):
+            _LOG.warning("%s is as it was; what was written until now is in %s", shown(path), shown(new))
+        elif new != path:
+            new.rmdir()
+        raise
+    if new != path:
+        _replace_files(new, path, stale)
+
+
+def _replace_files(new: Path, path: Path, stale: Sequence[str]) -> None:
+    """Move all files of a folder to their places in another one."""
+    files = [file.relative_to(new) for file in sorted(new.rglob("*")) if not file.is_dir() or file.is_symlink()]
+    blocked = [path / file for file in files if (path / file).is_dir()]
+    blocked += [path / part for file in files for part in file.parents if (path / part).is_file()]
+    if blocked:
+        raise ConfigError(f"{shown(blocked[0])} is in the way of a result: the results are in {shown(new)}")
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(new / file, path / file)
+    for name in stale:
+        if Path(name) not in files:
+            (path / name).unlink(missing_ok=True)
+    shutil.rmtree(new)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

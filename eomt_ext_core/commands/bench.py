@@ -17,6 +17,7 @@ _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 
 def bench(
     output: Annotated[Path, typer.Option(help="folder of bench.json and bench.png")] = Path("bench_output"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
     sizes: Annotated[str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)} [default: base]")] = None,
     checkpoint: Annotated[str | None, typer.Option(help=_DOC["checkpoint"])] = None,
     images: Annotated[
@@ -40,6 +41,7 @@ def bench(
     from eomt_ext_core.bench.plot import check_plotting, write_plot
     from eomt_ext_core.bench.run import run_bench
     from eomt_ext_core.bench.table import tables
+    from eomt_ext_core.files import output_folder
 
     given: dict[str, Any] = {
         "sizes": None if sizes is None else parse_names(sizes),
@@ -57,11 +59,12 @@ def bench(
         check_plotting()
     console = Console()
     command = shlex.join(["eomt-ext", *sys.argv[1:]])
-    with console.status("starting") as status:
-        result = run_bench(config, command, lambda text: status.update(text))
-    result.write(output / "bench.json")
-    if plot:
-        write_plot(result, output / "bench.png")
+    with output_folder(output, overwrite) as folder:
+        with console.status("starting") as status:
+            result = run_bench(config, command, lambda text: status.update(text))
+        result.write(folder / "bench.json")
+        if plot:
+            write_plot(result, folder / "bench.png")
     console.print(tables(result), width=max(110, console.width))  # the tables do not fit a narrower one
     console.print(
         f"\nFigures: [bold]{output / 'bench.json'}[/bold]" + (f"; plot: {output / 'bench.png'}" if plot else "")

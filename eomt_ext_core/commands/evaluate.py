@@ -31,6 +31,7 @@ def evaluate(
     ray: Annotated[
         str | None, typer.Option(help="address of a Ray cluster for the workers; 'local' starts one")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames with pictures in the report, worst first", min=0)] = 200,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
@@ -48,44 +49,49 @@ def evaluate(
     from eomt_ext_core.evaluation.parallel import evaluate_shards
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
+    from eomt_ext_core.files import output_folder
 
     console = Console()
     names = tuple(name.strip() for name in scores.split(",") if name.strip())
     if not names:
         raise ConfigError("--scores must name at least one score, got none")
     windows = WindowConfig(mode=window_mode, blend=blend, overlap=overlap, scale=scale)
-    run = DatasetRun(
-        checkpoint=checkpoint,
-        engine=EngineConfig(device=device, precision=precision, score=names[0], windows=windows),
-        scores=names,
-        mode="exact" if exact else "streaming",
-        spool_folder=None if ray else output,
-        submission=SubmissionWriter(output.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
-    )
-    found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split)]
-    _check_names(found)
-    for dataset in found:
-        labels = f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
-        console.print(f"[bold]{dataset.name}[/bold]: {len(dataset.samples)} images, {labels} ({dataset.layout})")
-
-    num_frames = sum(len(dataset.samples) for dataset in found)
-    num_workers = workers or _choose_workers(run.engine.device, num_frames)
-    with _progress(console, num_frames) as progress:
-        results = evaluate_shards(
-            deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
+    with output_folder(output, overwrite, datasets) as folder:
+        run = DatasetRun(
+            checkpoint=checkpoint,
+            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=windows),
+            scores=names,
+            mode="exact" if exact else "streaming",
+            spool_folder=None if ray else folder,
+            submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
-    about = {
-        "checkpoint": Path(checkpoint).name if Path(checkpoint).exists() else checkpoint,
-        "precision": precision,
-        "windows": f"{window_mode}, {blend}" + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
-    }
-    write_report(results, output, about)
-    show(console, results)
-    num_evaluated = sum(len(result.frames) for result in results)
+        found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split)]
+        _check_names(found)
+        for dataset in found:
+            labels = (
+                f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
+            )
+            console.print(f"[bold]{dataset.name}[/bold]: {len(dataset.samples)} images, {labels} ({dataset.layout})")
+
+        num_frames = sum(len(dataset.samples) for dataset in found)
+        num_workers = workers or _choose_workers(run.engine.device, num_frames)
+        with _progress(console, num_frames) as progress:
+            results = evaluate_shards(
+                deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
+            )
+        about = {
+            "checkpoint": Path(checkpoint).name if Path(checkpoint).exists() else checkpoint,
+            "precision": precision,
+            "windows": f"{window_mode}, {blend}"
+            + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
+        }
+        write_report(results, folder, about)
+        show(console, results)
+        num_evaluated = sum(len(result.frames) for result in results)
+        if num_evaluated < num_frames:
+            console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in {folder}.")
+            raise typer.Exit(130)
     console.print(f"\nLook at [bold]{output / 'report.html'}[/bold]; figures: {output / 'metrics.json'}")
-    if num_evaluated < num_frames:
-        console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in it.")
-        raise typer.Exit(130)
 
 
 def show(console: Any, results: Sequence[EvaluationResult]) -> None:

@@ -10,7 +10,7 @@ import typer
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, naming, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
-from eomt_ext_core.files import make_folder, shown
+from eomt_ext_core.files import shown
 
 
 def predict(
@@ -18,6 +18,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="where the results go")],
     checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
     score: Annotated[str, typer.Option(help="head, msp, entropy, energy, max_logit or rba")] = EngineConfig.score,
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
@@ -35,17 +36,16 @@ def predict(
 
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+    from eomt_ext_core.files import output_folder
 
     console = Console()
-    writer = PredictionWriter(output, probability)
     sources, unusable = list_inputs(inputs)
-    writer.check_apart(sources)
-    make_folder(output)
     problems, num_whole = list(unusable), 0
     windows = WindowConfig(mode=window_mode, scale=scale)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
-    engine = AnomalyEngine.load(checkpoint, config)
-    with Progress(console=console) as progress:
+    with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
+        writer = PredictionWriter(folder, probability)
+        engine = AnomalyEngine.load(checkpoint, config)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:
             try:

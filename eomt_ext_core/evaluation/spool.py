@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation.labels import VOID
 
+_PREFIX, _LOCK = ".scores-", ".lock"
 _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
 
 
@@ -33,13 +37,34 @@ class SpooledFrame:
 class Spool:
     """A temporary folder with one file a frame: the labels, and of each score the valid pixels as they are.
 
-    Takes 4 bytes per valid pixel and score. ``folder``: where to put it; by default, where temporary files go.
+    Takes 4 bytes per valid pixel and score. As long as a process has a spool it holds a lock in it, which ends with the
+    process however that ends: spools that nobody holds any more are deleted by whoever makes one beside them.
+
+    Args:
+        folder: where to put it; by default, where temporary files go.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=".scores-", dir=folder))
+        parent = Path(tempfile.gettempdir() if folder is None else folder)
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{_PREFIX}*"):
+            _remove_if_free(left)
+        self._lock: int | None = None
+        while self._lock is None:  # between the two lines another process may find the folder free, and delete it
+            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            try:
+                self._lock = _locked(self.folder, fcntl.LOCK_SH)
+            except OSError:
+                break  # the file system has no locks: nobody can find the folder free either
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        """In another process, which then holds the spool too, if it reaches the folder."""
+        self.folder, self._lock = folder, None
+        with suppress(OSError):
+            self._lock = _locked(folder, fcntl.LOCK_SH)
 
     def write(
         self,
@@ -84,3 +109,37 @@ class Spool:
     def remove(self) -> None:
         """Delete the folder with all frames."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _remove_if_free(folder: Path) -> None:
+    """Delete a spool if no process holds it, and nothing is in it that a spool does not write."""
+    with suppress(OSError):  # it is another user's, or gone
+        if folder.is_symlink() or any(file.suffix != ".npz" and file.name != _LOCK for file in folder.iterdir()):
+            return
+        lock = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked(folder: Path, kind: int) -> int | None:
+    """The open lock file of a spool, or None if the folder was deleted meanwhile.
+
+    Raises ``BlockingIOError`` if another process holds it and ``kind`` does not wait.
+    """
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, kind)
+        if os.fstat(lock).st_nlink:
+            return lock
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None

@@ -297,9 +297,7 @@ class McapFile:
             if met[number] < said and (topic in topics or not topic):
                 self.problems.add(f"{topic or f'channel {number}'}: {met[number]} of {said} messages are there")
         for number in met.keys() - self._channels.keys():
-            self.problems.add(
-                f"{met[number]} messages are on channel {number}, which belongs to no topic: they are lost"
-            )
+            self.problems.add(f"{met[number]} messages on channel {number} are lost: it belongs to no topic")
 
     def _messages(self, number: int) -> Iterator[_Message]:
         """Each message of a chunk; takes in what it declares."""

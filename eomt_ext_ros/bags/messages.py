@@ -18,6 +18,7 @@ from eomt_ext_ros.messages.images import COMPRESSED_KINDS, decompress, to_rgb
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
 _STAMP = {0: struct.Struct(">iI"), 1: struct.Struct("<iI")}  # by the second byte of the encapsulation
 _FORMATS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {

@@ -33,9 +33,10 @@ class _File:
 
 
 class BagMessage(NamedTuple):
-    """A message of a bag: when it was received, and where its bytes are."""
+    """A message of a bag: its topic and type, when it was received, and where its bytes are."""
 
     topic: str
+    msgtype: str
     time_ns: int
     file: int
     location: Location
@@ -106,11 +107,11 @@ class Bag:
         stop_ns = _AFTER_LAST_NS
         if duration_s is not None:
             stop_ns = max(first_ns, self.start_ns) + round(duration_s * 1e9)
-        found = [
-            BagMessage(location.topic, location.time_ns, number, location)
-            for number, file in enumerate(self._files)
-            for location in file.storage.locate(topics, first_ns, stop_ns)
-        ]
+        found = []
+        for number, file in enumerate(self._files):
+            locations = file.storage.locate(topics, first_ns, stop_ns)
+            types = {name: topic.msgtype for name, topic in file.storage.topics.items()}
+            found += [BagMessage(place.topic, types[place.topic], place.time_ns, number, place) for place in locations]
         if first_ns <= self.start_ns and duration_s is None:
             self._compare(topics, found)
         return sorted(found, key=lambda message: message.time_ns)

@@ -151,11 +151,11 @@ class SqliteFile:
                 self._allowance.check_query()
                 skipped += 1
                 if skipped > MOST_ROWS_SKIPPED:
-                    self.problems.add(f"its messages after row {last} cannot be read ({error})")
+                    self.problems.add(f"its messages{_after(last)} cannot be read ({error})")
                     return
             else:
                 if skipped:
-                    self.problems.add(f"its messages after row {last} cannot be read")
+                    self.problems.add(f"its messages{_after(last)} cannot be read")
                 return
 
     def _note(self, row: int, number: object, time_ns: object) -> None:
@@ -189,6 +189,10 @@ class SqliteFile:
         claimed = (page_size if page_size != 1 else 1 << 16) * num_pages
         if claimed > there:
             self.problems.add(f"it ends after {there} of {claimed} bytes")
+
+
+def _after(row: int) -> str:
+    return f" after row {row}" if row >= 0 else ""
 
 
 def _allowed(action: int, table: str | None, name: str | None, database: str | None, program: str | None) -> int:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import shown
 from eomt_ext_ros.bags.messages import IMAGE
 
 
 class BagWriter:
     """Write a rosbag2 folder (mcap, chunks compressed with zstd); a context manager.
 
-    The folder takes its name when it is whole, in the place of one that was there before. That happens also where the
-    block ends with an exception: what was written until then is kept.
+    The folder takes its name when it is whole. That happens also if the block ends with an exception: what was written
+    until then is kept.
 
     Args:
         folder: of the bag.
+
+    Raises:
+        ConfigError: if there is something of that name; it stays as it is.
     """
 
     def __init__(self, folder: Path) -> None:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+        if folder.exists():
+            raise ConfigError(f"a bag is written to a new folder, {shown(folder)} is there: remove it, or give another")
         self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
         # The file inside is named after its folder, so the folder has its final name, inside a temporary one.
-        self._temporary = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(parents=True)
+        self._temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
         self._writer = Writer(self._temporary / folder.name, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
@@ -48,7 +54,6 @@ class BagWriter:
     def close(self) -> None:
         """Finish the bag and give it its name."""
         self._writer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
         (self._temporary / self._folder.name).rename(self._folder)
         self._temporary.rmdir()
 

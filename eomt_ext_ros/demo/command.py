@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.files import output_folder
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -43,6 +44,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_012,
     checkpoint: Annotated[str, typer.Option(help="the node's model")] = NodeConfig.checkpoint,
     output: Annotated[Path, typer.Option(help="where the results go")] = Path("demo_output"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
 ) -> None:
     """Run the real node on a road and record what it sees."""
     if sum(source is not None for source in (video, images, device)) > 1:
@@ -55,15 +57,15 @@ def demo(
         raise DemoError(f"this needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
 
     console = Console()
-    output.mkdir(parents=True, exist_ok=True)
     source = ["--video", str(video)] if video else ["--images", str(images)] if images else []
     source += ["--camera", str(device)] if device is not None else []
     arguments = [*source, "--frames", str(frames), "--rate-hz", str(rate_hz), "--seed", str(seed), "--listeners", "2"]
-    summary = _run(console, arguments, frames, rate_hz, checkpoint, output)
+    with output_folder(output, overwrite, [path for path in (video, images) if path]) as folder:
+        summary = _run(console, arguments, frames, rate_hz, checkpoint, folder)
+        if not summary["frames_received"]:
+            console.print("[red]The node processed no frame.[/red] Its log is in", str(folder / "node.log"))
+            raise typer.Exit(1)
     _show(console, summary, output)
-    if not summary["frames_received"]:
-        console.print("[red]The node answered no frame.[/red] Its log is in", str(output / "node.log"))
-        raise typer.Exit(1)
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_core.files import output_folder, shown, whole_file
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 EXIT_INCOMPLETE = 3
 EXIT_INTERRUPTED = 130
 _MOST_PROBLEMS = 20
+_MOST_FILES = 1 << 16
 
 
 def replay(
     bags: Annotated[list[Path], typer.Argument(help="rosbag2 folders, .mcap or .db3 files")],
     image_topic: Annotated[list[str], typer.Option(help="of the images, raw or compressed; once for each camera")],
     output: Annotated[Path, typer.Option(help="folder for the results")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
     checkpoint: Annotated[str, typer.Option(help="the model, as for the node")] = NodeConfig.checkpoint,
     head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
     label_topic: Annotated[
@@ -64,8 +68,8 @@ def replay(
     """Run recorded bags through the engine, every frame, offline.
 
     Writes for each bag an annotated bag and overlay.mp4, and over all of them metrics.json, timing.json and
-    report.html. Exit status: 0; 1 where nothing could be done; 3 where something could not be read or answered, with
-    all other results kept; 130 after an interruption, with the results so far.
+    report.html. Exit status: 0; 1 if nothing could be done; 3 if something could not be read or processed, with all
+    other results kept; 130 after an interruption, with the results so far.
     """
     _check_extras()
     import torch
@@ -99,26 +103,41 @@ def replay(
         track=tracks[track],
         threads=threads or torch.get_num_threads(),
     )
-    status = run(bags, output.resolve(), config, workers, ray)
+    with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
+        status, is_complete = run(bags, folder, config, workers, ray)
+        if not is_complete:
+            raise typer.Exit(status)
+    if folder != output.resolve():
+        typer.echo(f"the results are now in {shown(output)}", err=True)
     if status:
         raise typer.Exit(status)
 
 
 def run(
     bags: Sequence[Path], output: Path, config: ReplayConfig, workers: int = 1, ray_address: str | None = None
-) -> int:
-    """Replay bags and write the results; returns the exit status."""
+) -> tuple[int, bool]:
+    """Replay bags and write the results; returns the exit status, and whether all bags were replayed to their end."""
     from eomt_ext_ros.replay.many import replay_bags, stoppable
 
+    _raise_limit_of_files()
     console = Console(stderr=True)
-    output.mkdir(parents=True, exist_ok=True)
     jobs = _jobs(bags, output, config)
     with stoppable(jobs[0].stop_file):
         with _progress(console, len(jobs)) as (frame_done, bag_done):
             reports = replay_bags(jobs, workers, ray_address, frame_done, bag_done)
         with console.status("writing the report"):
             _write(reports, jobs, output)
-    return _tell(console, reports, len(jobs), output)
+    broken_off = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
+    status = _show(console, reports, len(jobs), output)
+    return status, not broken_off and status in (0, EXIT_INCOMPLETE)
+
+
+def _raise_limit_of_files() -> None:
+    """Allow as many open files as a recording of a day may have, which is split every minute."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJob]:
@@ -133,10 +152,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJ
         while name in taken:
             name, number = f"{stem}_{number}", number + 1
         taken.add(name)
-        folder = output / name if len(bags) > 1 else output
-        if path in (folder / "annotated", folder / "annotated" / "annotated.mcap"):
-            raise ConfigError(f"{path} would be overwritten by its own results: choose another --output")
-        jobs.append(BagJob(path, name, folder, output / ".stop", config))
+        jobs.append(BagJob(path, shown(name), output / name if len(bags) > 1 else output, output / ".stop", config))
     return jobs
 
 
@@ -146,9 +162,10 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
-    (output / "problems.txt").unlink(missing_ok=True)
     if problems:
-        (output / "problems.txt").write_text("\n".join(problems) + "\n", encoding="utf-8")
+        details = [report.error for report in reports if "\n" in report.error]
+        with whole_file(output / "problems.txt") as temporary:
+            temporary.write_text("\n".join([*problems, *details]) + "\n", encoding="utf-8", errors="replace")
     evaluators = [report.evaluator for report in reports if report.evaluator is not None]
     if not evaluators:
         return
@@ -174,26 +191,24 @@ def _problems(reports: Sequence[BagReport]) -> list[str]:
     for report in reports:
         lines += [f"{report.name}: {problem}" for problem in (*report.problems, *report.notes)]
         if report.error:
-            lines.append(f"{report.name}: ended early: {report.error.strip().splitlines()[-1]}")
+            more = "; all of it is in problems.txt" if "\n" in report.error else ""
+            lines.append(f"{report.name}: ended early: {report.error.strip().splitlines()[-1]}{more}")
         if report.interrupted:
             lines.append(f"{report.name}: interrupted")
-    return lines
+    # Topics and types may be named by anybody, so that a line break or an escape sequence is not printed.
+    return ["".join(part if part.isprintable() else "\ufffd" for part in line) for line in lines]
 
 
-def _tell(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
-    """Say what came of it; returns the exit status."""
+def _show(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
+    """Print what came of it; returns the exit status."""
     done, found = sum(report.done for report in reports), sum(report.found for report in reports)
-    for report in reports:
-        if "\n" in report.error:
-            console.print(f"[red]{report.name}:[/red]")
-            console.print(report.error, markup=False, soft_wrap=True)
     problems = _problems(reports)
     for problem in problems[:_MOST_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MOST_PROBLEMS:
         console.print(f"and {len(problems) - _MOST_PROBLEMS} more problems, in {output / 'problems.txt'}")
     table = Table(show_header=False, box=None)
-    table.add_row("frames answered", f"{done} of {found}")
+    table.add_row("frames processed", f"{done} of {found}")
     for what, path in (("figures", "metrics.json"), ("report", "report.html")):
         if (output / path).exists():
             table.add_row(what, str(output / path))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from eomt_ext_core.errors import DatasetError, ImageError
 from eomt_ext_core.images import read_label_values
 from eomt_ext_ros.bags import Bag, BagMessage
-from eomt_ext_ros.bags.messages import deserialize, plane, stamp_ns
+from eomt_ext_ros.bags.messages import IMAGE_TYPES, deserialize, plane, stamp_ns
+from eomt_ext_ros.replay.topics import listed
 
 
 class Labels(Protocol):
@@ -36,21 +37,34 @@ class LabelTopic:
 
     def __init__(self, bag: Bag, topic: str, problems: list[str]) -> None:
         self._bag = bag
-        found = bag.topics.get(topic)
-        self._msgtype = found.msgtype if found else ""
         self._by_stamp: dict[int, BagMessage] = {}
-        if found is None:
-            problems.append(f"there is no label topic {topic}, only {', '.join(sorted(bag.topics)) or 'none at all'}")
-        for message in bag.messages([topic]):
+        self._used: set[int] = set()
+        messages = bag.messages([topic])
+        if topic not in bag.topics:
+            problems.append(f"there is no label topic {topic}; the topics are {listed(sorted(bag.topics))}")
+        for message in messages:
             try:
-                self._by_stamp[stamp_ns(bag.read(message))] = message
+                if message.msgtype not in IMAGE_TYPES:
+                    raise ImageError(f"it is of type {message.msgtype or 'unknown'}, not an image", "message")
+                stamp = stamp_ns(bag.read(message))
+                if stamp in self._by_stamp:
+                    problems.append(f"{topic}: labels of the stamp {stamp} come twice, the later ones are used")
+                self._by_stamp[stamp] = message
             except (DatasetError, ImageError) as error:
                 problems.append(f"a label of {topic} cannot be read: {error}")
 
     def of(self, stamp: int) -> NDArray[Any] | None:
         """The labels with exactly this stamp."""
         message = self._by_stamp.get(stamp)
-        return plane(deserialize(self._bag.read(message), self._msgtype), self._msgtype) if message else None
+        if message is None:
+            return None
+        self._used.add(stamp)
+        return plane(deserialize(self._bag.read(message), message.msgtype), message.msgtype)
+
+    @property
+    def num_unused(self) -> int:
+        """Labels that no frame has asked for."""
+        return len(self._by_stamp.keys() - self._used)
 
 
 class LabelFolder:

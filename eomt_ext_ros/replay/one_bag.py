@@ -20,17 +20,20 @@ from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.labels import check_frame
 from eomt_ext_core.evaluation.run import Evaluator
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import shown, whole_file
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
-from eomt_ext_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, deserialize, image_rgb, serialize_image, stamp_ns
+from eomt_ext_ros.bags.messages import IMAGE_TYPES, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.messages.images import lost_colours
 from eomt_ext_ros.outputs.rendering import Rendering
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
-from eomt_ext_ros.replay.topics import OUTPUTS, camera_names, frame_name, output_topic
+from eomt_ext_ros.replay.topics import OUTPUTS, camera_names, frame_name, listed, output_topic
+
+_LAST_NS = (1 << 63) - 1  # of ROS
+_VIDEO_SIDES = 2, 16384  # H.264 as it is encoded here
 
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
@@ -52,7 +55,9 @@ def replay_bag(job: BagJob, progress: Progress = lambda done, total: None) -> Ba
 
 
 def _explained(error: Exception) -> str:
-    """The message where it is one of ours and says it all, else the traceback."""
+    """The message if that is all there is to know, else the traceback."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {shown(error.filename)}" if error.filename else "")
     return str(error) if isinstance(error, EomtExtError) else traceback.format_exc()
 
 
@@ -93,31 +98,39 @@ class _Replay:
                 try:
                     self._replay(frame)
                     self.report.done += 1
-                except EomtExtError as error:
-                    self.report.problems.append(f"{frame.topic}, frame received at {frame.time_ns} ns: {error}")
+                except (EomtExtError, MemoryError) as error:
+                    problem = "memory is short for it" if isinstance(error, MemoryError) else error
+                    self.report.problems.append(f"{frame.topic}, frame received at {frame.time_ns} ns: {problem}")
                 self.progress(number + 1, len(frames))
+            self._check_labels()
         except Exception as error:  # caught here, so that the files of what was done until now are finished in order
             self.report.error = _explained(error)
         self.report.problems[:0] = self.bag.problems
 
     def _frames(self) -> list[BagMessage]:
         """The frames to do, in the order they were received in."""
-        topics = self.bag.topics
-        images = sorted(name for name, found in topics.items() if found.msgtype in (IMAGE, COMPRESSED_IMAGE))
+        messages = self.bag.messages(self.config.image_topics, self.config.start_s, self.config.duration_s)
+        topics = self.bag.topics  # complete now: damaged files declare some only beside their messages
+        images = sorted(name for name, topic in topics.items() if topic.msgtype in IMAGE_TYPES)
+        met = Counter((message.topic, message.msgtype) for message in messages)
         for topic in self.config.image_topics:
             if topic in images:
                 for output in self.config.outputs:
                     self.annotated.add_topic(output_topic(self.cameras[topic], output))
-            else:
-                kind = f"is of type {topics[topic].msgtype}" if topic in topics else "is not in the bag"
-                self.report.problems.append(f"{topic} {kind}; its image topics are {', '.join(images) or 'none'}")
-        wanted = [topic for topic in self.config.image_topics if topic in images or topic not in topics]
+            if topic not in topics:
+                self.report.problems.append(f"{topic} is not in the bag; its image topics are {listed(images)}")
+            elif not any(name == topic for name, _ in met):
+                self.report.problems.append(f"{topic} has no messages, or none in the range")
+        for (topic, msgtype), count in met.items():
+            if msgtype not in IMAGE_TYPES:
+                self.report.problems.append(f"{topic} has {count} messages of type {msgtype or 'unknown'}, not images")
         counts: Counter[str] = Counter()
         frames = []
-        for message in self.bag.messages(wanted, self.config.start_s, self.config.duration_s):
-            if counts[message.topic] % self.config.every == 0:
-                frames.append(message)
-            counts[message.topic] += 1
+        for message in messages:
+            if message.msgtype in IMAGE_TYPES:
+                if counts[message.topic] % self.config.every == 0:
+                    frames.append(message)
+                counts[message.topic] += 1
         return frames
 
     def _open_labels(self) -> None:
@@ -129,11 +142,19 @@ class _Replay:
             else:
                 self.labels[topic] = NoLabels()
 
+    def _check_labels(self) -> None:
+        """Report recorded labels that belong to no frame, if every frame was looked at."""
+        if self.config.every > 1 or self.config.start_s or self.config.duration_s is not None:
+            return
+        for topic, labels in self.labels.items():
+            if isinstance(labels, LabelTopic) and labels.num_unused and not self.report.interrupted:
+                self.report.problems.append(f"{topic}: {labels.num_unused} labels have the stamp of no frame")
+
     def _replay(self, frame: BagMessage) -> None:
         started = time.perf_counter()
-        data, msgtype = self.bag.read(frame), self.bag.topics[frame.topic].msgtype
-        msg = deserialize(data, msgtype)
-        pixels = image_rgb(msg, msgtype)
+        data = self.bag.read(frame)
+        msg = deserialize(data, frame.msgtype)
+        pixels = image_rgb(msg, frame.msgtype)
         if (why := lost_colours(msg)) and (
             note := f"{frame.topic} comes without colours: {why}"
         ) not in self.report.notes:
@@ -146,16 +167,26 @@ class _Replay:
         found = find_obstacles(probability, self.config.node.obstacles, threshold=self.engine.threshold)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
         overlay_rgb = rendering.overlay
+        received_ns = self._received_ns(frame, stamp)
         for name in self.config.outputs:
             pixels = overlay_rgb if name == "overlay" else OUTPUTS[name].content(rendering)
             message = serialize_image(pixels, OUTPUTS[name].encoding, msg.header)
-            self.annotated.write(output_topic(camera, name), frame.time_ns, message)
+            self.annotated.write(output_topic(camera, name), received_ns, message)
         self._film(frame.topic, overlay_rgb)
 
         name = frame_name(self.job.name, camera, stamp)
         self.names[name] += 1
         unique = name if self.names[name] == 1 else f"{name}#{self.names[name]}"  # drivers that do not stamp send 0
         self.evaluator.update(unique, pixels, scores, self._labels(frame.topic, stamp, probability), latency_ms)
+
+    def _received_ns(self, frame: BagMessage, stamp: int) -> int:
+        """When a frame was received, or, if no clock can have said so, its stamp."""
+        if 0 <= frame.time_ns <= _LAST_NS:
+            return frame.time_ns
+        self.report.problems.append(
+            f"{frame.topic}, frame received at {frame.time_ns} ns: no clock gives this time, the stamp replaces it"
+        )
+        return max(stamp, 0)
 
     def _labels(self, topic: str, stamp: int, probability: NDArray[np.float32]) -> NDArray[np.uint8] | None:
         """The frame's labels, or none and a problem where they cannot be used."""
@@ -174,7 +205,8 @@ class _Replay:
             name = f"overlay_{self.cameras[topic]}.mp4" if self.cameras[topic] else "overlay.mp4"
             temporary = self.videos.enter_context(whole_file(self.job.folder / name))
             video = self.videos.enter_context(VideoWriter(temporary, self.rate_hz[topic]))
-            self.video_of[topic] = (video, (frame_rgb.shape[0], frame_rgb.shape[1]))
+            height, width = (min(max(side, _VIDEO_SIDES[0]), _VIDEO_SIDES[1]) for side in frame_rgb.shape[:2])
+            self.video_of[topic] = (video, (height, width))
         video, size_hw = self.video_of[topic]
         if frame_rgb.shape[:2] != size_hw:
             frame_rgb = np.asarray(cv2.resize(frame_rgb, size_hw[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)

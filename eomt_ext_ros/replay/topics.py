@@ -9,6 +9,7 @@ from eomt_ext_ros.outputs import registry
 NODE = "/eomt_ext"
 OUTPUTS = {output.name: output for output in registry.OUTPUTS if output.encoding and "semantic" not in output.needs}
 """What can be made of a bag: the images that need no map of the semantic classes."""
+_MOST_LISTED = 20
 
 
 def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
@@ -32,6 +33,16 @@ def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
     if len(set(names)) < len(names):
         names = ["_".join(part for part in topic.split("/") if part) for topic in image_topics]
     return dict(zip(image_topics, names, strict=True))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a message: not more than can be read.
+
+    >>> listed(["/a", "/b"]), listed([]), listed(["/a"] * 30)[-16:]
+    ('/a, /b', 'none', '/a and 10 others')
+    """
+    more = f" and {len(names) - _MOST_LISTED} others" if len(names) > _MOST_LISTED else ""
+    return (", ".join(names[:_MOST_LISTED]) or "none") + more
 
 
 def output_topic(camera: str, output: str) -> str:

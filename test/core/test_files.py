@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from eomt_ext_core.errors import OutputError
-from eomt_ext_core.files import save_tensors, whole_file
+from eomt_ext_core.errors import ConfigError, OutputError
+from eomt_ext_core.files import output_folder, save_tensors, whole_file
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -65,3 +65,96 @@ def test_tensors_are_for_whom_other_files_are(tmp_path: Path) -> None:
         assert file.metadata() is None
         assert list(file.keys()) == ["other"]
     assert list(path.parent.iterdir()) == [path]
+
+
+# -- folders of results -----------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_a_new_or_empty_folder_is_written_to_directly(tmp_path: Path) -> None:
+    write(tmp_path / "empty", **{".gitkeep": ""})
+    for name in ("deep/new", "empty"):
+        with output_folder(tmp_path / name) as folder:
+            assert folder == tmp_path / name
+            write(folder, metrics="1")
+        assert (tmp_path / name / "metrics").read_text() == "1"
+
+
+def test_a_filled_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, notes="mine")
+    with (
+        pytest.raises(ConfigError, match=r"must be empty, .* is not: give another one, or --overwrite"),
+        output_folder(tmp_path),
+    ):
+        pass
+    assert contents(tmp_path) == {"notes": "mine"}
+
+
+def test_results_replace_those_of_the_same_name_at_the_end(tmp_path: Path) -> None:
+    write(tmp_path, metrics="old", notes="mine", problems="old")
+    write(tmp_path / "overlay", a="old", b="old")
+    with output_folder(tmp_path, overwrite=True, stale=["problems"]) as folder:
+        write(folder, metrics="new")
+        write(folder / "overlay", a="new", c="new")
+        assert (tmp_path / "metrics").read_text() == "old"
+    assert contents(tmp_path) == {
+        "metrics": "new", "notes": "mine", "overlay/a": "new", "overlay/b": "old", "overlay/c": "new"
+    }  # fmt: skip
+
+
+def test_a_run_that_breaks_off_leaves_the_last_results(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, metrics="old")
+
+    def break_off(written: bool) -> None:
+        with output_folder(tmp_path, overwrite=True) as folder:
+            if written:
+                write(folder, metrics="half")
+            raise KeyboardInterrupt
+
+    for written in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            break_off(written)
+    (left,) = tmp_path.glob("unfinished-*")
+    assert contents(left) == {"metrics": "half"}
+    assert (tmp_path / "metrics").read_text() == "old"
+    assert str(left) in caplog.text
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
+    write(tmp_path / "out" / "images", a="image")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for out in ("out", "out/images", "link"):
+        with (
+            pytest.raises(ConfigError, match="no input may be in the output folder"),
+            output_folder(tmp_path / out, overwrite=True, inputs=[tmp_path / "out" / "images"]),
+        ):
+            pass
+
+
+def test_what_is_in_the_way_stays_and_so_do_the_results(tmp_path: Path) -> None:
+    write(tmp_path / "metrics", mine="1")
+    with (
+        pytest.raises(ConfigError, match="is in the way of a result: the results are in"),
+        output_folder(tmp_path, overwrite=True) as folder,
+    ):
+        write(folder, metrics="new", report="new")
+    assert contents(tmp_path / "metrics") == {"mine": "1"}
+    assert not (tmp_path / "report").exists()
+    (left,) = tmp_path.glob("unfinished-*")
+    assert contents(left) == {"metrics": "new", "report": "new"}
+
+
+def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, file="")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match="cannot be used"), output_folder(path):
+            pass

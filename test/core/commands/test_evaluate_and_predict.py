@@ -84,3 +84,23 @@ def test_predict(dataset, checkpoint, tmp_path):
     probability = cv2.imread(str(tmp_path / "out" / "probability" / "0.png"), cv2.IMREAD_UNCHANGED)
     mask = cv2.imread(str(tmp_path / "out" / "mask" / "0.png"), cv2.IMREAD_UNCHANGED)
     assert (mask[probability > 0] == 255).all()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, command):
+    source = dataset if command == "evaluate" else dataset / "images"
+    arguments = command, source, "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    refused = invoke(*arguments)
+    assert isinstance(refused.exception, ConfigError)
+    assert "--overwrite" in str(refused.exception)
+    done = invoke(*arguments, "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert (
+        len([path for path in (tmp_path / "out").iterdir() if not path.name.startswith(("notes", "unfinished"))]) == 3
+    )
+    assert isinstance(
+        invoke(*arguments[:5], source if command == "predict" else dataset / "images").exception, ConfigError
+    )

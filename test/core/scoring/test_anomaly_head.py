@@ -74,7 +74,7 @@ def test_dropout_acts_only_while_training() -> None:
 @pytest.mark.parametrize("feature_proj_dim", [None, 8])
 @pytest.mark.parametrize(
     ("parameter", "value"),
-    [("mlp.0.weight", 0.0), ("mlp.3.weight", 0.0), ("mlp.6.weight", 0.0), ("mlp.0.bias", -1e9), ("mlp.6.bias", 1e30)],
+    [("mlp.0.weight", 0.0), ("mlp.3.weight", 0.0), ("mlp.6.weight", 0.0), ("mlp.0.bias", -6e4)],
 )
 def test_a_head_that_sees_nothing_is_refused(parameter: str, value: float, feature_proj_dim: int | None) -> None:
     head = PixelAnomalyHead(6, HeadConfig(hidden_dim=16, feature_proj_dim=feature_proj_dim)).half()

@@ -1,5 +1,6 @@
 """Tiny bags of every kind, written with rosbags."""
 
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,9 +164,42 @@ def replay(tiny_model, tmp_path):
         settings = {"image_topic": "/camera/image", "checkpoint": tiny_model, "device": "cpu"} | options
         for name, value in settings.items():
             for item in value if isinstance(value, tuple) else (value,):
-                arguments += [f"--{name.replace('_', '-')}", str(item)]
+                arguments += [f"--{name.replace('_', '-')}", *([] if item is True else [str(item)])]
         folder = tmp_path / out
         result = CliRunner().invoke(app, [*arguments, "--output", str(folder)])
         return SimpleNamespace(status=result.exit_code, folder=folder, text=result.output, exception=result.exception)
 
     return run
+
+
+@pytest.fixture
+def at_most_20_s():
+    """Interrupt a test that waits for ever."""
+
+    def interrupt(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def readable():
+    """Read what can be read of a topic: the bytes of the messages, and the problems."""
+    from eomt_ext_core.errors import DatasetError
+    from eomt_ext_ros.bags import Bag
+
+    def read(path, limits=None, topic="/camera/image"):
+        with Bag(path, limits) as bag:
+            found, unread = [], []
+            for message in bag.messages([topic]):
+                try:
+                    found.append(bag.read(message))
+                except DatasetError as error:
+                    unread.append(str(error))
+            return found, bag.problems + unread
+
+    return read

@@ -287,12 +287,3 @@ def test_what_is_wrong_is_said(drive, replay, options, what):
 
     assert outcome.status in (1, 2, 3)
     assert what in outcome.text.replace("\n", " ") + str(outcome.exception)
-
-
-def test_results_never_take_the_place_of_their_bag(drive, replay, tmp_path):
-    bag = drive(name="out/annotated")
-    outcome = replay(bag)
-
-    assert outcome.status == 1
-    assert "overwritten by its own results" in str(outcome.exception)
-    assert bag.file.exists()

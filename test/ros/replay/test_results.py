@@ -1,0 +1,99 @@
+"""What a replay leaves of what was there before."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_ros.bags import BagWriter
+from eomt_ext_ros.replay import one_bag
+
+CASES = Path(__file__).resolve().parents[3].parent / "shared" / "cases" / "mcap_names"
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def filled(drive, replay):
+    """An output folder with results, a file and a bag that are somebody's, and what is in it."""
+    outcome = replay(drive(name="first"))
+    (outcome.folder / "notes.txt").write_text("mine")
+    (outcome.folder / "problems.txt").write_text("of the first run")
+    (outcome.folder / "annotated" / "mine.db3").write_bytes(b"mine")
+    return outcome.folder, files(outcome.folder)
+
+
+def test_results_are_not_replaced_unasked(filled, drive, replay):
+    folder, before = filled
+    outcome = replay(drive(name="second"))
+    assert outcome.status == 1
+    assert isinstance(outcome.exception, ConfigError)
+    assert "--overwrite" in str(outcome.exception)
+    assert files(folder) == before
+
+
+def test_results_replace_results_and_nothing_else(filled, drive, replay):
+    folder, before = filled
+    outcome = replay(drive(name="second", frames=3), overwrite=True)
+    assert outcome.status == 0, outcome.text
+    after = files(folder)
+    assert before.keys() - after.keys() == {"problems.txt"}
+    assert {name for name in after if after[name] == before[name]} == {"notes.txt", "annotated/mine.db3"}
+    assert b"second/17" in after["metrics.json"]
+
+
+@pytest.mark.parametrize("end", ["killed", "failed", "no frame"])
+def test_a_replay_that_breaks_off_leaves_the_last_results(filled, drive, replay, monkeypatch, end):
+    folder, before = filled
+
+    def break_off(*arguments, **options):
+        if end == "failed":
+            raise RuntimeError("the GPU fell off the bus")
+        os.kill(os.getpid(), signal.SIGINT)
+        raise one_bag.ImageError("after the signal")
+
+    if end != "no frame":
+        monkeypatch.setattr(one_bag, "find_obstacles", break_off)
+    outcome = replay(
+        drive(name="second", topics=("/other",) if end == "no frame" else ("/camera/image",)), overwrite=True
+    )
+    assert outcome.status == {"killed": 130, "failed": 1, "no frame": 1}[end]
+    assert {name: data for name, data in files(folder).items() if not name.startswith("unfinished-")} == before
+
+
+def test_a_bag_that_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated" / "drive.db3").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="annotated is there"):
+        BagWriter(tmp_path / "annotated")
+    assert files(tmp_path) == {"annotated/drive.db3": b"mine"}
+
+
+def test_a_bag_may_not_be_among_its_results(drive, replay):
+    bag = drive(name="out/annotated")
+    before = files(bag.path)
+    for options, why in (({}, "must be empty"), ({"overwrite": True}, "no input may be in the output folder")):
+        outcome = replay(bag, **options)
+        assert outcome.status == 1
+        assert why in str(outcome.exception)
+    assert files(bag.path) == before
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
+@pytest.mark.parametrize(
+    ("name", "topic", "status", "what"),
+    [
+        ("upper.MCAP", "/cam/image_raw", 0, "frames processed"),
+        ("h_shortname.mcap", "/cam/image_raw", 0, "frames processed"),
+        ("empty", "/cam/image_raw", 1, "/cam/image_raw has no messages"),
+        ("zero", "/cam/image_raw", 1, "the file ends without a footer"),
+    ],
+)
+def test_bags_with_unusual_names_or_nothing_in_them(replay, name, topic, status, what):
+    outcome = replay(CASES / name, image_topic=topic)
+    assert outcome.status == status, outcome.text
+    assert what in outcome.text
