@@ -180,8 +180,9 @@ class WindowConfig:
 
     mode: str = option(
         "eomt",
-        "eomt: short side resized to the crop, windows along the long side; grid: 2-D windows at a chosen scale",
-        choices=("eomt", "grid"),
+        "eomt: short side resized to the crop, windows along the long side; grid: 2-D windows at a chosen scale; "
+        "fovea: as eomt, and one window more that looks closer at the far road",
+        choices=("eomt", "grid", "fovea"),
         live=True,
     )
     blend: str = option("uniform", "weights where windows overlap", choices=("uniform", "hann"), live=True)
@@ -189,6 +190,20 @@ class WindowConfig:
         0.25, "least overlap of grid windows, as a share of the crop", minimum=0.0, maximum=0.9, live=True
     )
     scale: float = option(1.0, "scale of the image under grid windows", minimum=0.05, maximum=8.0, live=True)
+    horizon: float = option(
+        0.45,
+        "row of the horizon as a fraction of the image's height, for the fovea",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
+    fovea: float = option(
+        0.5,
+        "side of the fovea as a fraction of the largest that fits into the image",
+        minimum=0.1,
+        maximum=1.0,
+        live=True,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

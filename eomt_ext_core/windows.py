@@ -2,6 +2,7 @@
 
 ``eomt`` mode is that of the EoMT reference: the image is resized until the short side equals the crop, and windows
 are laid along the long side. ``grid`` mode lays 2-D windows over the image at a chosen scale, for small, far obstacles.
+``fovea`` mode adds one window to those of ``eomt``: a closer look at the far road, around the horizon.
 """
 
 from __future__ import annotations
@@ -18,6 +19,30 @@ from torch.nn import functional as F
 from eomt_ext_core.config import WindowConfig
 from eomt_ext_core.errors import ImageError
 
+# How much of the fovea lies above the horizon, and how it joins the whole view: half of each, fading out at its border.
+_ABOVE_HORIZON, _FOVEA_WEIGHT, _FADING = 0.35, 0.5, 0.1
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+class Fovea(NamedTuple):
+    """The closer look: what it shows, in the image and in the resized image."""
+
+    seen: Box
+    laid: Box
+
 
 @dataclass(frozen=True)
 class WindowPlan:
@@ -31,6 +56,7 @@ class WindowPlan:
         starts_y: first rows of the windows, in the resized image.
         starts_x: first columns of the windows.
         blend: weights where windows overlap, ``uniform`` or ``hann``.
+        fovea: a further window, the last one, that looks closer at a part of the image; or none.
     """
 
     image_hw: tuple[int, int]
@@ -40,16 +66,17 @@ class WindowPlan:
     starts_y: tuple[int, ...]
     starts_x: tuple[int, ...]
     blend: str
+    fovea: Fovea | None = None
 
     @property
     def origins_yx(self) -> list[tuple[int, int]]:
-        """Upper left corners of the windows, row by row."""
+        """Upper left corners of the windows, row by row; without the fovea."""
         return [(y, x) for y in self.starts_y for x in self.starts_x]
 
     @property
     def num_windows(self) -> int:
         """How many windows there are."""
-        return len(self.starts_y) * len(self.starts_x)
+        return len(self.starts_y) * len(self.starts_x) + (self.fovea is not None)
 
 
 def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> WindowPlan:
@@ -62,9 +89,10 @@ def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConf
     (0, 498)
     """
     resized_hw, padded_hw, (rows, columns) = _layout(image_hw, crop_hw, config)
-    starts = _reference_starts if config.mode == "eomt" else _even_starts
+    starts = _even_starts if config.mode == "grid" else _reference_starts
     starts_y, starts_x = starts(padded_hw[0], crop_hw[0], rows), starts(padded_hw[1], crop_hw[1], columns)
-    return WindowPlan(image_hw, resized_hw, padded_hw, crop_hw, starts_y, starts_x, config.blend)
+    fovea = _fovea(image_hw, resized_hw, crop_hw, config) if config.mode == "fovea" else None
+    return WindowPlan(image_hw, resized_hw, padded_hw, crop_hw, starts_y, starts_x, config.blend, fovea)
 
 
 def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> int:
@@ -77,7 +105,7 @@ def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowCon
     (2, 2073600)
     """
     _, _, (rows, columns) = _layout(image_hw, crop_hw, config)
-    return rows * columns
+    return rows * columns + (config.mode == "fovea")
 
 
 class _Layout(NamedTuple):
@@ -91,7 +119,7 @@ def _layout(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowC
     height, width = image_hw
     if height < 1 or width < 1:
         raise ImageError(f"an image must have at least one pixel, got {height}×{width}", reason="empty")
-    if config.mode == "eomt":
+    if config.mode != "grid":
         factor = max(crop_hw[0] / height, crop_hw[1] / width)
         resized_hw = round(height * factor), round(width * factor)
         return _Layout(
@@ -101,6 +129,23 @@ def _layout(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowC
     padded_hw = max(resized_hw[0], crop_hw[0]), max(resized_hw[1], crop_hw[1])
     rows, columns = (_fewest(*sides, config.overlap) for sides in zip(padded_hw, crop_hw, strict=True))
     return _Layout(resized_hw, padded_hw, (rows, columns))
+
+
+def _fovea(
+    image_hw: tuple[int, int], resized_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig
+) -> Fovea:
+    """A box of the crop's proportions, in the middle of the image's width, over the horizon and mostly below it."""
+    fit = min(side / crop for side, crop in zip(image_hw, crop_hw, strict=True)) * config.fovea
+    height, width = (min(side, max(1, round(crop * fit))) for side, crop in zip(image_hw, crop_hw, strict=True))
+    top = round(config.horizon * image_hw[0] - _ABOVE_HORIZON * height)
+    seen = Box(min(max(top, 0), image_hw[0] - height), (image_hw[1] - width) // 2, height, width)
+    edges = []
+    for start, length, side, resized in zip(seen[:2], seen[2:], image_hw, resized_hw, strict=True):
+        first, last = (round(edge * resized / side) for edge in (start, start + length))
+        first = min(first, resized - 1)
+        edges.append((first, max(last, first + 1) - first))
+    (y, rows), (x, columns) = edges
+    return Fovea(seen, Box(y, x, rows, columns))
 
 
 def _fewest(size: int, crop: int, overlap: float) -> int:
@@ -136,13 +181,7 @@ def resize(image: Tensor, plan: WindowPlan) -> Tensor:
     Returns:
         (3, H', W') uint8 of the plan's padded size; the same as PIL's to within one level.
     """
-    batch = image[None]
-    if plan.resized_hw != plan.image_hw:
-        if batch.is_cuda:  # torch has no antialiased uint8 kernel there
-            batch = batch.float()
-        batch = F.interpolate(batch, plan.resized_hw, mode="bilinear", align_corners=False, antialias=True)
-        if batch.is_cuda:
-            batch = batch.round_().clamp_(0, 255).byte()
+    batch = _antialiased(image[None], plan.resized_hw)
     bottom, right = plan.padded_hw[0] - plan.resized_hw[0], plan.padded_hw[1] - plan.resized_hw[1]
     if bottom or right:
         rows = torch.arange(plan.padded_hw[0], device=batch.device).clamp_(max=plan.resized_hw[0] - 1)
@@ -151,8 +190,27 @@ def resize(image: Tensor, plan: WindowPlan) -> Tensor:
     return batch[0]
 
 
+def _antialiased(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(N, 3, h, w) uint8 at another size."""
+    if tuple(batch.shape[2:]) == size_hw:
+        return batch
+    if batch.is_cuda:  # torch has no antialiased uint8 kernel there
+        batch = batch.float()
+    batch = F.interpolate(batch, size_hw, mode="bilinear", align_corners=False, antialias=True)
+    return batch.round_().clamp_(0, 255).byte() if batch.is_cuda else batch
+
+
+def cut(image: Tensor, plan: WindowPlan) -> Tensor:
+    """Give all windows of an image, the fovea included: (3, H, W) uint8 to (N, 3, h, w)."""
+    crops = crop(resize(image, plan), plan)
+    if plan.fovea is None:
+        return crops
+    rows, columns = plan.fovea.seen.slices
+    return torch.cat((crops, _antialiased(image[None, :, rows, columns], plan.crop_hw)))
+
+
 def crop(image: Tensor, plan: WindowPlan) -> Tensor:
-    """Cut the windows out of a resized image: (C, H', W') to (N, C, h, w)."""
+    """Cut the windows but the fovea out of a resized image: (C, H', W') to (N, C, h, w)."""
     height, width = plan.crop_hw
     return torch.stack([image[:, y : y + height, x : x + width] for y, x in plan.origins_yx])
 
@@ -161,7 +219,7 @@ def stitch(windows: Tensor, plan: WindowPlan) -> Tensor:
     """Lay the windows' results over each other, as a weighted average where they overlap.
 
     Args:
-        windows: (N, C, h, w) float, in the order of :func:`crop`.
+        windows: (N, C, h, w) float, in the order of :func:`cut`.
         plan: the plan they were cut by.
 
     Returns:
@@ -180,10 +238,22 @@ class Canvas:
         self._plan = plan
         self._places = iter(plan.origins_yx)
         self._total: Tensor | None = None
+        self._closer: Tensor | None = None
 
     def add(self, window: Tensor) -> None:
-        """Lay the next window over the others: (C, h, w) float, in the order of :func:`crop`."""
-        y, x = next(self._places)
+        """Lay the next window over the others: (C, h, w) float, in the order of :func:`cut`.
+
+        Raises:
+            ValueError: where there are more than planned.
+        """
+        place = next(self._places, None)
+        if place is None:
+            if self._plan.fovea is None or self._closer is not None:
+                raise ValueError(f"there must be {self._plan.num_windows} windows, got one more")
+            size_hw = self._plan.fovea.laid.height, self._plan.fovea.laid.width
+            self._closer = F.interpolate(window[None], size_hw, mode="bilinear", align_corners=False, antialias=True)[0]
+            return
+        y, x = place
         height, width = self._plan.crop_hw
         if self._total is None:
             self._total = window.new_zeros((window.shape[0], *self._plan.padded_hw))
@@ -198,12 +268,28 @@ class Canvas:
         Raises:
             ValueError: where windows are missing.
         """
-        missing = len(list(self._places))
+        missing = len(list(self._places)) + (self._plan.fovea is not None and self._closer is None)
         if self._total is None or missing:
             raise ValueError(f"all {self._plan.num_windows} windows must be there, {missing} are missing")
         weights = _blend_weights(self._plan, self._total.device, self._total.dtype)
         self._total /= weights.sum_y[:, None] * weights.sum_x  # weights are products, so their sum over a grid is too
-        return self._total[:, : self._plan.resized_hw[0], : self._plan.resized_hw[1]]
+        whole = self._total[:, : self._plan.resized_hw[0], : self._plan.resized_hw[1]]
+        if self._plan.fovea is not None and self._closer is not None:
+            rows, columns = self._plan.fovea.laid.slices
+            part = whole[:, rows, columns]
+            part += (self._closer - part) * _fovea_weight(self._plan.fovea.laid, part.device, part.dtype)
+        return whole
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _fovea_weight(laid: Box, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(h, w): how much of the closer look there is in the result."""
+    sides = []
+    for length in (laid.height, laid.width):
+        centre = (torch.arange(length, dtype=torch.float64) + 0.5) / length
+        sides.append((torch.minimum(centre, 1 - centre) / _FADING).clamp(max=1.0))
+    return (_FOVEA_WEIGHT * torch.minimum(sides[0][:, None], sides[1])).to(device, dtype)
 
 
 class _BlendWeights(NamedTuple):

@@ -62,10 +62,7 @@ class FramePath:
         if not plans:
             return []
         crops = torch.cat(
-            [
-                windows.crop(windows.resize(self._transfer.upload(image), plan), plan)
-                for image, plan in zip(images_rgb, plans, strict=True)
-            ]
+            [windows.cut(self._transfer.upload(image), plan) for image, plan in zip(images_rgb, plans, strict=True)]
         )
         self.mark(RESIZE)
         canvases = [windows.Canvas(plan) for plan in plans]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eomt_ext_core import AnomalyEngine, CheckpointError, EngineConfig, EoMTExt, ModelConfig, load_model
 from eomt_ext_core.config import SCORES, HeadConfig
+from eomt_ext_core.model.checkpoint import resolve_source
 
 CROP_HW = (64, 96)
 LOSS = JointLoss(head=1.0, typical_px=100.0)
@@ -123,25 +124,29 @@ def test_the_average_leaves_the_start_soon() -> None:
 
 
 def test_the_command_makes_a_model_and_goes_on_where_it_was_left(tmp_path: Path) -> None:
-    output = tmp_path / "run" / "demo.safetensors"
-    arguments = ["--quick", "--output", str(output), "--cache", str(tmp_path / "scenes"), "--workers", "0"]
-    command.main(arguments)
-    model, start = load_model(output), load_model("demo")
+    folder = tmp_path / "run"
+    arguments = ["--quick", "--output", str(folder / "demo.safetensors"), "--cache", str(tmp_path / "scenes")]
+    command.main([*arguments, "--workers", "0", "--run", "2"])  # one run of the last stage alone
+    names = {path.name for path in folder.iterdir()}
+    assert {"stage1.safetensors", "stage1-1.state", "stage2-2.state", "stage2-2-latest.safetensors"} <= names
+    assert "demo.safetensors" not in names
+    kept = (folder / "stage2-2.state").stat().st_mtime_ns
+    command.main([*arguments, "--workers", "0"])
+    model, start = load_model(folder / "demo.safetensors"), load_model("demo")
+    assert (folder / "stage2-2.state").stat().st_mtime_ns == kept
     assert (model.config, model.anomaly_head.config) == (start.config, start.anomaly_head.config)  # type: ignore[union-attr]
     assert set(model.info["results"]) == set(SCORES)
     assert len(model.info["plan"]["further"]["stages"]) == 2
-    assert any(not torch.equal(start.state_dict()[key], value) for key, value in model.state_dict().items())
-    names = {"stage1.safetensors", "stage2.safetensors", "stage1.state", "stage2.state", "latest.safetensors"}
-    assert names <= {path.name for path in output.parent.iterdir()}
-    kept = (output.parent / "stage1.state").stat().st_mtime_ns
-    output.unlink()
-    (output.parent / "stage2.safetensors").unlink()
-    command.main(arguments)
-    assert output.is_file()
-    assert (output.parent / "stage1.state").stat().st_mtime_ns == kept
+    runs = [load_model(folder / f"stage2-{run}.safetensors").state_dict() for run in (1, 2)]
+    key = "network.class_head.weight"
+    assert not torch.equal(runs[0][key], runs[1][key])
+    assert torch.allclose(model.state_dict()[key], (runs[0][key] + runs[1][key]) / 2)
 
 
 def test_a_broken_rule_ends_the_command_in_one_line(tmp_path: Path) -> None:
     missing, output = str(tmp_path / "none.safetensors"), str(tmp_path / "a.safetensors")
     with pytest.raises(SystemExit, match=r"built_in: .*no such file"):
-        command.main(["--quick", "--start", missing, "--output", output, "--cache", str(tmp_path)])
+        command.main(["--quick", "--start", missing, "--output", output, "--cache", str(tmp_path / "scenes")])
+    (tmp_path / "stage1.safetensors").symlink_to(resolve_source("demo"))
+    with pytest.raises(SystemExit, match=r"run must lie in \[1, 2\], got 3"):
+        command.main(["--quick", "--output", output, "--cache", str(tmp_path / "scenes"), "--run", "3"])

@@ -2,7 +2,7 @@
 
 ``python -m eomt_ext_training.demo_model`` trains a network and a head from nothing; this trains both further, together,
 in stages. It may be interrupted at any time: the same command goes on from the last save in the folder of its output.
-The newest averaged weights are always in ``latest.safetensors`` beside it.
+The newest averaged weights are always in ``stageN-RUN-latest.safetensors`` beside it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
-import torch
 
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
 from eomt_ext_training.built_in.joint_loss import JointLoss
 from eomt_ext_training.built_in.randomised import Randomisation, RandomisedScenes
-from eomt_ext_training.built_in.training import JointTraining, train_together
+from eomt_ext_training.built_in.training import JointTraining, averaged, train_together
 from eomt_ext_training.data.rendered import SceneSet, load_scenes
 from eomt_ext_training.data.scenes import ProceduralScenes
 from eomt_ext_training.demo_model import HELD_OUT_FAMILIES, MODEL, TEST_SEEDS
@@ -40,10 +39,15 @@ _IMAGE_HW = (540, 960)
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the training, on windows made smaller by ``shrink``."""
+    """A stage of the training, on windows made smaller by ``shrink``.
+
+    Of several ``runs``, each from the same start with a seed of its own, the weights are averaged: a "model soup"
+    (Wortsman et al., ICML 2022), which costs nothing at inference.
+    """
 
     shrink: int
     training: JointTraining
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Plan:
     scenes: int = 2000
     stages: tuple[Stage, ...] = (
         Stage(2, JointTraining(steps=400, batch_size=16, lr=4e-4, falling=0.0)),
-        Stage(1, JointTraining(steps=1000, lr=3e-4, falling=0.5, seed=1, loss=JointLoss(largest_boost=2.5))),
+        Stage(1, JointTraining(steps=800, lr=3e-4, falling=0.5, seed=1, loss=JointLoss(largest_boost=2.5)), runs=2),
     )
     randomisation: Randomisation = field(default_factory=Randomisation)
     save_every: int = 100
@@ -63,7 +67,7 @@ class Plan:
         """Hardly any of everything: only that it runs."""
         few = tuple(replace(stage, training=replace(stage.training, steps=2, batch_size=2)) for stage in self.stages)
         textures = replace(self.randomisation.textures, count=6, size=64)
-        return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=2)
+        return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,17 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/built_in/demo.safetensors"))
     parser.add_argument("--cache", type=Path, default=Path("runs/scenes"), help="where rendered scenes are kept")
     parser.add_argument("--workers", type=int, default=1, help="processes that make windows beside the training")
+    parser.add_argument(
+        "--run", type=int, help="of a stage with several runs train this one alone, and end: for runs side by side"
+    )
     parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     cv2.setNumThreads(1)  # a window is small: threads would only get in each other's way
     try:
-        make(Plan().quick() if args.quick else Plan(), args.start, args.output, args.cache, args.workers)
+        make(Plan().quick() if args.quick else Plan(), args.start, args.output, args.cache, args.workers, args.run)
     except EomtExtError as error:
         sys.exit(f"built_in: {error}")
 
 
-def make(plan: Plan, start: str, output: Path, cache: Path, workers: int) -> EoMTExt:
+def make(
+    plan: Plan, start: str, output: Path, cache: Path, workers: int, only_run: int | None = None
+) -> EoMTExt | None:
     """Go through all stages, from wherever they were left, and measure the result.
 
     Args:
@@ -92,9 +101,10 @@ def make(plan: Plan, start: str, output: Path, cache: Path, workers: int) -> EoM
         output: ``.safetensors`` file of the result; what is needed to go on is kept beside it.
         cache: folder of rendered scenes.
         workers: processes that make windows.
+        only_run: of the first stage with several runs that is not finished, train this one alone, from 1 on.
 
     Returns:
-        the model as it is in the file.
+        the model as it is in the file; none after a run alone.
     """
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     sets = _render(plan, families, cache)
@@ -104,7 +114,13 @@ def make(plan: Plan, start: str, output: Path, cache: Path, workers: int) -> EoM
         finished = output.parent / f"stage{number}.safetensors"
         if not finished.is_file():
             _log.info("stage %d of %d", number, len(plan.stages))
-            save_model(_trained(plan, number, source, sets, output.parent, workers), finished)
+            runs = plan.stages[number - 1].runs
+            alone = only_run is not None and runs > 1
+            chosen = [only_run] if alone and only_run is not None else range(1, runs + 1)
+            models = [_trained(plan, number, run, source, sets, output.parent, workers) for run in chosen]
+            if alone:
+                return None
+            save_model(averaged(models), finished)
         source = finished
     model = load_model(source, {"crop_hw": MODEL.crop_hw})
     unseen = ProceduralScenes(
@@ -138,22 +154,31 @@ def _render(plan: Plan, families: tuple[str, ...], cache: Path) -> list[SceneSet
 
 
 def _trained(
-    plan: Plan, number: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, workers: int
+    plan: Plan, number: int, run: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, workers: int
 ) -> EoMTExt:
-    """The model after a stage, at the stage's crop."""
+    """The model after a run of a stage, at the stage's crop."""
     stage = plan.stages[number - 1]
+    if not 1 <= run <= stage.runs:
+        raise ConfigError(f"run must lie in [1, {stage.runs}], got {run}")
+    name = f"stage{number}-{run}"
+    finished = folder / f"{name}.safetensors"
+    if finished.is_file():
+        return load_model(finished)
+    training = replace(stage.training, seed=stage.training.seed + run - 1)
     crop_hw = (MODEL.crop_hw[0] // stage.shrink, MODEL.crop_hw[1] // stage.shrink)
-    torch.manual_seed(stage.training.seed)
     model = load_model(source, {"crop_hw": crop_hw})
-    count = stage.training.steps * stage.training.batch_size
-    data = RandomisedScenes(sets, crop_hw, count, plan.randomisation, stage.training.seed)
+    count = training.steps * training.batch_size
+    data = RandomisedScenes(sets, crop_hw, count, plan.randomisation, training.seed)
 
     def export(step: int, newest: EoMTExt) -> None:
-        save_model(newest, folder / "latest.safetensors")
-        _log.info("stage %d: %s has the weights of step %d", number, folder / "latest.safetensors", step)
+        latest = folder / f"{name}-latest.safetensors"
+        save_model(newest, latest)
+        _log.info("%s has the weights of step %d", latest, step)
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = folder / f"stage{number}.state"
-    return train_together(
-        model, data, stage.training, state, save_every=plan.save_every, on_save=export, num_workers=workers
+    state = folder / f"{name}.state"
+    trained = train_together(
+        model, data, training, state, save_every=plan.save_every, on_save=export, num_workers=workers
     )
+    save_model(trained, finished)
+    return trained

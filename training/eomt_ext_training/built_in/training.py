@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -103,8 +103,8 @@ def train_together(
     model.requires_grad_(True)
     trained = nn.ModuleList([model.network, model.anomaly_head])
     optimizer = torch.optim.AdamW(_parameter_groups(trained, config.weight_decay), lr=config.lr)
-    averaged = Averaged(model, config.averaging)
-    first = _restore(state_file, model, optimizer, averaged, config)
+    average = Averaged(model, config.averaging)
+    first = _restore(state_file, model, optimizer, average, config)
     began, reported, recent = time.monotonic(), first, []
     for step, (images, semantic) in enumerate(_batches(data, config, first, num_workers), start=first):
         trained.train()
@@ -116,7 +116,7 @@ def train_together(
         sum(parts.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
-        averaged.update(model, step)
+        average.update(model, step)
         recent.append({name: float(part.detach()) for name, part in parts.items()})
         done = step + 1
         if done % 25 == 0:
@@ -126,10 +126,10 @@ def train_together(
             _log.info("step %d of %d: head %.3f, classes %.3f, %.0f min left", done, config.steps, *means, left)
             began, reported, recent = time.monotonic(), done, []
         if done % save_every == 0 or done == config.steps:
-            _save(state_file, model, optimizer, averaged, config, done)
+            _save(state_file, model, optimizer, average, config, done)
             if on_save is not None:
-                on_save(done, with_weights(model, averaged.state))
-    return with_weights(model, averaged.state)
+                on_save(done, with_weights(model, average.state))
+    return with_weights(model, average.state)
 
 
 def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
@@ -139,6 +139,12 @@ def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
     copy.load_state_dict(state)
     copy.info = dict(model.info)
     return copy.eval()
+
+
+def averaged(models: Sequence[EoMTExt]) -> EoMTExt:
+    """A model with the mean of the weights of some, of the same architecture, in eval mode."""
+    states = [model.state_dict() for model in models]
+    return with_weights(models[0], {key: torch.stack([s[key] for s in states]).mean(0) for key in states[0]})
 
 
 def _loss(model: EoMTExt, images: Tensor, semantic: Tensor, config: JointTraining, step: int) -> dict[str, Tensor]:
@@ -170,13 +176,13 @@ def _mean(values: list[float]) -> float:
 
 
 def _save(
-    file: Path, model: EoMTExt, optimizer: torch.optim.Optimizer, averaged: Averaged, config: JointTraining, step: int
+    file: Path, model: EoMTExt, optimizer: torch.optim.Optimizer, average: Averaged, config: JointTraining, step: int
 ) -> None:
     content = {
         "training": repr(asdict(config)),
         "step": step,
         "model": model.state_dict(),
-        "averaged": averaged.state,
+        "averaged": average.state,
         "optimizer": optimizer.state_dict(),
     }
     with whole_file(file) as temporary:
@@ -184,7 +190,7 @@ def _save(
 
 
 def _restore(
-    file: Path, model: EoMTExt, optimizer: torch.optim.Optimizer, averaged: Averaged, config: JointTraining
+    file: Path, model: EoMTExt, optimizer: torch.optim.Optimizer, average: Averaged, config: JointTraining
 ) -> int:
     """Take over a saved state; the step to go on with."""
     if not file.is_file():
@@ -196,6 +202,6 @@ def _restore(
             f"{content['training']}"
         )
     model.load_state_dict(content["model"])
-    averaged.state = content["averaged"]
+    average.state = content["averaged"]
     optimizer.load_state_dict(content["optimizer"])
     return int(content["step"])

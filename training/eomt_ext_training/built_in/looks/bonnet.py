@@ -59,7 +59,7 @@ def with_bonnet(image_rgb: Image, semantic: Image, bonnet: Bonnet, rng: Rng) -> 
     paint = np.asarray(any_colour(rng), np.float32) * np.linspace(1.0, rng.uniform(0.4, 1.2), height)[:, None, None]
     paint = paint + (mirror - paint) * np.float32(rng.uniform(0.0, 0.85))
     paint *= np.float32(np.clip(image_rgb.mean() / max(float(paint.mean()), 8.0), 0.2, 1.5))
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         _ornament(cover, paint, float(top.min()), rng)
     weight = (cover.astype(np.float32) / 255)[..., None]
     image = np.asarray(np.clip(image_rgb + (paint - image_rgb) * weight, 0, 255), np.uint8)
@@ -70,7 +70,7 @@ def _ornament(cover: Image, paint: NDArray[np.float32], top: float, rng: Rng) ->
     """Stand a maker's sign on the nose: a ring or a disc, on a stalk or on the paint, of metal."""
     height, width = cover.shape
     radius = max(2, round(height * rng.uniform(0.012, 0.045)))
-    centre = (round(width * rng.uniform(0.3, 0.7)), round(height * top - radius * rng.uniform(-1.0, 1.5)))
+    centre = (round(width * rng.uniform(0.3, 0.7)), round(height * top - radius * rng.uniform(-1.0, 3.5)))
     thickness = int(rng.choice([-1, 1, 2]))
     sign: Image = np.zeros_like(cover)
     cv2.circle(sign, centre, radius, 255, thickness, cv2.LINE_AA)
