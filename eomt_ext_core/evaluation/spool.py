@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation.labels import VOID
+from eomt_ext_core.files import make_folder, whole_file, writing
 
 _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
 
@@ -38,8 +39,9 @@ class Spool:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=".scores-", dir=folder))
+            make_folder(folder)
+        with writing(folder or tempfile.gettempdir()):
+            self.folder = Path(tempfile.mkdtemp(prefix=".scores-", dir=folder))
 
     def write(
         self,
@@ -55,14 +57,16 @@ class Spool:
             arrays |= {f"score_{name}": score[valid] for name, score in scores.items()}
             arrays["labels"] = cv2.imencode(".png", labels)[1]  # without loss, in a few kilobytes
         needed = sum(part.nbytes for part in arrays.values())
-        free = shutil.disk_usage(self.folder).free
+        with writing(self.folder):
+            free = shutil.disk_usage(self.folder).free
         if free < needed + _SPARE_BYTES:
             raise DatasetError(
                 f"the scores need {needed / 2**20:.1f} MiB more for the second pass, {self.folder.parent} has "
                 f"{free / 2**20:.0f} MiB free: make room, ask for fewer scores, or split the data set"
             )
         path = self.folder / f"{number:06d}.npz"
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        with whole_file(path) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return path
 
     @staticmethod
