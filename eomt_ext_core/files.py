@@ -55,7 +55,10 @@ def make_folder(path: str | Path) -> None:
         OutputError: where there is a file of that name, or the system refuses.
     """
     with writing(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(f"{shown(path)} must be a folder, there is a file of that name") from error
 
 
 def shown(name: str | os.PathLike[str]) -> str:

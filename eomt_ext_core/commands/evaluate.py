@@ -13,7 +13,7 @@ import typer
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import make_folder, shown
 
 if TYPE_CHECKING:
     from eomt_ext_core.evaluation.datasets import Dataset
@@ -60,6 +60,7 @@ def evaluate(
     names = tuple(name.strip() for name in scores.split(",") if name.strip())
     if not names:
         raise ConfigError("--scores must name at least one score, got none")
+    make_folder(output)
     windows = WindowConfig(mode=window_mode, blend=blend, overlap=overlap, scale=scale)
     run = DatasetRun(
         checkpoint=checkpoint,
