@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.images import VideoReader
 from eomt_ext_ros.bags.messages import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -37,12 +39,8 @@ START_NS, STEP_NS = 1_700_000_000_000_000_000, 40_000_000
 
 
 def frames(video: Path, most: int) -> Iterator[NDArray[np.uint8]]:
-    capture = cv2.VideoCapture(str(video))
-    for _ in range(most):
-        alive, image_bgr = capture.read()
-        if not alive:
-            return
-        yield np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    with VideoReader(video) as frames_rgb:
+        yield from itertools.islice(frames_rgb, most)
 
 
 def serialized(image_rgb: NDArray[np.uint8], kind: str, stamp: int) -> bytes:

@@ -36,6 +36,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from eomt_ext_core.images import VideoReader, is_video, list_images, read_rgb
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.process.dds_profile import profile_environment
 
@@ -176,14 +177,13 @@ def run_node(context: typer.Context) -> None:
 
 def decode(folder: Path) -> list[np.ndarray]:
     """Photos and video frames as 960×540 RGB."""
-    pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("*.jpg"))]
-    for path in sorted(folder.glob("*.mp4")):
-        video = cv2.VideoCapture(str(path))
-        while (read := video.read())[0]:
-            pictures.append(read[1])
+    pictures = [read_rgb(path) for path in list_images(folder)]
+    for path in sorted(path for path in folder.iterdir() if is_video(path)):
+        with VideoReader(path) as video:
+            pictures += video
     if not pictures:
-        raise SystemExit(f"{folder} holds neither .jpg nor .mp4")
-    return [cv2.cvtColor(cv2.resize(picture, (960, 540)), cv2.COLOR_BGR2RGB) for picture in pictures]
+        raise SystemExit(f"{folder} holds neither images nor videos")
+    return [cv2.resize(picture, (960, 540)) for picture in pictures]
 
 
 def own_domain() -> str:

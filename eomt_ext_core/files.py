@@ -30,7 +30,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             room on the disk.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         try:
@@ -38,6 +38,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Say of every ``OSError`` in the block that ``path`` cannot be written.
+
+    Raises:
+        OutputError: naming the path and what the system says.
+    """
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
 
@@ -48,10 +59,11 @@ def make_folder(path: str | Path) -> None:
     Raises:
         OutputError: where there is a file of that name, or the system refuses.
     """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{shown(path)} must be a folder to write to: {error.strerror or error}") from error
+    with writing(path):
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(f"{shown(path)} must be a folder, there is a file of that name") from error
 
 
 def shown(name: str | os.PathLike[str]) -> str:
@@ -66,6 +78,16 @@ def shown(name: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(name).replace("\\", r"\\")
     return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
+
+
+def naming(path: str | os.PathLike[str], error: Exception) -> str:
+    """The message of an error, the file named in front where the message does not name it.
+
+    >>> naming("a.png", ValueError("a.png is empty")), naming("a.png", ValueError("not finite"))
+    ('a.png is empty', 'a.png: not finite')
+    """
+    text, name = str(error), shown(path)
+    return text if name in text else f"{name}: {text}"
 
 
 def _escaped(character: str) -> str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
-from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.files import shown
 
 if TYPE_CHECKING:
     from eomt_ext_core.evaluation.datasets import Dataset
@@ -41,8 +43,13 @@ def evaluate(
     overlap: Annotated[float, typer.Option(help="least overlap of grid windows")] = WindowConfig.overlap,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
 ) -> None:
-    """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures."""
+    """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures.
+
+    Exit status: 0; 1 where nothing could be evaluated; 3 where an image or its labels could not be read, with the
+    figures of all others; 130 after an interruption, with the figures so far.
+    """
     from rich.console import Console
+    from rich.markup import escape
 
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
     from eomt_ext_core.evaluation.datasets import open_datasets
@@ -71,7 +78,8 @@ def evaluate(
             labels = (
                 f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
             )
-            console.print(f"[bold]{dataset.name}[/bold]: {len(dataset.samples)} images, {labels} ({dataset.layout})")
+            name, layout = escape(shown(dataset.name)), escape(shown(dataset.layout))
+            console.print(f"[bold]{name}[/bold]: {len(dataset.samples)} images, {labels} ({layout})")
 
         num_frames = sum(len(dataset.samples) for dataset in found)
         num_workers = workers or _choose_workers(run.engine.device, num_frames)
@@ -80,26 +88,39 @@ def evaluate(
                 deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
             )
         about = {
-            "checkpoint": Path(checkpoint).name if Path(checkpoint).exists() else checkpoint,
+            "checkpoint": shown(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
             "precision": precision,
             "windows": f"{window_mode}, {blend}"
             + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
         }
+        num_evaluated = sum(len(result.frames) for result in results)
+        problems = [problem for result in results for problem in result.skipped.values()]
+        if problems and not num_evaluated:
+            raise DatasetError(f"none of {num_frames} images could be evaluated, the first: {problems[0]}")
         write_report(results, folder, about)
         show(console, results)
-        num_evaluated = sum(len(result.frames) for result in results)
-        if num_evaluated < num_frames:
-            console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in {folder}.")
-            raise typer.Exit(130)
-    console.print(f"\nLook at [bold]{output / 'report.html'}[/bold]; figures: {output / 'metrics.json'}")
+        print_problems(problems)
+        if num_evaluated + len(problems) < num_frames:
+            where = escape(shown(folder))
+            console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in {where}.")
+            raise typer.Exit(EXIT_INTERRUPTED)
+    page, figures = (escape(shown(output / name)) for name in ("report.html", "metrics.json"))
+    console.print(f"\nLook at [bold]{page}[/bold]; figures: {figures}")
+    if problems:
+        console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images are in it.")
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def show(console: Any, results: Sequence[EvaluationResult]) -> None:
     """Print a table for each set."""
+    from rich.markup import escape
     from rich.table import Table
 
     for result in results:
-        table = Table(title=result.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        count = f" ({len(result.frames)} of {result.num_found} images)" if result.skipped else ""
+        table = Table(
+            title=escape(result.name) + count, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
         table.add_column("score, %", no_wrap=True)
         for column in ("AuPRC ↑", "FPR95 ↓", "AUROC ↑", "F1 ↑", "at", "sIoU ↑", "PPV ↑", "mF1 ↑", "ECE ↓"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -148,7 +169,7 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
     for dataset in datasets:
         if dataset.name in roots:
             raise ConfigError(
-                f"data sets must have different names, {roots[dataset.name]} and {dataset.root} are both "
+                f"data sets must have different names, {shown(roots[dataset.name])} and {shown(dataset.root)} are both "
                 f"{dataset.name!r}: evaluate them one by one, or rename a folder"
             )
         roots[dataset.name] = dataset.root

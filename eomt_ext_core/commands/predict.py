@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, naming, print_problems
+from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import naming, shown
 
 
 def predict(

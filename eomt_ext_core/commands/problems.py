@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from eomt_ext_core.files import shown
 
 EXIT_NOTHING = 1
 """Exit status: nothing could be done."""
@@ -15,16 +12,6 @@ EXIT_INCOMPLETE = 3
 
 EXIT_INTERRUPTED = 130
 """Exit status: somebody interrupted it; the results so far are there."""
-
-
-def naming(path: Path, error: Exception) -> str:
-    """The message of an error, the file named in front where the message does not name it.
-
-    >>> naming(Path("a.png"), ValueError("a.png is empty")), naming(Path("a.png"), ValueError("not finite"))
-    ('a.png is empty', 'a.png: not finite')
-    """
-    text, name = str(error), shown(path)
-    return text if name in text else f"{name}: {text}"
 
 
 def print_problems(problems: Sequence[str]) -> None:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.errors import EomtExtError
-from eomt_ext_core.evaluation.datasets import Dataset
+from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.evaluation.datasets import Dataset, Sample
 from eomt_ext_core.evaluation.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
+from eomt_ext_core.files import naming
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class DatasetShard:
     num_workers: int
 
     def evaluate(self, go_on: Callable[[], bool]) -> Evaluator:
-        """Evaluate every ``num_workers``-th image."""
+        """Evaluate every ``num_workers``-th image; one that cannot be read, or its labels, is skipped and named."""
         run, dataset = self.run, self.dataset
         engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker))
         evaluator = Evaluator(
@@ -64,22 +68,36 @@ class DatasetShard:
         )
         try:
             for sample in dataset.samples[self.worker :: self.num_workers]:
-                image_rgb, labels = dataset.read(sample)
-                started = time.perf_counter()
                 try:
-                    scores = engine.score_maps(image_rgb, run.scores)
-                except EomtExtError as error:
-                    raise type(error)(f"{sample.image_path}: {error}") from error
-                latency_ms = 1000 * (time.perf_counter() - started)
-                if run.submission is not None:
-                    run.submission.write(dataset.submission_name or dataset.name, sample.frame_id, scores)
-                evaluator.update(sample.frame_id, image_rgb, scores, labels, latency_ms)
+                    image_rgb, labels = dataset.read(sample)
+                except (ImageError, DatasetError) as error:
+                    evaluator.skip(sample.frame_id, naming(sample.image_path, error))
+                else:
+                    self._evaluate_frame(evaluator, engine, sample, image_rgb, labels)
                 if not go_on():
                     break
         except BaseException:
             evaluator.close()
             raise
         return evaluator
+
+    def _evaluate_frame(
+        self,
+        evaluator: Evaluator,
+        engine: AnomalyEngine,
+        sample: Sample,
+        image_rgb: NDArray[np.uint8],
+        labels: NDArray[np.uint8] | None,
+    ) -> None:
+        started = time.perf_counter()
+        try:
+            scores = engine.score_maps(image_rgb, self.run.scores)
+        except EomtExtError as error:
+            raise type(error)(naming(sample.image_path, error)) from error
+        latency_ms = 1000 * (time.perf_counter() - started)
+        if self.run.submission is not None:
+            self.run.submission.write(self.dataset.submission_name or self.dataset.name, sample.frame_id, scores)
+        evaluator.update(sample.frame_id, image_rgb, scores, labels, latency_ms)
 
 
 def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> list[list[DatasetShard]]:

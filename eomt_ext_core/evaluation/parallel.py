@@ -8,6 +8,7 @@ may still differ in these digits, as their libraries do.)
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,7 @@ from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.evaluation.run import Evaluator
 
 _POLL_S = 0.2
+_END_S = 5.0  # within which a process that has closed its connection is gone
 
 Progress = Callable[[int], None]
 
@@ -194,15 +196,25 @@ _WorkerManager.register("Worker", Worker)
 
 class _ProcessHandle:
     def __init__(self, manager: _WorkerManager) -> None:
+        self._process = manager._process  # type: ignore[attr-defined]  # it has no public name
         self._worker = manager.Worker()  # type: ignore[attr-defined]  # registered above
 
     def call(self, method: str, *arguments: Any) -> Any:
         try:
             return getattr(self._worker, method)(*arguments)
         except (EOFError, ConnectionError) as error:
-            raise InferenceError(
-                "a worker process ended unexpectedly, most often for lack of memory: try fewer workers"
-            ) from error
+            raise InferenceError(f"a worker process ended {self._how()}") from error
+
+    def _how(self) -> str:
+        """By what a process that no longer replies has ended."""
+        self._process.join(_END_S)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"unexpectedly, with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        if name == "SIGKILL":
+            return "by SIGKILL, as Linux does where memory runs out: try fewer workers"
+        return f"by {name}: this is a fault of a library or of this program, run with --workers 1 to see where"
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class FirstPass:
     calibrations: dict[str, Calibration]
     frames: dict[str, FrameResult] = field(default_factory=dict)
     latency_ms: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def empty(setup: Setup) -> FirstPass:
@@ -69,7 +70,7 @@ class FirstPass:
         """Add everything in ``other``. Raises ``ConfigError`` for another setup, ``DatasetError`` for a frame twice."""
         if self.setup != other.setup:
             raise ConfigError(f"evaluations merge only with the same setup, got {self.setup} and {other.setup}")
-        twice = self.frames.keys() & other.frames.keys()
+        twice = (self.frames.keys() | self.skipped.keys()) & (other.frames.keys() | other.skipped.keys())
         if twice:
             raise DatasetError(f"a frame must be in one part only, {min(twice)!r} is in two")
         for name in self.setup.scores:
@@ -77,6 +78,7 @@ class FirstPass:
             self.calibrations[name].merge(other.calibrations[name])
         self.frames.update(other.frames)
         self.latency_ms.update(other.latency_ms)
+        self.skipped.update(other.skipped)
 
     def plan(self, max_panels: int = MAX_PANELS) -> SecondPlan:
         """Decide the thresholds, and the ``max_panels`` worst frames, of everything counted."""
@@ -149,6 +151,7 @@ def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
         frames=frames,
         panels={frame_id: second.panels[frame_id] for frame_id in worst if frame_id in second.panels},
         latency_ms={frame_id: first.latency_ms[frame_id] for frame_id in sorted(first.latency_ms)},
+        skipped={frame_id: first.skipped[frame_id] for frame_id in sorted(first.skipped)},
     )
 
 

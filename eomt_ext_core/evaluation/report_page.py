@@ -42,7 +42,7 @@ def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -
 
 def _set_section(result: EvaluationResult) -> str:
     num_frames, labelled = len(result.frames), result.num_labelled
-    facts = [f"{num_frames:,} frames"]
+    facts = [f"{num_frames:,} of {result.num_found:,} frames" if result.skipped else f"{num_frames:,} frames"]
     if labelled < num_frames:
         facts.append(f"{labelled:,} with labels" if labelled else "no labels")
     if result.scores:
@@ -64,9 +64,17 @@ def _set_section(result: EvaluationResult) -> str:
     drawn = "".join(f"<div><h3>{escape(title)}</h3>{svg}</div>" for title, svg in figures)
     return (
         f'<section class="card"><div class="head"><h2>{escape(result.name)}</h2>'
-        f'<span class="soft">{", ".join(facts)}</span></div>{_table(result.scores)}'
+        f'<span class="soft">{", ".join(facts)}</span></div>{_skipped(result.skipped)}{_table(result.scores)}'
         f'<div class="charts">{drawn}</div></section>'
     )
+
+
+def _skipped(problems: Mapping[str, str]) -> str:
+    """What is not in the figures, and why."""
+    if not problems:
+        return ""
+    items = "".join(f"<li>{escape(problem)}</li>" for problem in problems.values())
+    return f"<details><summary>{len(problems):,} frames could not be read</summary><ul>{items}</ul></details>"
 
 
 # Title, how to read it, whether larger is better.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eomt_ext_core.evaluation.calibration import CalibrationResult
@@ -67,7 +67,7 @@ class EvaluationResult:
     ``scores``: by name, in the order asked for, the first being the one that pictures and sorting follow; empty where
     no frame has labels. ``frames``: sorted by frame id. ``panels``: pictures of the worst frames, by frame id, worst
     first. ``latency_ms``: of the frames whose latency is known; it is no part of :meth:`to_json`, so that two runs
-    that found the same say the same.
+    that found the same say the same. ``skipped``: by id, why a frame that belongs to the set is not in it.
     """
 
     name: str
@@ -77,6 +77,12 @@ class EvaluationResult:
     frames: tuple[FrameResult, ...]
     panels: dict[str, Panel]
     latency_ms: dict[str, float]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def num_found(self) -> int:
+        """Frames that were looked at: evaluated or skipped."""
+        return len(self.frames) + len(self.skipped)
 
     @property
     def num_labelled(self) -> int:
@@ -98,10 +104,12 @@ class EvaluationResult:
                 "name": self.name,
                 "track": self.track,
                 "mode": self.mode,
+                "num_found_frames": self.num_found,
                 "num_frames": len(self.frames),
                 "num_labelled_frames": self.num_labelled,
                 "scores": scores,
                 "frames": [asdict(frame) for frame in self.frames],
+                "skipped": self.skipped,
             }
         )
         return plain

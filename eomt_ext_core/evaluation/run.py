@@ -28,6 +28,7 @@ from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentMetrics, SegmentTrack
 from eomt_ext_core.evaluation.spool import Spool
+from eomt_ext_core.files import shown
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Evaluator:
     ) -> None:
         if not scores or len(set(scores)) != len(scores):
             raise ConfigError(f"an evaluation needs different names of scores, got {', '.join(scores) or 'none'}")
-        self.setup = Setup(tuple(scores), name, track, mode, mask_threshold)
+        self.setup = Setup(tuple(scores), shown(name), track, mode, mask_threshold)
         self._first = FirstPass.empty(self.setup)
         self._spools = [Spool(spool_folder)]
         self._files: dict[str, Path] = {}
@@ -100,7 +101,7 @@ class Evaluator:
         """Add a frame.
 
         Args:
-            frame_id: any text, once in the set; frames are reported in its order.
+            frame_id: any text, once in the set; frames are reported in its order, what is no UTF-8 escaped.
             image_rgb: (H, W, 3) uint8, for the pictures only.
             scores: (H, W) float32 in [0, 1] for each name of the setup.
             labels: (H, W), 0 normal, 1 anomalous, 255 void; none for a frame that is only pictured and timed.
@@ -109,8 +110,7 @@ class Evaluator:
         Raises:
             DatasetError: for an id that was there, sizes that differ, other label values, or scores outside [0, 1].
         """
-        if frame_id in self._first.frames:
-            raise DatasetError(f"frame ids must differ within a set, {frame_id!r} comes twice")
+        frame_id = self._new(frame_id)
         size_hw = (image_rgb.shape[0], image_rgb.shape[1])
         for name in self.setup.scores:
             score = scores.get(name)
@@ -145,6 +145,21 @@ class Evaluator:
         )
         if latency_ms is not None:
             self._first.latency_ms[frame_id] = latency_ms
+
+    def skip(self, frame_id: str, problem: str) -> None:
+        """Count a frame that cannot be evaluated, with a sentence that says why.
+
+        Raises:
+            DatasetError: for an id that was there.
+        """
+        self._first.skipped[self._new(frame_id)] = problem
+
+    def _new(self, frame_id: str) -> str:
+        """The id as it is reported, once it is known to be new."""
+        frame_id = shown(frame_id)
+        if frame_id in self._first.frames or frame_id in self._first.skipped:
+            raise DatasetError(f"frame ids must differ within a set, {frame_id!r} comes twice")
+        return frame_id
 
     def merge(self, other: Evaluator) -> None:
         """Take over everything in ``other``, its spool included, which must lie on this machine."""

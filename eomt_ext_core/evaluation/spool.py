@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation.labels import VOID
+from eomt_ext_core.files import make_folder, whole_file, writing
 
 _PREFIX, _LOCK = ".scores-", ".lock"
 _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
@@ -46,12 +47,13 @@ class Spool:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         parent = Path(tempfile.gettempdir() if folder is None else folder)
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         for left in parent.glob(f"{_PREFIX}*"):
             _remove_if_free(left)
         self._lock: int | None = None
         while self._lock is None:  # between the two lines another process may find the folder free, and delete it
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            with writing(parent):
+                self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             try:
                 self._lock = _locked(self.folder, fcntl.LOCK_SH)
             except OSError:
@@ -80,14 +82,16 @@ class Spool:
             arrays |= {f"score_{name}": score[valid] for name, score in scores.items()}
             arrays["labels"] = cv2.imencode(".png", labels)[1]  # without loss, in a few kilobytes
         needed = sum(part.nbytes for part in arrays.values())
-        free = shutil.disk_usage(self.folder).free
+        with writing(self.folder):
+            free = shutil.disk_usage(self.folder).free
         if free < needed + _SPARE_BYTES:
             raise DatasetError(
                 f"the scores need {needed / 2**20:.1f} MiB more for the second pass, {self.folder.parent} has "
                 f"{free / 2**20:.0f} MiB free: make room, ask for fewer scores, or split the data set"
             )
         path = self.folder / f"{number:06d}.npz"
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        with whole_file(path) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return path
 
     @staticmethod

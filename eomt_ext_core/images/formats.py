@@ -28,9 +28,10 @@ _BMP_UNCOMPRESSED = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 # What is met under the name of an image; none of it is decoded.
 _FOREIGN = {
-    b"GIF8": "a GIF", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"\0\0\0\x0cjP": "a JPEG 2000", b"8BPS": "a PSD",
-    b"%PDF": "a PDF", b"\0\x05\x16\x07": "an AppleDouble file (macOS's notes on another file)",
-    b"version https://git-lfs": "a Git LFS pointer (run git lfs pull)", b"<": "a web page or other markup",
+    b"GIF8": "a GIF: save it as PNG", b"II*\0": "a TIFF: save it as PNG", b"MM\0*": "a TIFF: save it as PNG",
+    b"\0\0\0\x0cjP": "a JPEG 2000: save it as PNG", b"8BPS": "a PSD: save it as PNG", b"%PDF": "a PDF: save it as PNG",
+    b"\0\x05\x16\x07": "macOS's notes on another file", b"<": "a web page or other markup",
+    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
 }  # fmt: skip
 
 
@@ -94,10 +95,11 @@ def _kind_of(data: bytes) -> str:
 def _foreign_name(data: bytes, kind: str) -> str:
     """What the bytes are, by a name of ours: nothing of them is quoted."""
     if data[4:8] == b"ftyp":
-        name = "a HEIF, AVIF or video file"
-    else:
-        name = next((name for start, name in _FOREIGN.items() if data.startswith(start)), f"a {kind}" if kind else "")
-    return f"{name}: save it as PNG" if name else f"{len(data)} bytes of another kind"
+        return "a HEIF, AVIF or video file: save an image as PNG"
+    if kind:
+        return f"a {kind}: save it as PNG"
+    named = (name for start, name in _FOREIGN.items() if data.startswith(start))
+    return next(named, f"{len(data)} bytes of another kind")
 
 
 def _listed(kinds: tuple[str, ...]) -> str:

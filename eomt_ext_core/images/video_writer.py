@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eomt_ext_core.errors import ConfigError, ImageError, OutputError
+from eomt_ext_core.files import shown
+
+_QUALITY = 15  # x264's constant rate factor; 18 and less is taken for free of visible loss
 
 
 class VideoWriter:
@@ -20,29 +26,54 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, rate_hz: float) -> None:
-        self._path = path
+        self._path = Path(path).absolute()  # a relative one may look like a protocol of ffmpeg's
         self._rate_hz = rate_hz
         self._size_hw: tuple[int, int] | None = None
-        self._encoder: Generator[Any, Any, None] | None = None
+        self._encoder: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
 
     def write(self, frame_rgb: NDArray[np.uint8]) -> None:
         """Append a frame: (H, W, 3) uint8. An odd last row or column is cut off, since 4:2:0 video has none.
 
         Raises:
-            ValueError: where its size is not that of the first frame.
+            ImageError: where its size is not that of the first frame, or less than two pixels a side.
+            OutputError: where the file cannot be written.
+            ConfigError: where ffmpeg is missing.
         """
         size_hw = (frame_rgb.shape[0] // 2 * 2, frame_rgb.shape[1] // 2 * 2)
-        if self._encoder is None:
+        if self._size_hw is None:
+            if min(size_hw) < 2:
+                raise ImageError(f"a video's frames must have at least 2 pixels a side, got {size_hw}", "dimensions")
             self._size_hw, self._encoder = size_hw, self._start(size_hw)
         if size_hw != self._size_hw:
-            raise ValueError(f"a video's frames must all be {self._size_hw}, got {size_hw}")
-        self._encoder.send(np.ascontiguousarray(frame_rgb[: size_hw[0], : size_hw[1]]))
+            raise ImageError(f"a video's frames must all be {self._size_hw}, got {size_hw}", "dimensions")
+        if self._encoder is None or self._encoder.stdin is None:
+            raise OutputError(f"{shown(self._path)} cannot be written: it is closed")
+        try:
+            self._encoder.stdin.write(np.ascontiguousarray(frame_rgb[: size_hw[0], : size_hw[1]]).data)
+        except BrokenPipeError as error:  # ffmpeg has ended early, and says why
+            self.close()
+            raise OutputError(f"{shown(self._path)} cannot be written: ffmpeg has ended") from error
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file; nothing more where no frame was written.
+
+        Raises:
+            OutputError: where ffmpeg could not write all of it.
+        """
         encoder, self._encoder = self._encoder, None
-        if encoder is not None:
-            encoder.close()
+        if encoder is None or self._log is None:
+            return
+        try:
+            encoder.communicate()
+        except BrokenPipeError:  # it has ended; its exit code tells
+            encoder.wait()
+        with self._log as log:
+            log.seek(0)
+            reason = log.read(2000).decode("utf-8", "replace").strip()
+        if encoder.returncode:
+            last = reason.splitlines()[-1] if reason else f"ffmpeg ended with exit code {encoder.returncode}"
+            raise OutputError(f"{shown(self._path)} cannot be written: {last}")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -50,20 +81,28 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OutputError:
+            if error is None:  # else what went wrong first is what counts
+                raise
 
-    def _start(self, size_hw: tuple[int, int]) -> Generator[Any, Any, None]:
-        from imageio_ffmpeg import write_frames
+    def _start(self, size_hw: tuple[int, int]) -> subprocess.Popen[bytes]:
+        try:
+            from imageio_ffmpeg import get_ffmpeg_exe
 
-        encoder: Generator[Any, Any, None] = write_frames(
-            str(self._path),
-            size_hw[::-1],
-            fps=self._rate_hz,
-            codec="libx264",
-            quality=7,
-            macro_block_size=2,
-            ffmpeg_log_level="error",
-            output_params=["-movflags", "+faststart"],
+            program = get_ffmpeg_exe()
+        except (ImportError, RuntimeError) as error:
+            raise ConfigError(f"videos are written by ffmpeg: install the extra 'bags' ({error})") from error
+        height, width = size_hw
+        command = [
+            program, "-nostdin", "-v", "error", "-y",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._rate_hz:.4f}", "-i", "-",
+            "-an", "-c:v", "libx264", "-crf", str(_QUALITY), "-pix_fmt", "yuv420p", "-movflags", "+faststart",
+            f"file:{self._path}",
+        ]  # fmt: skip
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
+        # In a session of its own: a ctrl-C in the terminal ends the program frame by frame, and the video with it.
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log, start_new_session=True
         )
-        encoder.send(None)
-        return encoder

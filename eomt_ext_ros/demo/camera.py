@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.files import shown
+from eomt_ext_core.images import VideoReader, list_images, read_rgb
 from eomt_ext_core.scenes import SceneConfig, SceneVideo
 
 IMAGE_TOPIC = "/camera/image_raw"
@@ -53,15 +55,27 @@ def _render_shot(seed: int, index: int, config: SceneConfig, rate_hz: float) -> 
     return CameraFrame(scene.image_rgb, scene.labels)
 
 
-def video_frames(path: str | int) -> Iterator[CameraFrame]:
-    """Frames of a video file, or of the camera of that number.
+def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]:
+    """Frames of a video file; where it is cut short, that is added to ``problems`` after the last.
+
+    Raises:
+        ImageError: where it cannot be opened.
+    """
+    with VideoReader(path) as video:
+        yield from map(CameraFrame, video)
+    if problem := video.problem():
+        problems.append(problem)
+
+
+def camera_frames(number: int) -> Iterator[CameraFrame]:
+    """Frames of the camera of that number.
 
     Raises:
         DatasetError: where it cannot be opened.
     """
-    capture = cv2.VideoCapture(path)
+    capture = cv2.VideoCapture(number)
     if not capture.isOpened():
-        raise DatasetError(f"a video must be a file or camera that OpenCV opens, got {path!r}")
+        raise DatasetError(f"a camera must be one that OpenCV opens, got {number}")
     try:
         while True:
             alive, image_bgr = capture.read()
@@ -72,21 +86,24 @@ def video_frames(path: str | int) -> Iterator[CameraFrame]:
         capture.release()
 
 
-def photo_frames(folder: Path, rate_hz: float) -> Iterator[CameraFrame]:
-    """The images of a folder by name, each shown for a second.
+def photo_frames(folder: Path, rate_hz: float, problems: list[str]) -> Iterator[CameraFrame]:
+    """The images of a folder by name, upright, each for a second; what cannot be read is added to ``problems``.
 
     Raises:
         DatasetError: where the folder holds none that can be read.
     """
-    shown = False
-    for path in sorted(folder.iterdir()):
-        image_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if image_bgr is not None:
-            shown = True
-            frame = CameraFrame(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
-            yield from itertools.repeat(frame, max(1, round(SECONDS_PER_PHOTO * rate_hz)))
-    if not shown:
-        raise DatasetError(f"{folder} must hold images that OpenCV reads, found none")
+    num_read = 0
+    for path in list_images(folder):
+        try:
+            frame = CameraFrame(read_rgb(path, turn=True))
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        num_read += 1
+        yield from itertools.repeat(frame, max(1, round(SECONDS_PER_PHOTO * rate_hz)))
+    if not num_read:
+        first = f"; the first problem: {problems[0]}" if problems else ""
+        raise DatasetError(f"{shown(folder)} must hold images that can be read, found none{first}")
 
 
 def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> int:
@@ -146,19 +163,22 @@ def main() -> None:
     args = parser.parse_args()
     try:
         frames: Iterable[CameraFrame]
-        if args.video is not None or args.camera is not None:
-            frames = video_frames(args.video if args.video is not None else args.camera)
+        problems: list[str] = []
+        if args.camera is not None:
+            frames = camera_frames(args.camera)
+        elif args.video is not None:
+            frames = video_frames(args.video, problems)
         elif args.images is not None:
-            frames = photo_frames(args.images, args.rate_hz)
+            frames = photo_frames(args.images, args.rate_hz, problems)
         else:
             frames = scene_frames(args.seed, args.frames, args.rate_hz)
         if args.camera is None:
             frames = list(itertools.islice(frames, args.frames or None))
-            announce(frames=len(frames))
+            announce(frames=len(frames), problems=problems)
         else:
             frames = itertools.islice(frames, args.frames or None)
         announce(published=publish(frames, args.rate_hz, args.listeners))
-    except (DatasetError, TimeoutError) as error:
+    except (EomtExtError, TimeoutError) as error:
         sys.exit(str(error))
 
 

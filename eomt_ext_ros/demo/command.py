@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.files import output_folder
 from eomt_ext_ros.demo import camera, recorder
@@ -46,7 +47,10 @@ def demo(
     output: Annotated[Path, typer.Option(help="where the results go")] = Path("demo_output"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
 ) -> None:
-    """Run the real node on a road and record what it sees."""
+    """Run the real node on a road and record what it sees.
+
+    Exit status: 0; 1 where nothing came of it; 3 where an image or the end of the video could not be read.
+    """
     if sum(source is not None for source in (video, images, device)) > 1:
         raise typer.BadParameter("choose one of --video, --images and --camera")
     if frames == 0 and video is None and images is None:
@@ -66,6 +70,9 @@ def demo(
             console.print("[red]The node processed no frame.[/red] Its log is in", str(folder / "node.log"))
             raise typer.Exit(1)
     _show(console, summary, output)
+    if summary["problems"]:
+        print_problems(summary["problems"])
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _run(
@@ -112,6 +119,7 @@ def _run(
             "checkpoint": checkpoint,
             "frames_published": facts["published"],
             "frames_received": recording.count(OUTPUTS["probability"]),
+            "problems": facts.get("problems", []),
             "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 1) for q in (50, 99)}
             if latencies
             else {},

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_core.files import output_folder, shown, whole_file
@@ -23,8 +24,6 @@ from eomt_ext_ros.parameters.node_config import NodeConfig
 if TYPE_CHECKING:
     from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
 
-EXIT_INCOMPLETE = 3
-EXIT_INTERRUPTED = 130
 _MOST_PROBLEMS = 20
 _MOST_FILES = 1 << 16
 
@@ -147,7 +146,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJ
     taken: set[str] = set()
     for bag in bags:
         path = bag.resolve()
-        stem = path.name.split(".")[0] if path.is_file() else path.name
+        stem = shown(path.name.split(".")[0] if path.is_file() else path.name)
         name, number = stem, 2
         while name in taken:
             name, number = f"{stem}_{number}", number + 1
@@ -165,7 +164,7 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
     if problems:
         details = [report.error for report in reports if "\n" in report.error]
         with whole_file(output / "problems.txt") as temporary:
-            temporary.write_text("\n".join([*problems, *details]) + "\n", encoding="utf-8", errors="replace")
+            temporary.write_text("\n".join([*problems, *details]) + "\n", "utf-8", "backslashreplace")
     evaluators = [report.evaluator for report in reports if report.evaluator is not None]
     if not evaluators:
         return
@@ -216,7 +215,7 @@ def _show(console: Console, reports: Sequence[BagReport], num_bags: int, output:
     if any(report.interrupted for report in reports):
         return EXIT_INTERRUPTED
     if not done:
-        return 1
+        return EXIT_NOTHING
     return 0 if len(reports) == num_bags and all(report.whole for report in reports) else EXIT_INCOMPLETE
 
 

@@ -1,5 +1,8 @@
 import json
+import os
+import re
 import sys
+from html import escape
 
 import cv2
 import numpy as np
@@ -7,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from eomt_ext_core import HeadConfig, cli
-from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.errors import ConfigError, DatasetError, OutputError
+from eomt_ext_core.files import shown
+from eomt_ext_core.images import VideoReader, VideoWriter
 from eomt_ext_core.model.checkpoint import save_model
 
 
@@ -72,6 +77,95 @@ def test_evaluate_saves_scores_of_unlabelled_images_too(checkpoint, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["validation0.hdf5", "zebra0.hdf5"]
     with h5py.File(folder / "zebra0.hdf5") as file:
         assert file["value"].shape == (64, 96)
+
+
+def test_predict_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path):
+    images = dataset / "images"
+    (images / "page.jpg").write_bytes(b"<!DOCTYPE html>")
+    (images / "empty.png").touch()
+    (images / "._0.png").write_bytes(b"\0\5\x16\7")
+    (images / "gone.png").symlink_to("nowhere.png")
+    (images / "folder.jpg").mkdir()
+    os.mkfifo(images / "pipe.bmp")
+    done = invoke("predict", images, tmp_path / "no.png", "--checkpoint", checkpoint, "--output", tmp_path / "out")
+    assert done.exit_code == 3, done.output
+    for told in (
+        "folder.jpg is a folder",
+        "page.jpg: an image must be JPEG, PNG, WebP or BMP, got a web page",
+        "empty.png is empty",
+        "gone.png is a link to a file that is not there",
+        "pipe.bmp must be a regular file",
+        "no.png is not there",
+        "2 of 8 inputs",
+    ):
+        assert told in done.output
+    assert sorted(path.name for path in (tmp_path / "out" / "overlay").iterdir()) == ["0.png", "1.png"]
+    done = invoke("predict", images / "empty.png", "--checkpoint", checkpoint, "--output", tmp_path / "out")
+    assert done.exit_code == 1
+
+
+def test_predict_says_how_much_of_a_video_there_was(checkpoint, tmp_path):
+    whole = tmp_path / "whole.mp4"
+    with VideoWriter(whole, 10) as video:
+        for index in range(12):
+            video.write(np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = invoke("predict", whole, cut, "--checkpoint", checkpoint, "--output", tmp_path / "out")
+    assert done.exit_code == 3, done.output
+    assert "1 of 2 inputs" in done.output
+    (num_read,) = re.findall(
+        r"cut\.mp4 is cut short: (\d+) of 12 frames could be read, at least \d+ bytes", done.output
+    )
+    for kind in ("overlay", "mask"):
+        with VideoReader(tmp_path / "out" / kind / "cut.mp4") as video:
+            assert sum(1 for _ in video) == int(num_read)
+
+
+def test_evaluate_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path):
+    (dataset / "images" / "0.png").write_bytes((dataset / "images" / "0.png").read_bytes()[:-100])
+    arguments = "evaluate", dataset, "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    done = invoke(*arguments)
+    assert done.exit_code == 3, done.output
+    assert "images/0.png: a PNG image must run from IHDR to IEND" in done.output
+    assert "streets (1 of 2 images)" in done.output
+    (dataset / "labels_masks" / "1.png").write_bytes(b"")
+    assert "none of 2 images could be evaluated, the first: " in str(invoke(*arguments).exception)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9 [red]", b"a\x1b[2J\nb"])
+def test_names_may_be_anything_that_the_file_system_takes(name, dataset, checkpoint, tmp_path):
+    name = os.fsdecode(name)
+    root = dataset.rename(tmp_path / name)
+    for folder in ("images", "labels_masks"):
+        (root / folder / "0.png").rename(root / folder / f"{name}.png")
+    (root / "images" / f"{name}.jpg").symlink_to("nowhere.jpg")
+    output = tmp_path / f"out {name}"
+    arguments = "--checkpoint", checkpoint, "--output", output
+    done = invoke("predict", root / "images" / f"{name}.png", *arguments)
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (output / "mask").iterdir()] == [f"{name}.png"]
+    done = invoke("predict", root / "images" / f"{name}.jpg", *arguments)
+    assert shown(name) in done.output
+    (root / "images" / f"{name}.jpg").unlink()
+    (root / "labels_masks" / "1.png").write_bytes(b"")
+    done = invoke("evaluate", root, *arguments)
+    assert done.exit_code == 3, done.output
+    assert "\x1b" not in done.output
+    content = json.loads((output / "metrics.json").read_bytes().decode("utf-8"))["sets"][0]
+    assert content["name"] == content["frames"][0]["frame_id"] == shown(name)
+    for text in (shown(name), *content["skipped"].values()):
+        text.encode("utf-8")
+    assert escape(shown(name)) in (output / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_an_output_that_is_a_file_is_refused(command, dataset, checkpoint, tmp_path):
+    (tmp_path / "out").touch()
+    for output in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        done = invoke(command, dataset / "images" / "0.png" if command == "predict" else dataset,
+                      "--checkpoint", checkpoint, "--output", output)  # fmt: skip
+        assert isinstance(done.exception, OutputError), done.output
 
 
 def test_predict(dataset, checkpoint, tmp_path):

@@ -1,11 +1,17 @@
 import importlib.util
 import json
+import os
+import signal
 import sys
+from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
-from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.errors import ConfigError, InferenceError
+from eomt_ext_core.evaluation import parallel
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
 from eomt_ext_core.evaluation.datasets import open_datasets
 from eomt_ext_core.evaluation.parallel import evaluate_shards
@@ -72,11 +78,40 @@ def test_progress_and_several_sets(run, folder, write_image):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, write_image, tmp_path):
-    write_image(folder / "labels_masks" / "3.png", (64, 64), labels=(0, 9))
-    with pytest.raises(DatasetError, match=r"labels_masks/3\.png: .* got 9"):
-        evaluate_shards(deal_out(run, open_datasets(folder), num_workers))
+def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, tmp_path):
+    broken = replace(run, scores=("head", "mps"))
+    with pytest.raises(ConfigError, match="mps"):
+        evaluate_shards(deal_out(broken, open_datasets(folder), num_workers))
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_how_a_worker_ended_is_told():
+    with parallel._process_worker() as handle:
+        os.kill(handle._process.pid, signal.SIGKILL)
+        with pytest.raises(InferenceError, match="by SIGKILL, as Linux does where memory runs out"):
+            handle.call("num_done")
+
+
+def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_image, tmp_path):
+    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+    (folder / "images" / "1.png").write_bytes(jpeg[: len(jpeg) // 2])
+    write_image(folder / "labels_masks" / "3.png", (64, 64), labels=(0, 9))
+    (folder / "labels_masks" / "4.png").write_bytes(b"")
+    shards = [shard for (shard,) in deal_out(run, open_datasets(folder), 2)]
+    (result,) = evaluate_shards([shards])
+    assert [frame.frame_id for frame in result.frames] == ["0", "2"]
+    assert result.num_found == 5
+    assert list(result.skipped) == ["1", "3", "4"]
+    for problem, expected in zip(
+        result.skipped.values(), ("images/1.png: a JPEG", "got 9", "4.png is empty"), strict=True
+    ):
+        assert expected in problem
+    write_report(result, tmp_path / "report")
+    stored = json.loads((tmp_path / "report" / "metrics.json").read_text())["sets"][0]
+    assert (stored["num_found_frames"], stored["num_frames"], stored["skipped"]) == (5, 2, result.skipped)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "2 of 5 frames" in page
+    assert "4.png is empty" in page
 
 
 def test_stopping_keeps_what_there_is(run, folder):

@@ -1,10 +1,13 @@
+import os
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from eomt_ext_core.images import VideoWriter
+from eomt_ext_core.errors import ConfigError, OutputError
+from eomt_ext_core.images import VideoReader, VideoWriter
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -40,3 +43,30 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
         video.write(_frames(1)[0])
         with pytest.raises(ValueError, match=r"\(48, 64\), got \(32, 64\)"):
             video.write(_frames(1, (32, 64))[0])
+
+
+def test_a_name_may_be_anything_that_the_file_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [os.fsdecode(b"caf\xe9.mp4"), "rtmp:a.mp4", "-y.mp4", "%03d.mp4", "a\nb.mp4"]
+    for name in names:
+        with VideoWriter(name, rate_hz=5) as video:
+            video.write(_frames(1)[0])
+        with VideoReader(name) as read:
+            assert [frame.shape for frame in read] == [(48, 64, 3)]
+    assert sorted(os.listdir()) == sorted(names)
+
+
+def test_what_ffmpeg_cannot_write_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "full.mp4"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"full\.mp4 cannot be written: "), VideoWriter(path, rate_hz=5) as video:
+        video.write(_frames(1)[0])
+
+
+def test_without_ffmpeg_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with (
+        pytest.raises(ConfigError, match="install the extra 'bags'"),
+        VideoWriter(tmp_path / "a.mp4", rate_hz=5) as video,
+    ):
+        video.write(_frames(1)[0])

@@ -16,7 +16,8 @@ pytest.importorskip("imageio_ffmpeg")
 
 from rosbags.highlevel import AnyReader
 
-from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.demo.camera import photo_frames, scene_frames, video_frames
 
 FRAMES = 8
@@ -76,11 +77,28 @@ def test_photos_come_by_name_and_stay_a_second(tmp_path: Path) -> None:
     for name, level in (("b.png", 200), ("a.png", 100)):
         cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), level, np.uint8))
     (tmp_path / "notes.txt").write_text("no image")
-    assert [int(frame.image_rgb[0, 0, 0]) for frame in photo_frames(tmp_path, rate_hz=2)] == [100, 100, 200, 200]
+    (tmp_path / os.fsdecode(b"\xe9.png")).write_bytes(b"no image")
+    problems: list[str] = []
+    frames = list(photo_frames(tmp_path, 2, problems))
+    assert [int(frame.image_rgb[0, 0, 0]) for frame in frames] == [100, 100, 200, 200]
+    assert ["\\xe9.png: an image must be" in problem for problem in problems] == [True]
+
+
+def test_a_video_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xe9.mp4")
+    with VideoWriter(path, 10) as video:
+        for index in range(9):
+            video.write(np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8))
+    problems: list[str] = []
+    assert len(list(video_frames(path, problems))) == 9
+    assert not problems
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 0 < len(list(video_frames(path, problems))) < 9
+    assert "of 9 frames could be read" in problems[0]
 
 
 def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="found none"):
-        list(photo_frames(tmp_path, rate_hz=2))
-    with pytest.raises(DatasetError, match=r"none\.mp4"):
-        list(video_frames(str(tmp_path / "none.mp4")))
+        list(photo_frames(tmp_path, 2, []))
+    with pytest.raises(ImageError, match=r"none\.mp4 is not there"):
+        list(video_frames(tmp_path / "none.mp4", []))
