@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from eomt_ext_ros.diagnostic_status import Endpoint, InputTopic, NodeSnapshot, build_statuses
+from eomt_ext_ros.diagnostic_status import Endpoint, InputTopic, NodeSnapshot, build_statuses, unknown_status
 from eomt_ext_ros.node_config import DiagnosticsConfig
+from eomt_ext_ros.reports import in_brief
 
 PERIOD_S = 1.0
 
@@ -38,11 +39,18 @@ class Diagnostics:
         """Publish in the timer's stead where it is due, in the executor's thread."""
         if self._timer.is_ready():
             self._timer.reset()
-            self.publish()
+            self._timer.callback()
 
     def publish(self) -> None:
-        """Publish what is known now."""
-        msg = DiagnosticArray(status=build_statuses(*self._observe()))
+        """Publish what is known now; where that cannot be told, the reason, which is raised then."""
+        try:
+            self._publish(build_statuses(*self._observe()))
+        except Exception as error:
+            self._publish([unknown_status(self._node.get_fully_qualified_name(), in_brief(error))])
+            raise
+
+    def _publish(self, statuses: list[DiagnosticStatus]) -> None:
+        msg = DiagnosticArray(status=statuses)
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(msg)
 
