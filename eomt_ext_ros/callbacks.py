@@ -1,4 +1,4 @@
-"""Callbacks that cannot end the process: what one raises is logged, and told by the diagnostics."""
+"""Callbacks that cannot end the process: what one raises is logged, and reported by the diagnostics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GuardedNode(LifecycleNode):
     """A lifecycle node whose callbacks raise nothing: an executor raises it again, and that ends the process.
 
     It guards the callbacks of timers, subscriptions and services, those that rclpy itself makes among them, and those
-    that check parameters. What one raises is logged with its traceback, seldom enough. A request is replied to with the
-    reason, where the response has room for it. For transitions see :func:`~eomt_ext_ros.transitions.reported`.
+    that check parameters. What one raises is logged with its traceback, seldom enough. A request gets the reason as its
+    reply, if the response has room for it. For transitions see :func:`~eomt_ext_ros.transitions.reported`.
 
     Args:
         args, kwargs: of the ROS node.
@@ -39,7 +39,7 @@ class GuardedNode(LifecycleNode):
 
     @property
     def failing_callbacks(self) -> str:
-        """What became of the last call of each callback that raised something in it, or empty."""
+        """What each callback raised whose last call did not end in order, or empty."""
         return "; ".join(self._failing.values())
 
     def forget_failing_callbacks(self) -> None:
@@ -61,7 +61,7 @@ class GuardedNode(LifecycleNode):
         return self._guard_service(super().create_service(*args, **kwargs))
 
     def add_on_set_parameters_callback(self, callback: Callback) -> None:
-        """Let a callback check parameters; where it raises something, they are refused."""
+        """Let a callback check parameters; they are refused if it raises something."""
         what = f"the parameters' check {_name_of(callback)}"
         super().add_on_set_parameters_callback(self._guarded_callback(callback, what, _refuse_parameters))
 
@@ -100,7 +100,7 @@ class GuardedNode(LifecycleNode):
         return guarded
 
     def _note(self, what: str, error: Exception) -> str:
-        """Log what a callback raised and let the diagnostics tell it; in brief."""
+        """Log what a callback raised and keep it for the diagnostics; returns it in brief."""
         was_failing = what in self._failing
         self._failing[what] = f"the callback of {what} failed: {in_brief(error)}"
         # A signal interrupts Python amid what rclpy does, which becomes a RuntimeError.

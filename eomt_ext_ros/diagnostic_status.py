@@ -93,7 +93,7 @@ def build_statuses(node: NodeSnapshot, config: DiagnosticsConfig) -> list[Diagno
 
 
 def unknown_status(node: str, why: str) -> DiagnosticStatus:
-    """The status of a node, by its name with the namespace, of which no more can be told."""
+    """The status of a node, by its name with the namespace, of which nothing else can be reported."""
     return _status(f"{node.lstrip('/')}: inference", "", [(DiagnosticStatus.ERROR, f"diagnostics fail: {why}")], "", {})
 
 

@@ -42,7 +42,7 @@ class Diagnostics:
             self._timer.callback()
 
     def publish(self) -> None:
-        """Publish what is known now; where that cannot be told, the reason, which is raised then."""
+        """Publish what is known now; if that fails, publish the reason and raise it."""
         try:
             self._publish(build_statuses(*self._observe()))
         except Exception as error:

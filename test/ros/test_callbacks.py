@@ -49,7 +49,7 @@ def set_a_parameter(rig):
     assert rig.node.get_parameter("threshold").value != 0.25
 
 
-def test_whatever_callback_raises_the_node_goes_on_and_says_so(stand_in, image_msg, monkeypatch, capfd):
+def test_whatever_callback_raises_the_node_goes_on_and_reports_it(stand_in, image_msg, monkeypatch, capfd):
     monkeypatch.setattr(diagnostics, "PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
@@ -110,10 +110,8 @@ def test_a_parameter_of_no_known_type_is_refused(stand_in, service):
     assert rig.set(threshold=0.25) == ""
 
 
-def test_a_model_that_cannot_be_told_of_costs_the_diagnostics_no_more_than_its_facts(
-    stand_in, image_msg, monkeypatch, capfd
-):
-    class Untellable(stand_in.keywords["engine_factory"]):
+def test_a_model_whose_facts_cannot_be_published_does_not_end_the_diagnostics(stand_in, image_msg, monkeypatch, capfd):
+    class Unpublishable(stand_in.keywords["engine_factory"]):
         def describe(self):
             return {**super().describe(), "exported_from_head": {"a": 1}}
 
@@ -122,7 +120,7 @@ def test_a_model_that_cannot_be_told_of_costs_the_diagnostics_no_more_than_its_f
     rig.start("probability")
     factory = rig.node._engine_factory
     rig.diagnostics()
-    rig.node._engine_factory = Untellable
+    rig.node._engine_factory = Unpublishable
     assert rig.call(Trigger, "reload", Trigger.Request()).success
     heard = rig.messages("diagnostics")
 
