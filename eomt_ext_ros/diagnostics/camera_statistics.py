@@ -118,7 +118,7 @@ class CameraStatistics:
     def failed(self, kind: str, text: str, taken_s: float = 0.0) -> None:
         """An image could have been used and has no answer; ``kind`` is a short word, ``text`` what people read.
 
-        ``taken_s`` is the time since its turn began, where the next image may have had its turn meanwhile.
+        ``taken_s`` is the time since its turn began, if the next image may have had its turn meanwhile.
         """
         with self._lock:
             self._counts[f"failed/{kind}"] += 1
@@ -178,7 +178,7 @@ class CameraStatistics:
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:
-        """Take in how the turn of an image ended; false, and nothing is, where that of a later one has ended before."""
+        """Note how the turn of an image ended; false if that of a later one ended before, which then stands."""
         began_s = self._clock() - taken_s
         if began_s < self._last_turn_s:
             return False

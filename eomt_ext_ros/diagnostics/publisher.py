@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses
+from eomt_ext_ros.diagnostics.reports import in_brief
+from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses, unknown_status
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 PERIOD_S = 1.0
@@ -38,11 +39,18 @@ class Diagnostics:
         """Publish in the timer's stead where it is due, in the executor's thread."""
         if self._timer.is_ready():
             self._timer.reset()
-            self.publish()
+            self._timer.callback()
 
     def publish(self) -> None:
-        """Publish what is known now."""
-        msg = DiagnosticArray(status=build_statuses(*self._observe()))
+        """Publish what is known now; if that fails, publish the reason and raise it."""
+        try:
+            self._publish(build_statuses(*self._observe()))
+        except Exception as error:
+            self._publish([unknown_status(self._node.get_fully_qualified_name(), in_brief(error))])
+            raise
+
+    def _publish(self, statuses: list[DiagnosticStatus]) -> None:
+        msg = DiagnosticArray(status=statuses)
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(msg)
 

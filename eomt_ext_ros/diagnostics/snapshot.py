@@ -70,6 +70,10 @@ class ObservedNode(Protocol):
     def inferring_for_s(self) -> float:
         """For how long the batch that is inferred has been, 0 where none is."""
 
+    @property
+    def failing_callbacks(self) -> str:
+        """What each callback raised whose last call did not end in order, or empty."""
+
     def statistics_of(self, camera: str) -> CameraStatistics:
         """What became of the images of a camera."""
 
@@ -89,12 +93,13 @@ def observe(node: ObservedNode) -> NodeSnapshot:
         subscriptions = node.cameras[name].subscriptions if name in node.cameras else []
         topic = input_topic(node, subscriptions[0]) if subscriptions else None
         cameras.append((node.statistics_of(name).snapshot(), topic))
+    inference_error = _inference_error(node, [camera for camera, _ in cameras])
     return NodeSnapshot(
         name=node.get_fully_qualified_name(),
         state=node.state,
         enabled=node.enabled,
         least_period_s=node.config.least_period_s,
-        error=node.error or _inference_error(node, [camera for camera, _ in cameras]),
+        error="; ".join(filter(None, (node.error or inference_error, node.failing_callbacks))),
         facts=facts,
         gpu_memory=gpu_memory(facts),
         simulated_time=node.get_parameter("use_sim_time").value,

@@ -92,6 +92,11 @@ def build_statuses(node: NodeSnapshot, config: DiagnosticsConfig) -> list[Diagno
     return statuses
 
 
+def unknown_status(node: str, why: str) -> DiagnosticStatus:
+    """The status of a node, by its name with the namespace, of which nothing else can be reported."""
+    return _status(f"{node.lstrip('/')}: inference", "", [(DiagnosticStatus.ERROR, f"diagnostics fail: {why}")], "", {})
+
+
 def _status(
     name: str, hardware_id: str, findings: Sequence[Finding], in_order: str, values: Mapping[str, str]
 ) -> DiagnosticStatus:

@@ -127,11 +127,11 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
     orientation is not applied: the pixels stay where the camera's calibration has them. The compression is told from
     the data. ``format`` matters in two cases:
 
-    - Where it begins with a Bayer encoding (``"bayer_rggb8; jpeg compressed "``, ``"bayer_rggb16; png compressed "``),
+    - If it begins with a Bayer encoding (``"bayer_rggb8; jpeg compressed "``, ``"bayer_rggb16; png compressed "``),
       a file of one channel is a mosaic, and is debayered. A file of three channels was debayered before the
       compression if the format says so (``compressed bgr8``), and contradicts the format otherwise. See also
       :func:`lost_colours`.
-    - Where it says ``"compressed rgb8"``, red and blue were swapped before the compression (image_transport's
+    - If it says ``"compressed rgb8"``, red and blue were swapped before the compression (image_transport's
       convention), and are swapped back.
 
     Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` where OpenCV finds no memory.
@@ -167,7 +167,7 @@ def lost_colours(msg: Image | CompressedImage) -> str:
         return ""
     return (
         f"its publisher made grey of the colours before the compression (format {_short(image_format)}), and the model "
-        "knows colours: publish png, set jpeg_compress_bayer where the publisher has it, or debayer first"
+        "knows colours: publish png, set jpeg_compress_bayer if the publisher has it, or debayer first"
     )
 
 

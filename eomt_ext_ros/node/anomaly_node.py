@@ -18,7 +18,7 @@ import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.signals import uninstall_signal_handlers
@@ -32,9 +32,10 @@ from eomt_ext_ros.inference.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.inference.inference import Inference
 from eomt_ext_ros.inference.memory import free_gpu_memory
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals
+from eomt_ext_ros.node.callbacks import GuardedNode
 from eomt_ext_ros.node.services import Services
 from eomt_ext_ros.node.transitions import reported
-from eomt_ext_ros.node.waiting import finish_within, result_of
+from eomt_ext_ros.node.waiting import context_ends, finish_within, result_of
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.parameters.settings import declare_settings, read_settings
@@ -46,10 +47,9 @@ from eomt_ext_ros.workers.inference_thread import InferenceThread
 STOP_TIMEOUT_S = 30.0
 EXIT_TIMEOUT_S = 1.0  # the process is to end within two seconds
 WAKE_PERIOD_S = 0.5
-CONTEXT_END_TIMEOUT_S = 0.3  # after the signal for it
 
 
-class AnomalyNode(LifecycleNode):
+class AnomalyNode(GuardedNode):
     """Find in the images of each camera what the model does not know.
 
     For each camera it subscribes to ``~/<camera>/input/image`` (or ``…/image/compressed``) and
@@ -109,6 +109,7 @@ class AnomalyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and advertise the outputs."""
         self.enabled, self.error = True, ""
+        self.forget_failing_callbacks()
         try:
             self._configure()
         except BaseException as error:
@@ -366,7 +367,9 @@ def main(args: list[str] | None = None) -> int:
         get_logger("eomt_ext").fatal(f"cannot start: {error}")
         code = 1
     except Exception as error:
-        if not _context_ends():  # else it ended amid a callback: ROS refused what that did, or a signal interrupted it
+        if not context_ends(
+            rclpy.ok
+        ):  # else it ended amid a callback: ROS refused what that did, or a signal interrupted it
             get_logger("eomt_ext").fatal(f"ended by an error: {explained(error)}")
             code = 1
     finally:
@@ -383,18 +386,6 @@ def main(args: list[str] | None = None) -> int:
                 sys.stderr.flush()
                 os._exit(code)
     return code
-
-
-def _context_ends() -> bool:
-    """Whether the context has ended, or does so in a moment.
-
-    On SIGINT Python raises at once, which rclpy, where it converts a message, makes a ``RuntimeError`` of; the context
-    is ended by a thread of ROS's own, later.
-    """
-    until_s = time.monotonic() + CONTEXT_END_TIMEOUT_S
-    while rclpy.ok() and time.monotonic() < until_s:
-        time.sleep(0.01)
-    return not rclpy.ok()
 
 
 def _ignore_signals() -> None:

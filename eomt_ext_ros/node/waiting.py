@@ -12,6 +12,7 @@ from rclpy.executors import ExternalShutdownException
 Result = TypeVar("Result")
 
 STEP_S = 0.02
+CONTEXT_END_TIMEOUT_S = 0.3  # after the signal for it
 
 
 def result_of(job: Future[Result], context: Any, meanwhile: Callable[[], None]) -> Result:
@@ -42,3 +43,15 @@ def finish_within(
         if time.monotonic() > deadline_s or not context.ok():
             raise RuntimeError(f"inference or pictures did not end within {timeout_s:.0f} s")
         meanwhile()
+
+
+def context_ends(is_ok: Callable[[], bool]) -> bool:
+    """Whether a context has ended, or does so in a moment; ``is_ok`` says that it has not.
+
+    On SIGINT Python raises at once, which rclpy, where it converts a message, makes a ``RuntimeError`` of; the context
+    is ended by a thread of ROS's own, later.
+    """
+    until_s = time.monotonic() + CONTEXT_END_TIMEOUT_S
+    while is_ok() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return not is_ok()

@@ -106,7 +106,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of the terms
         self._terms = _agreed(inference, settings)
         self._told_of_semantic = False
-        self._told_of_colours = set[str]()  # cameras
+        self._reported_colours = set[str]()  # cameras
         self._without_info: Counter[str] = Counter()  # images of a camera
         self.picture_thread = PictureThread(max(1, len(cameras)))
 
@@ -157,7 +157,7 @@ class Pipeline:
                     withheld.add("semantic")
                 if wanted:
                     jobs.append(_decode(camera, msg, wanted, withheld, began_s))
-                    self._tell_of_lost_colours(camera, msg)
+                    self._report_lost_colours(camera, msg)
                 else:
                     camera.statistics.skipped(why_not)
         showings = []
@@ -239,10 +239,10 @@ class Pipeline:
         if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
             self._tell_withheld("camera_info", camera, f"none comes in on {camera.info_topic}")
 
-    def _tell_of_lost_colours(self, camera: Camera, msg: Any) -> None:
-        """Say once of a camera that its images come without their colours."""
-        if camera.name not in self._told_of_colours and (why := lost_colours(msg)):
-            self._told_of_colours.add(camera.name)
+    def _report_lost_colours(self, camera: Camera, msg: Any) -> None:
+        """Report once for a camera that its images come without their colours."""
+        if camera.name not in self._reported_colours and (why := lost_colours(msg)):
+            self._reported_colours.add(camera.name)
             self._reports.error(f"{_of('colours', camera)} lost", f"{_of('image', camera)} without colours: {why}")
 
     def _without_semantic(self) -> str:

@@ -74,7 +74,7 @@ class BagReport:
     """What came of a bag.
 
     ``found``: frames that the bag holds in the range; ``done``: frames answered; ``problems``: what could not be read
-    or answered, a line each; ``notes``: what else is to be known of what was; ``error``: what ended the replay early;
+    or answered, a line each; ``notes``: what else to report of its images; ``error``: what ended the replay early;
     ``interrupted``: somebody did; ``evaluator``: what was counted.
     """
 

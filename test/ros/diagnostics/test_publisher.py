@@ -85,7 +85,7 @@ def test_every_policy_that_cannot_match_is_named(pair):
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
-def test_a_publisher_of_another_type_is_told_with_both_types(stand_in, other_process, transport):
+def test_a_publisher_of_another_type_is_reported_with_both_types(stand_in, other_process, transport):
     published, subscribed = (CompressedImage, Image) if transport == "raw" else (Empty, CompressedImage)
     rig = stand_in(image_transport=transport, diagnostics__silent_after_s=0.1)
     rig.disconnect()  # of the right type

@@ -99,7 +99,7 @@ def test_a_bayer_jpeg_is_debayered(pattern, image_format, bits):
     assert np.abs(rgb.astype(int) - debayered(mosaic, pattern)).mean() < 2
 
 
-def test_a_grey_jpeg_of_a_bayer_camera_stays_grey_and_its_lost_colours_are_told():
+def test_a_grey_jpeg_of_a_bayer_camera_stays_grey_and_its_lost_colours_are_reported():
     grey = cv2.cvtColor(SMOOTH, cv2.COLOR_RGB2GRAY)
     data = cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, 100))[1]
     msg = compressed_msg(data, "bayer_rggb8; jpeg compressed mono8")

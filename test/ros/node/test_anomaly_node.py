@@ -285,7 +285,7 @@ def test_a_node_that_is_stopped_finishes_its_pictures_first(stand_in, image_msg,
     monkeypatch.setattr(overlays, "publish", lambda msg: published.append(msg) or publish(msg))
     rig.answer(image_msg(1))
     errors = []
-    monkeypatch.setattr(rig.node.diagnostics, "publish", lambda: errors.append(observe(rig.node).error))
+    monkeypatch.setattr(rig.node.diagnostics, "_publish", lambda statuses: errors.append(observe(rig.node).error))
     threading.Timer(0.3, may_draw.set).start()
     assert getattr(rig.node, f"trigger_{end}")() == TransitionCallbackReturn.SUCCESS
     assert [stamp_of(msg) for msg in published] == [(1000, 1)]

@@ -266,7 +266,7 @@ def test_a_node_whose_every_image_fails_is_an_error_until_one_does_not(stand_in,
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
-def test_a_picture_drawn_late_does_not_hide_that_a_newer_image_failed(stand_in, image_msg, may_draw):
+def test_a_visualisation_drawn_late_does_not_hide_that_a_newer_image_failed(stand_in, image_msg, may_draw):
     rig = stand_in()
     rig.start("overlay")
     rig.engine.failures = [None, KeyError("layer 7")]

@@ -55,7 +55,9 @@ def test_a_compressed_mosaic_is_answered_in_its_colours(stand_in, capfd):
         msg = CompressedImage(header=Header(stamp=Time(sec=stamp)), format=f"bayer_bggr8; jpeg compressed {target}")
         msg.data.frombytes(data)
         np.testing.assert_allclose(plane(rig.answer(msg)), 200 / 255, atol=1e-6)
-        assert ("image without colours" in capfd.readouterr().err) == (stamp == 3), "said once, where a format says so"
+        assert ("image without colours" in capfd.readouterr().err) == (stamp == 3), (
+            "once, and only if the format says so"
+        )
 
 
 def test_a_smaller_size_goes_for_images_boxes_and_calibration_and_can_change_live(stand_in):

@@ -112,9 +112,11 @@ def test_what_is_wrong_with_a_new_camera_is_told_where_configuring_finds_it(make
 def test_diagnostics_go_on_while_a_transition_waits(stand_in, image_msg, monkeypatch, wait):
     monkeypatch.setattr(diagnostics_module, "PERIOD_S", 0.05)
     rig = stand_in()
-    told, publish = [], rig.node.diagnostics.publish
+    told, publish = [], rig.node.diagnostics._publish
     monkeypatch.setattr(
-        rig.node.diagnostics, "publish", lambda: told.append((rig.node.state, observe(rig.node).error)) or publish()
+        rig.node.diagnostics,
+        "_publish",
+        lambda statuses: told.append((rig.node.state, observe(rig.node).error)) or publish(statuses),
     )
     may_go_on = threading.Event()
     if wait == "load":
@@ -261,7 +263,7 @@ def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypat
 
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("ends_after_s", [0.0, 0.1, None])
-def test_what_a_callback_raises_is_an_error_unless_the_context_ends_with_it(monkeypatch, capfd, ends_after_s):
+def test_what_the_executor_raises_is_an_error_unless_the_context_ends_with_it(monkeypatch, capfd, ends_after_s):
     class Interrupted(SingleThreadedExecutor):
         def spin_once(self, timeout_sec=None):
             if ends_after_s == 0:
