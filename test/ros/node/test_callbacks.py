@@ -112,8 +112,8 @@ def test_a_parameter_of_no_known_type_is_refused(stand_in, service):
 
 def test_a_model_whose_facts_cannot_be_published_does_not_end_the_diagnostics(stand_in, image_msg, monkeypatch, capfd):
     class Unpublishable(stand_in.keywords["engine_factory"]):
-        def describe(self):
-            return {**super().describe(), "exported_from_head": {"a": 1}}
+        def describe(self, *args):
+            return {**super().describe(*args), "exported_from_head": {"a": 1}}
 
     monkeypatch.setattr(diagnostics, "PERIOD_S", 0.2)
     rig = stand_in()
