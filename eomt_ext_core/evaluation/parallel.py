@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.managers import BaseManager
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from eomt_ext_core.errors import ConfigError, EomtExtError, InferenceError
@@ -28,8 +29,10 @@ from eomt_ext_core.evaluation.passes import (
 )
 from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.evaluation.run import Evaluator
+from eomt_ext_core.exits import ending
 
 _POLL_S = 0.2
+_END_TIMEOUT_S = 5.0
 
 Progress = Callable[[int], None]
 
@@ -193,22 +196,26 @@ _WorkerManager.register("Worker", Worker)
 
 
 class _ProcessHandle:
-    def __init__(self, manager: _WorkerManager) -> None:
+    def __init__(self, manager: _WorkerManager, process: BaseProcess) -> None:
         self._worker = manager.Worker()  # type: ignore[attr-defined]  # registered above
+        self._process = process
 
     def call(self, method: str, *arguments: Any) -> Any:
         try:
             return getattr(self._worker, method)(*arguments)
         except (EOFError, ConnectionError) as error:
+            self._process.join(_END_TIMEOUT_S)
             raise InferenceError(
-                "a worker process ended unexpectedly, most often for lack of memory: try fewer workers"
+                f"a worker process {ending(self._process.exitcode)} and answers no more: what it had done is lost"
             ) from error
 
 
 @contextmanager
 def _process_worker() -> Iterator[_Handle]:
+    others = set(active_children())
     with _WorkerManager(ctx=get_context("spawn")) as manager:  # CUDA and fork do not go together
-        handle = _ProcessHandle(manager)
+        (process,) = set(active_children()) - others
+        handle = _ProcessHandle(manager, process)
         try:
             yield handle
         finally:

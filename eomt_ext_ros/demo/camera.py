@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.exits import explained
 from eomt_ext_core.scenes import SceneConfig, SceneVideo
 
 IMAGE_TOPIC = "/camera/image_raw"
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--camera", type=int)
     args = parser.parse_args()
-    try:
+    with explained("camera"):
         frames: Iterable[CameraFrame]
         if args.video is not None or args.camera is not None:
             frames = video_frames(args.video if args.video is not None else args.camera)
@@ -158,8 +158,6 @@ def main() -> None:
         else:
             frames = itertools.islice(frames, args.frames or None)
         announce(published=publish(frames, args.rate_hz, args.listeners))
-    except (DatasetError, TimeoutError) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.exits import ending
 from eomt_ext_ros.dds_profile import transports_chosen
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.node_config import NodeConfig
@@ -164,7 +165,7 @@ def _watch(
 
 def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
     if process.poll() is not None:
-        raise DemoError(f"the node ended by itself with status {process.returncode}; see {log or 'node.log'}")
+        raise DemoError(f"the node {ending(process.returncode)} by itself; see {log or 'node.log'}")
 
 
 def _environment() -> dict[str, str]:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
-from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_core.config import LABEL_VALUES_HELP, EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.exits import explained
 from eomt_ext_ros.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS
 
@@ -60,6 +61,7 @@ def replay(
     threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, auto or local")] = None,
+    label_values: Annotated[str | None, typer.Option(help=LABEL_VALUES_HELP)] = None,
 ) -> None:
     """Run recorded bags through the engine, every frame, offline.
 
@@ -70,6 +72,7 @@ def replay(
     _check_extras()
     import torch
 
+    from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
@@ -98,6 +101,7 @@ def replay(
         outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
         track=tracks[track],
         threads=threads or torch.get_num_threads(),
+        label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
     )
     status = run(bags, output.resolve(), config, workers, ray)
     if status:
@@ -170,7 +174,14 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
 
 
 def _problems(reports: Sequence[BagReport]) -> list[str]:
+    from eomt_ext_core.evaluation.labels import LabelCensus
+
     lines = []
+    census = LabelCensus()
+    for report in reports:
+        census.merge(report.census)
+    if census.num_maps and (problem := census.problem()):
+        lines.append(f"no AuPRC, FPR95 or AUROC: {problem}")
     for report in reports:
         lines += [f"{report.name}: {problem}" for problem in report.problems]
         if report.error:
@@ -202,7 +213,7 @@ def _tell(console: Console, reports: Sequence[BagReport], num_bags: int, output:
         return EXIT_INTERRUPTED
     if not done:
         return 1
-    return 0 if len(reports) == num_bags and all(report.whole for report in reports) else EXIT_INCOMPLETE
+    return 0 if len(reports) == num_bags and not problems else EXIT_INCOMPLETE
 
 
 @contextmanager
@@ -232,11 +243,8 @@ def _check_extras() -> None:
 
 def main() -> None:
     """The executable of ``ros2 run``."""
-    try:
+    with explained("replay"):
         typer.run(replay)
-    except EomtExtError as error:
-        typer.secho(f"replay: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

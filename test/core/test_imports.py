@@ -23,10 +23,11 @@ FLOORS = [
     {"evaluation", "bench"},
     {"commands"},
     {"cli"},
+    {"entry"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 ALONE = {"visualization", "video", "scenes"}
-ANYONES = {"files"}
+ANYONES = {"exits", "files", "progress"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
     "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",

@@ -1,11 +1,14 @@
 import importlib.util
 import json
+import multiprocessing
+import os
+import signal
 import sys
 
 import pytest
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
-from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.errors import ConfigError, DatasetError, InferenceError
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
 from eomt_ext_core.evaluation.datasets import open_datasets
 from eomt_ext_core.evaluation.parallel import evaluate_shards
@@ -77,6 +80,17 @@ def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, writ
     with pytest.raises(DatasetError, match=r"labels_masks/3\.png: .* got 9"):
         evaluate_shards(deal_out(run, open_datasets(folder), num_workers))
     assert not list((tmp_path / "spool").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "what"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "was ended by SIGKILL, which the")]
+)
+def test_the_end_of_a_worker_is_told_as_it_was(number, what, run, folder):
+    def end_one(num_done):
+        os.kill(multiprocessing.active_children()[0].pid, number)
+
+    with pytest.raises(InferenceError, match=f"a worker process {what}.* and answers no more"):
+        evaluate_shards(deal_out(run, open_datasets(folder), 2), progress=end_one)
 
 
 def test_stopping_keeps_what_there_is(run, folder):
