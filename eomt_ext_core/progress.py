@@ -52,32 +52,32 @@ class ProgressLines:
         parts = [f"{self._what}: {done}" + (f" of {self._total}" if self._total is not None else "")]
         parts += [note] if note else []
         if self._total is not None and done > self._first:
-            parts.append(
-                f"{_duration((self._clock() - self._began) * (self._total - done) / (done - self._first))} left"
-            )
+            left_s = (self._clock() - self._began) * (self._total - done) / (done - self._first)
+            parts.append(f"{_duration(left_s)} left")
         return ", ".join(parts)
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Update]:
-    """Show how far a block is, as it says; a bar goes where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield ProgressLines(what, total).update
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
+    """Show how far a block is, as it says: by a bar where standard error is a terminal, else by lines.
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, note: bar.update(task, completed=done, description=f"{what}, {note}" if note else what)
+    Args:
+        what: is done.
+        total: how much of it there is; nothing is shown of nothing.
+        shown: false where another process shows it.
+    """
+    if not shown or not total:
+        yield lambda done, note: None
+    elif not sys.stderr.isatty():
+        yield ProgressLines(what, total).update
+    else:
+        from rich import progress as rich
+        from rich.console import Console
+
+        columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeElapsedColumn(), rich.TimeRemainingColumn()
+        with rich.Progress(rich.TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done, note: bar.update(task, completed=done, description=f"{what}, {note}" if note else what)
 
 
 def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:

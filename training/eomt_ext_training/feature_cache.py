@@ -208,7 +208,7 @@ def _checksum(parts: Iterable[Tensor]) -> str:
     """CRC-32 of the bytes of tensors, one after the other."""
     value = 0
     for part in parts:
-        value = zlib.crc32(part.contiguous().flatten().view(torch.uint8).numpy(), value)
+        value = zlib.crc32(part.contiguous().flatten().view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
 
 

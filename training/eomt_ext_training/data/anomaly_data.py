@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSamp
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus
 from eomt_ext_core.model.eomt import EoMT
-from eomt_ext_core.progress import Update, progress
+from eomt_ext_core.progress import progress
 from eomt_ext_training import targets
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
@@ -83,10 +82,7 @@ class AnomalyData(LightningDataModule):
             trainer.strategy.barrier(f"{name} cache looked through")
             share = missing[trainer.global_rank :: trainer.world_size]
             _log.info("%s: %d of %d frozen outputs in %s", name, len(cache) - len(missing), len(cache), cache.folder)
-            shown = (
-                progress(f"frozen outputs, {name}", len(share)) if trainer.is_global_zero and share else _not_shown()
-            )
-            with shown as update:
+            with progress(f"frozen outputs, {name}", len(share), shown=trainer.is_global_zero) as update:
                 done = 0
                 for written in cache.compute(network, share, self._num_workers):
                     done += written
@@ -130,11 +126,6 @@ class AnomalyData(LightningDataModule):
             persistent_workers=self._num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-@contextmanager
-def _not_shown() -> Iterator[Update]:
-    yield lambda done, note: None
 
 
 class JoinedSamples(ConcatDataset[Sample]):
