@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import traceback
@@ -37,8 +38,6 @@ def explained(program: str) -> Iterator[None]:
             yield
         finally:
             _flush_output()
-    except _ReaderGoneError:
-        raise SystemExit(EXIT_ERROR) from None
     except KeyboardInterrupt as error:
         _say(program, "interrupted", error)
         raise SystemExit(EXIT_INTERRUPTED) from error
@@ -48,7 +47,10 @@ def explained(program: str) -> Iterator[None]:
         _say(program, "interrupted", end)
         raise SystemExit(EXIT_INTERRUPTED) from end
     except Exception as error:
-        _say(program, sentence(error), error)
+        if not (isinstance(error, BrokenPipeError) and _has_lost_its_reader()):
+            _say(program, sentence(error), error)
+        if isinstance(error, OSError):
+            _discard_output()
         raise SystemExit(EXIT_ERROR) from error
 
 
@@ -91,20 +93,30 @@ def ending(exit_code: int | None) -> str:
     return f"was ended by {name}{senders}"
 
 
-class _ReaderGoneError(Exception):
-    """Nobody reads standard output any more."""
-
-
 def _flush_output() -> None:
     """Write what is left now: a full disk or a closed pipe is an error of the command, not of Python's end."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        if isinstance(error, BrokenPipeError):
-            raise _ReaderGoneError from error
         raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _discard_output() -> None:
+    """Let go what could not be written to standard output, which Python would try once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether nobody reads standard output any more, and not another pipe, such as that of a program started."""
+    with suppress(OSError, ValueError):  # where it is no file
+        descriptor, poll = sys.stdout.fileno(), select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
 
 
 def _is_interruption(error: BaseException | None) -> bool:
@@ -126,5 +138,6 @@ def _place(error: Exception) -> str:
     """The innermost line of ours that an error passed, and how to see all of them."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if set(_PACKAGES) & set(Path(frame.filename).parts)]
+    ours = [frame for frame in ours if frame.filename != __file__]
     place = "".join(f"{Path(frame.filename).name}, line {frame.lineno}; " for frame in (ours or frames)[-1:])
     return f"{place}{DEBUG_VARIABLE}=1 shows the traceback"
