@@ -12,7 +12,7 @@ from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.predict import predict
-from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.exits import explained
 
 COMMAND_GROUP = "eomt_ext.commands"
 
@@ -68,14 +68,11 @@ def convert(
 
 
 def main() -> None:
-    """Run a command; a broken rule ends it with one line that says which."""
-    for entry in entry_points(group=COMMAND_GROUP):
-        app.command(entry.name)(entry.load())
-    try:
+    """Run a command; whatever ends it early is told in one line."""
+    with explained("eomt-ext"):
+        for entry in entry_points(group=COMMAND_GROUP):
+            app.command(entry.name)(entry.load())
         app()
-    except EomtExtError as error:
-        typer.secho(f"eomt-ext: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

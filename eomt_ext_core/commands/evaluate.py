@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import LABEL_VALUES_HELP, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import shown
+from eomt_ext_core.progress import progress
 
 if TYPE_CHECKING:
     from eomt_ext_core.evaluation.datasets import Dataset
@@ -42,6 +42,9 @@ def evaluate(
     blend: Annotated[str, typer.Option(help="uniform or hann")] = WindowConfig.blend,
     overlap: Annotated[float, typer.Option(help="least overlap of grid windows")] = WindowConfig.overlap,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+    label_values: Annotated[
+        str | None, typer.Option(help=f"{LABEL_VALUES_HELP}; by default what the layout says")
+    ] = None,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures.
 
@@ -53,6 +56,7 @@ def evaluate(
 
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
     from eomt_ext_core.evaluation.datasets import open_datasets
+    from eomt_ext_core.evaluation.labels import LabelValues
     from eomt_ext_core.evaluation.parallel import evaluate_shards
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
@@ -72,8 +76,11 @@ def evaluate(
             spool_folder=None if ray else folder,
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
-        found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split)]
+        meaning = None if label_values is None else LabelValues.parse(label_values)
+        found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split, meaning)]
         _check_names(found)
+        for dataset in found:
+            dataset.check_kinds()
         for dataset in found:
             labels = (
                 f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
@@ -83,9 +90,12 @@ def evaluate(
 
         num_frames = sum(len(dataset.samples) for dataset in found)
         num_workers = workers or _choose_workers(run.engine.device, num_frames)
-        with _progress(console, num_frames) as progress:
+        with progress("frames", num_frames) as update:
             results = evaluate_shards(
-                deal_out(run, found, num_workers), ray_address=ray, max_panels=panels, progress=progress
+                deal_out(run, found, num_workers),
+                ray_address=ray,
+                max_panels=panels,
+                progress=lambda num_done: update(num_done, ""),
             )
         about = {
             "checkpoint": shown(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
@@ -128,26 +138,15 @@ def show(console: Any, results: Sequence[EvaluationResult]) -> None:
             pixel, segment = score.pixel, score.segment
             pixels = (pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1)
             parts = (segment.mean_siou, segment.mean_ppv, segment.mean_f1) if segment is not None else (math.nan,) * 3
-            shares = [f"{100 * value:.2f}" for value in (*pixels, *parts, score.calibration.ece)]
-            table.add_row(name, *shares[:4], f"{pixel.best_threshold:.3g}", *shares[4:])
+            shares = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
+            table.add_row(name, *shares[:4], _or_dash(f"{pixel.best_threshold:.3g}"), *shares[4:])
         console.print(table)
+        for line in result.undefined:
+            console.print(f"[yellow]{line}[/yellow]")
 
 
-@contextmanager
-def _progress(console: Any, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA")
-    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=console) as bar:
-        task = bar.add_task("frames", total=total)
-        yield lambda num_done: bar.update(task, completed=num_done)
+def _or_dash(text: str) -> str:
+    return "–" if text == "nan" else text
 
 
 def _choose_workers(device: str, num_frames: int) -> int:

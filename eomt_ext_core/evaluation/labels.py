@@ -21,7 +21,6 @@ VOID = 255
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
-LABEL_VALUES_HELP = "what the values of the label files mean, such as normal=0,anomaly=255 or anomaly=2-200,void=1"
 _KINDS = {"normal": NORMAL, "anomaly": ANOMALOUS, "void": VOID}
 _NAMES = {NORMAL: "normal", ANOMALOUS: "anomalous", VOID: "void"}
 
@@ -73,7 +72,13 @@ class LabelValues:
         return sorted(set(met.tolist()) - set(self.meaning))
 
     def apply(self, values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """Labels 0, 1 or 255 of an array of any shape. Raises ``DatasetError`` for values without a meaning."""
+        """Labels 0, 1 or 255 of an array of any shape.
+
+        Raises:
+            DatasetError: for values without a meaning, and for an array that does not hold integers.
+        """
+        if values.dtype.kind not in "biu":
+            raise DatasetError(f"labels must be integers, got {values.dtype}")
         if foreign := self.foreign(values):
             raise DatasetError(unknown_values(foreign, [self]))
         table = np.zeros(256, dtype=np.uint8)
@@ -109,7 +114,7 @@ class LabelCensus:
 
     def add(self, values: npt.NDArray[np.integer[Any]], label_values: LabelValues) -> None:
         """Count a label map, all of whose values have a meaning."""
-        counts = np.bincount(values.ravel(), minlength=256)
+        counts = np.bincount(values.astype(np.uint8, copy=False).ravel(), minlength=256)
         for value in np.flatnonzero(counts).tolist():
             self.pixels[value, label_values.meaning[value]] += int(counts[value])
         self.num_maps += 1

@@ -8,13 +8,13 @@ may still differ in these digits, as their libraries do.)
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.managers import BaseManager
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from eomt_ext_core.errors import ConfigError, EomtExtError, InferenceError
@@ -29,9 +29,10 @@ from eomt_ext_core.evaluation.passes import (
 )
 from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.evaluation.run import Evaluator
+from eomt_ext_core.exits import ending
 
 _POLL_S = 0.2
-_END_S = 5.0  # within which a process that has closed its connection is gone
+_END_TIMEOUT_S = 5.0
 
 Progress = Callable[[int], None]
 
@@ -195,32 +196,26 @@ _WorkerManager.register("Worker", Worker)
 
 
 class _ProcessHandle:
-    def __init__(self, manager: _WorkerManager) -> None:
-        self._process = manager._process  # type: ignore[attr-defined]  # it has no public name
+    def __init__(self, manager: _WorkerManager, process: BaseProcess) -> None:
         self._worker = manager.Worker()  # type: ignore[attr-defined]  # registered above
+        self._process = process
 
     def call(self, method: str, *arguments: Any) -> Any:
         try:
             return getattr(self._worker, method)(*arguments)
         except (EOFError, ConnectionError) as error:
-            raise InferenceError(f"a worker process ended {self._how()}") from error
-
-    def _how(self) -> str:
-        """By what a process that no longer replies has ended."""
-        self._process.join(_END_S)
-        code = self._process.exitcode
-        if code is None or code >= 0:
-            return f"unexpectedly, with exit code {code}"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        if name == "SIGKILL":
-            return "by SIGKILL, as Linux does where memory runs out: try fewer workers"
-        return f"by {name}: this is a fault of a library or of this program, run with --workers 1 to see where"
+            self._process.join(_END_TIMEOUT_S)
+            raise InferenceError(
+                f"a worker process {ending(self._process.exitcode)} and answers no more: what it had done is lost"
+            ) from error
 
 
 @contextmanager
 def _process_worker() -> Iterator[_Handle]:
+    others = set(active_children())
     with _WorkerManager(ctx=get_context("spawn")) as manager:  # CUDA and fork do not go together
-        handle = _ProcessHandle(manager)
+        (process,) = set(active_children()) - others
+        handle = _ProcessHandle(manager, process)
         try:
             yield handle
         finally:

@@ -61,11 +61,12 @@ def _set_section(result: EvaluationResult) -> str:
         figures.append((f"Calibration of {name}", charts.reliability(main.calibration)))
     if result.latency_ms:
         figures.append(("Latency", charts.latency(list(result.latency_ms.values()))))
+    notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in result.undefined)
     drawn = "".join(f"<div><h3>{escape(title)}</h3>{svg}</div>" for title, svg in figures)
     return (
         f'<section class="card"><div class="head"><h2>{escape(result.name)}</h2>'
         f'<span class="soft">{", ".join(facts)}</span></div>{_skipped(result.skipped)}{_table(result.scores)}'
-        f'<div class="charts">{drawn}</div></section>'
+        f'{notes}<div class="charts">{drawn}</div></section>'
     )
 
 

@@ -89,6 +89,22 @@ class EvaluationResult:
         """Frames with labels."""
         return sum(bool(frame.scores) for frame in self.frames)
 
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Which metrics there are not, and why, a line each."""
+        lines = []
+        pixel = next((score.pixel for score in self.scores.values()), None)
+        if pixel is not None and not pixel.num_anomalous:
+            lines.append("no pixel is anomalous: there is no AuPRC, FPR95, AUROC or F1, and no segment metric")
+        elif pixel is not None and pixel.num_anomalous == pixel.num_valid:
+            lines.append("no pixel is normal: there is no FPR95 and no AUROC")
+        segments = {name: score.segment for name, score in self.scores.items() if score.segment is not None}
+        if any(not segment.num_ground_truth for segment in segments.values()):
+            lines.append("no labelled obstacle is of the least size that counts: there is no sIoU")
+        for name in (name for name, segment in segments.items() if not segment.num_predicted):
+            lines.append(f"{name}: nothing found is of the least size that counts: there is no PPV")
+        return tuple(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Metrics as values for ``json.dumps``; NaN becomes None."""
         scores = {
@@ -108,6 +124,7 @@ class EvaluationResult:
                 "num_frames": len(self.frames),
                 "num_labelled_frames": self.num_labelled,
                 "scores": scores,
+                "undefined": list(self.undefined),
                 "frames": [asdict(frame) for frame in self.frames],
                 "skipped": self.skipped,
             }

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.exits import explained
 from eomt_ext_core.files import shown
 from eomt_ext_core.images import VideoReader, list_images, read_rgb
 from eomt_ext_core.scenes import SceneConfig, SceneVideo
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--camera", type=int)
     args = parser.parse_args()
-    try:
+    with explained("camera"):
         frames: Iterable[CameraFrame]
         problems: list[str] = []
         if args.camera is not None:
@@ -178,8 +178,6 @@ def main() -> None:
         else:
             frames = itertools.islice(frames, args.frames or None)
         announce(published=publish(frames, args.rate_hz, args.listeners))
-    except (EomtExtError, TimeoutError) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

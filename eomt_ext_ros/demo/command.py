@@ -20,6 +20,7 @@ from rich.table import Table
 
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.exits import ending
 from eomt_ext_core.files import output_folder
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
@@ -175,7 +176,7 @@ def _watch(
 
 def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
     if process.poll() is not None:
-        raise DemoError(f"the node ended by itself with status {process.returncode}; see {log or 'node.log'}")
+        raise DemoError(f"the node {ending(process.returncode)} by itself; see {log or 'node.log'}")
 
 
 def _environment() -> dict[str, str]:

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
-from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_core.config import LABEL_VALUES_HELP, EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.exits import explained
 from eomt_ext_core.files import output_folder, shown, whole_file
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -63,6 +64,7 @@ def replay(
     threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, auto or local")] = None,
+    label_values: Annotated[str | None, typer.Option(help=LABEL_VALUES_HELP)] = None,
 ) -> None:
     """Run recorded bags through the engine, every frame, offline.
 
@@ -73,6 +75,7 @@ def replay(
     _check_extras()
     import torch
 
+    from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
@@ -101,6 +104,7 @@ def replay(
         outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
         track=tracks[track],
         threads=threads or torch.get_num_threads(),
+        label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         status, is_complete = run(bags, folder, config, workers, ray)
@@ -186,7 +190,7 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
 
 
 def _problems(reports: Sequence[BagReport]) -> list[str]:
-    lines = []
+    lines = [f"no AuPRC, FPR95 or AUROC: {problem}"] if (problem := _label_problem(reports)) else []
     for report in reports:
         lines += [f"{report.name}: {problem}" for problem in (*report.problems, *report.notes)]
         if report.error:
@@ -196,6 +200,16 @@ def _problems(reports: Sequence[BagReport]) -> list[str]:
             lines.append(f"{report.name}: interrupted")
     # Topics and types may be named by anybody, so that a line break or an escape sequence is not printed.
     return ["".join(part if part.isprintable() else "\ufffd" for part in line) for line in lines]
+
+
+def _label_problem(reports: Sequence[BagReport]) -> str:
+    """What keeps the labels of all bags from being measured on, or empty."""
+    from eomt_ext_core.evaluation.labels import LabelCensus
+
+    census = LabelCensus()
+    for report in reports:
+        census.merge(report.census)
+    return census.problem() if census.num_maps else ""
 
 
 def _show(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
@@ -216,7 +230,8 @@ def _show(console: Console, reports: Sequence[BagReport], num_bags: int, output:
         return EXIT_INTERRUPTED
     if not done:
         return EXIT_NOTHING
-    return 0 if len(reports) == num_bags and all(report.whole for report in reports) else EXIT_INCOMPLETE
+    complete = len(reports) == num_bags and all(report.whole for report in reports) and not _label_problem(reports)
+    return 0 if complete else EXIT_INCOMPLETE
 
 
 @contextmanager
@@ -246,11 +261,8 @@ def _check_extras() -> None:
 
 def main() -> None:
     """The executable of ``ros2 run``."""
-    try:
+    with explained("replay"):
         typer.run(replay)
-    except EomtExtError as error:
-        typer.secho(f"replay: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus, LabelValues
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_ros.outputs.registry import RECORDED
@@ -19,8 +20,9 @@ class ReplayConfig:
 
     ``node``: model, engine and overlay, as the live node has them; ``scores``: the first is published, all are
     evaluated; ``label_topics``: none, or one for each image topic; ``outputs``: what goes into the annotated bag;
-    ``every``: n for every n-th frame of a topic; ``threads``: of the CPU, per bag. It is the same for every bag,
-    however many run at a time, because the last digits of a sum depend on how it is split.
+    ``every``: n for every n-th frame of a topic; ``label_values``: what the values in the labels mean; ``threads``: of
+    the CPU, per bag. It is the same for every bag, however many run at a time, because the last digits of a sum depend
+    on how it is split.
 
     Raises ``ConfigError`` where these do not fit together.
     """
@@ -36,6 +38,7 @@ class ReplayConfig:
     outputs: tuple[str, ...] = RECORDED
     track: SegmentTrack = ANOMALY_TRACK
     threads: int = 1
+    label_values: LabelValues = PLAIN_LABELS
 
     def __post_init__(self) -> None:
         if not self.image_topics or len(set(self.image_topics)) < len(self.image_topics):
@@ -74,8 +77,8 @@ class BagReport:
     """What came of a bag.
 
     ``found``: frames that the bag holds in the range; ``done``: frames answered; ``problems``: what could not be read
-    or answered, a line each; ``notes``: what else to report of its images; ``error``: what ended the replay early;
-    ``interrupted``: somebody did; ``evaluator``: what was counted.
+    or processed, a line each; ``notes``: what else to report of its images; ``error``: what ended the replay early;
+    ``interrupted``: somebody did; ``evaluator``: what was counted; ``census``: the values of the labels that were read.
     """
 
     name: str
@@ -86,6 +89,7 @@ class BagReport:
     error: str = ""
     interrupted: bool = False
     evaluator: Evaluator | None = None
+    census: LabelCensus = field(default_factory=LabelCensus)
 
     @property
     def whole(self) -> bool:

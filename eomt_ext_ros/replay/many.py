@@ -7,13 +7,18 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.exits import ending
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.one_bag import Progress, replay_bag
+
+_END_TIMEOUT_S = 5.0
 
 BagDone = Callable[[BagReport], None]
 
@@ -78,15 +83,27 @@ def _over_processes(jobs: Sequence[BagJob], workers: int, bag_done: BagDone) -> 
     context.set_forkserver_preload(["eomt_ext_ros.replay.one_bag"])
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _ignore_interrupts) as pool:
         futures: list[Future[BagReport]] = [pool.submit(replay_bag, job) for job in jobs]
+        processes = multiprocessing.active_children()
         names = dict(zip(futures, (job.name for job in jobs), strict=True))
         for future in as_completed(futures):
-            bag_done(_report_of(future, names[future]))
-        return [_report_of(future, names[future]) for future in futures]
+            bag_done(_report_of(future, names[future], processes))
+        return [_report_of(future, names[future], processes) for future in futures]
 
 
-def _report_of(future: Future[BagReport], name: str) -> BagReport:
+def _report_of(future: Future[BagReport], name: str, processes: Sequence[BaseProcess]) -> BagReport:
     error = future.exception()
-    return BagReport(name, error=f"the process ended ({error})") if error is not None else future.result()
+    if error is None:
+        return future.result()
+    if not isinstance(error, BrokenProcessPool):
+        return BagReport(name, error=f"the process of this bag failed ({type(error).__name__}: {error})")
+    for process in processes:
+        process.join(_END_TIMEOUT_S)
+    # the pool ends all others by SIGTERM when one is gone
+    codes = {process.exitcode for process in processes}
+    first = (codes - {None, 0, -signal.SIGTERM} or codes & {-signal.SIGTERM} or {None}).pop()
+    return BagReport(
+        name, error=f"a worker process {ending(first)}, while this bag was replayed or waited for its turn"
+    )
 
 
 def _ignore_interrupts() -> None:

@@ -191,12 +191,15 @@ class _Replay:
     def _labels(self, topic: str, stamp: int, probability: NDArray[np.float32]) -> NDArray[np.uint8] | None:
         """The frame's labels, or none and a problem where they cannot be used."""
         try:
-            labels = self.labels[topic].of(stamp)
-            if labels is not None:
-                check_frame(probability, labels)
+            values = self.labels[topic].of(stamp)
+            if values is None:
+                return None
+            labels = self.config.label_values.apply(values)
+            check_frame(probability, labels)
         except (DatasetError, ImageError) as error:
             self.report.problems.append(f"{topic}, labels of stamp {stamp}: {error}")
             return None
+        self.report.census.add(values, self.config.label_values)
         return labels
 
     def _film(self, topic: str, frame_rgb: NDArray[np.uint8]) -> None:

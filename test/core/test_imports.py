@@ -26,6 +26,7 @@ FLOORS = [
     {"evaluation", "bench"},
     {"commands"},
     {"cli"},
+    {"entry"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # The same of the rooms of the ROS package.
@@ -41,7 +42,7 @@ ROOMS = [
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
-ANYONES = {"files"}
+ANYONES = {"exits", "files", "progress"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
     "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",

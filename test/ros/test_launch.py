@@ -43,7 +43,7 @@ def test_by_default_the_node_alone_runs_with_the_packages_parameter_file(launche
 
 
 def test_the_executable_is_one_that_the_package_installs(launched):
-    assert f"{launched()[0].executable} = eomt_ext_ros.node:main" in (ROOT / "setup.cfg").read_text()
+    assert f"{launched()[0].executable} = eomt_ext_ros.entry:anomaly_node" in (ROOT / "setup.cfg").read_text()
 
 
 def test_what_is_given_overrides_the_parameter_file(launched, params_file):

@@ -343,8 +343,12 @@ def test_a_check_that_fails_loses_no_calibration(
     clear = shutil.copytree(labelled, tmp_path / "clear")
     for path in (clear / "labels").iterdir():
         cv2.imwrite(str(path), np.zeros((64, 64), np.uint8))
-    with pytest.raises(DatasetError, match="only one kind"):
+    with pytest.raises(DatasetError, match="no anomalous one in 12 label maps"):
         calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu")
+    assert "calibration" not in load_model(tmp_path / "model.safetensors").info
+    values = "normal=0,anomaly=1"  # said, so that the check begins
+    with pytest.raises(DatasetError, match="only one kind"):
+        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu", values)
     stored = load_model(tmp_path / "model.safetensors").info["calibration"]
     assert stored["num_frames"] == 12
     assert "check" not in stored

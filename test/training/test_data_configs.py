@@ -45,7 +45,7 @@ def test_the_head_of_camvid(parse_fit: Any) -> None:
     seen = config.data.train[0].init_args.source.init_args
     assert seen == config.data.val[0].init_args.source.init_args
 
-    unseen = parse(measure.main, "camvid_measure.yaml", "--checkpoint", "x").pasted.init_args.source.init_args
+    unseen = parse(measure.run, "camvid_measure.yaml", "--checkpoint", "x").pasted.init_args.source.init_args
     assert not set(seen.families) & set(unseen.families)
     assert not set(seen.textures) & set(unseen.textures)
 
@@ -55,7 +55,7 @@ def parse(command: Any, name: str, *options: str) -> Any:
 
 
 def test_the_network_of_camvid(parse_fit: Any) -> None:
-    config = parse(network_cli.main, "camvid_network.yaml")
+    config = parse(network_cli.run, "camvid_network.yaml")
     assert config.model.num_queries == config.model.num_classes == len(config.class_names) == 11
     assert config.data.class_path.endswith("SemanticViews")
     assert [stage.steps for stage in config.stages] == [800, 150]
@@ -66,7 +66,7 @@ def test_the_measurement_of_camvid_names_the_run(parse_fit: Any) -> None:
     head = parse_fit("camvid_head.yaml")
     run = f"{head.trainer.default_root_dir}/{head.run_name}/version_0/model.safetensors"
     assert f"--checkpoint {run}\n" in (CONFIGS / "camvid_measure.yaml").read_text()
-    config = parse(measure.main, "camvid_measure.yaml", "--checkpoint", run)
+    config = parse(measure.run, "camvid_measure.yaml", "--checkpoint", run)
     assert config.checkpoint == run
     assert config.clear.init_args.pasting.probability == 0.0
 

@@ -12,9 +12,12 @@ from eomt_ext_training.data.views import Augmentation
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.evaluation.labels import LabelValues
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 LABELS = np.zeros((20, 30), np.uint8)
+BOTH_KINDS = np.zeros((20, 30), np.uint8)
+BOTH_KINDS[5:10] = 1
 
 
 def write(path: Path, array: NDArray[np.uint8]) -> Path:
@@ -34,7 +37,7 @@ def test_label_values_mean_what_is_said(tmp_path: Path) -> None:
     stored = np.array([[0, 2], [7, 255]], np.uint8)
     write(tmp_path / "images" / "a.png", PICTURE[:2, :2])
     write(tmp_path / "labels" / "a.png", stored)
-    folder = LabelledImages(tmp_path, {0: 0, 2: 1, 7: 255, 255: 255})
+    folder = LabelledImages(tmp_path, LabelValues({0: 0, 2: 1, 7: 255, 255: 255}))
     image, labels = folder.read(0)
     np.testing.assert_array_equal(image, PICTURE[:2, :2])
     assert labels.tolist() == [[0, 1], [255, 255]]
@@ -45,8 +48,24 @@ def test_foreign_label_values_are_named(tmp_path: Path) -> None:
     pairs(tmp_path, 2, np.full((20, 30), 2, np.uint8))
     with pytest.raises(DatasetError, match=r"all 2 are broken, the first: .*0\.png.* got 2"):
         LabelledImages(tmp_path)
-    with pytest.raises(ConfigError, match=r"label_values must map to 0, 1 or 255, got \{2: 3\}"):
-        LabelledImages(tmp_path, {2: 3})
+    with pytest.raises(ConfigError, match=r"label values must map to 0, 1 or 255, got \{2: 3\}"):
+        LabelledFolder(str(tmp_path), (16, 16), label_values={2: 3})
+
+
+def test_a_folder_without_anomalies_says_what_its_values_may_mean(tmp_path: Path) -> None:
+    root = str(pairs(tmp_path, 2, 255 * BOTH_KINDS))
+    with pytest.raises(DatasetError, match=r"no anomalous one in 2 label maps, whose values are 0 .*, 255 \(void\)"):
+        LabelledFolder(root, (16, 16))
+    assert 1 in LabelledFolder(root, (16, 16), label_values={0: 0, 255: 1})[0].labels
+    assert 1 not in LabelledFolder(root, (16, 16), label_values={0: 0, 255: 255})[0].labels  # it is meant so
+
+
+def test_label_values_are_said_of_the_layouts_of_benchmarks_too(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.png", PICTURE)
+    write(tmp_path / "labels_masks" / "a.png", 255 * BOTH_KINDS)
+    assert LabelledImages(tmp_path, LabelValues({0: 0, 255: 1})).read(0)[1].tolist() == BOTH_KINDS.tolist()
+    with pytest.raises(DatasetError, match="no anomalous one"):
+        LabelledImages(tmp_path).check_kinds()
 
 
 def test_broken_files_are_named_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +146,7 @@ def test_crops_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_items_are_the_same_each_time_and_differ_by_view_and_seed(tmp_path: Path) -> None:
-    root = str(pairs(tmp_path, 1))
+    root = str(pairs(tmp_path, 1, BOTH_KINDS))
     data = LabelledFolder(root, (16, 16), views_per_image=2, augmentation=Augmentation(), seed=1)
     assert torch.equal(data[0].image, data[0].image)
     assert not torch.equal(data[0].image, data[1].image)
@@ -136,14 +155,14 @@ def test_items_are_the_same_each_time_and_differ_by_view_and_seed(tmp_path: Path
 
 
 def test_a_fingerprint_changes_with_whatever_may_change_an_item(tmp_path: Path) -> None:
-    root = str(pairs(tmp_path, 1))
+    root = str(pairs(tmp_path, 1, BOTH_KINDS))
     first = LabelledFolder(root, (16, 16)).fingerprint()
     assert LabelledFolder(root, (16, 16)).fingerprint() == first
     others = [
         LabelledFolder(root, (16, 32)),
         LabelledFolder(root, (16, 16), views_per_image=2),
         LabelledFolder(root, (16, 16), augmentation=Augmentation()),
-        LabelledFolder(root, (16, 16), label_values={0: 1}),
+        LabelledFolder(root, (16, 16), label_values={0: 0, 1: 0}),
         LabelledFolder(root, (16, 16), seed=3),
     ]
     write(tmp_path / "images" / "0.png", PICTURE[:, ::-1].copy() // 2)

@@ -246,8 +246,20 @@ def test_resume_with_another_network_or_head_is_refused(train, tiny_network: Pat
 
 
 def test_validation_without_anomalies_is_an_error(train) -> None:
-    with pytest.raises(DatasetError, match="must show anomalies"):
+    with pytest.raises(DatasetError, match=r"the val data: .* got no anomalous one in 8 label maps"):
         train("--data.val.init_args.obstacle_probability", "0.0", "--trainer.limit_train_batches", "1")
+
+
+def test_training_without_anomalies_is_an_error_before_anything_is_computed(train, tmp_path: Path) -> None:
+    few = "--data.train.init_args.count", "4", "--data.cache", "null"
+    with pytest.raises(DatasetError, match=r"the train data: .* got no anomalous one in 4 label maps"):
+        train("--data.train.init_args.obstacle_probability", "0.0", *few)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_part_of_the_validation_data_without_anomalies_is_an_error(tiny_network: Path) -> None:
+    with pytest.raises(DatasetError, match="must show anomalous and normal pixels for AuPRC and FPR95, got 0 and 6144"):
+        Trainer(**QUIET).validate(HeadModule(str(tiny_network)), crops(0))
 
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}

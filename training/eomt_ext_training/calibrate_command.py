@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.config import LABEL_VALUES_HELP
+
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation import CalibrationResult
@@ -25,6 +27,7 @@ def calibrate(
     output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the reliability, before and after")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    label_values: Annotated[str | None, typer.Option(help=LABEL_VALUES_HELP)] = None,
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
@@ -36,6 +39,7 @@ def calibrate(
     from eomt_ext_core.config import EngineConfig
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.errors import ConfigError
+    from eomt_ext_core.evaluation.labels import LabelValues
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
@@ -48,7 +52,8 @@ def calibrate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"the reliability is drawn as .png, got --plot {str(plot)!r}")
     frames_needed(target_tpr)  # before the folders are read: the target may be out of range
-    frames, fresh = HeldOutFrames.of(data), HeldOutFrames.of(check) if check else None
+    meaning = None if label_values is None else LabelValues.parse(label_values)
+    frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     model = load_model(checkpoint)
     plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
@@ -95,12 +100,11 @@ def calibrate(
 
 
 def _count(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
-    from rich.progress import track
-
+    from eomt_ext_core.progress import tracked
     from eomt_ext_training.calibration import LogitCounts
 
     counts = LogitCounts()
-    for image, labels in track(frames, "calibrating", total=len(frames)):
+    for image, labels in tracked(frames, "calibrating", len(frames)):
         counts.add(engine.logits(image), labels)
     return counts
 
@@ -108,12 +112,12 @@ def _count(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
 def _check(engine: AnomalyEngine, calibration: LogitCalibration, frames: HeldOutFrames) -> dict[str, float]:
     """What the calibration does on frames that it was not fitted on; one pass of the network for each."""
     import torch
-    from rich.progress import track
 
+    from eomt_ext_core.progress import tracked
     from eomt_ext_training.calibration import LogitCounts, MaskRates
 
     counts, rates = LogitCounts(), MaskRates()
-    for image, labels in track(frames, "checking", total=len(frames)):
+    for image, labels in tracked(frames, "checking", len(frames)):
         logits = engine.logits(image)
         counts.add(logits, labels)
         rates.add(calibration.probability(torch.from_numpy(logits)).numpy() > calibration.threshold, labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +11,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.exits import explained
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.export import BestCheckpoint, ExportBest
-from eomt_ext_training.head_module import HeadModule
+from eomt_ext_training.head_module import HeadModule, check_resumable
+from eomt_ext_training.training_lines import TrainingLines
 
 # What Lightning warns of and is meant to be so: the network stays in eval mode; both loggers write to one folder.
 _EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experiment logs directory .* is not empty")
+_CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 # Lightning's precisions with 16-bit weights, and what comes nearest to them with whole ones.
 _MIXED = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
 
@@ -46,6 +47,18 @@ class HeadTrainingCLI(LightningCLI):
         parser.add_argument("--run_name", default="head", help="folder of the logs under trainer.default_root_dir")
         for target in ("model.seed", "data.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_as_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Look at the checkpoint to go on from, of which Lightning's errors say little.
+
+        Raises:
+            CheckpointError: where it is none of the trainer's.
+        """
+        super().parse_arguments(parser, args)
+        subcommand = self.config.get("subcommand")
+        path = self.config[subcommand].get("ckpt_path") if subcommand else None
+        if path is not None and path not in _CHECKPOINT_KEYWORDS:
+            check_resumable(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write TensorBoard and CSV logs into one folder, unless other loggers are configured."""
@@ -75,18 +88,14 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
         AnomalyData,
         args=None if args is None else list(args),
         seed_everything_default=0,
-        trainer_defaults={"callbacks": [ExportBest()]},
+        trainer_defaults={"callbacks": [ExportBest(), TrainingLines()]},
     )
 
 
-def main() -> int:
-    """Run the command; a broken rule ends it with one line that says which."""
-    try:
+def main() -> None:
+    """Run the command; whatever ends it early is told in one line."""
+    with explained("eomt-ext-train"):
         run()
-    except EomtExtError as error:
-        print(f"eomt-ext-train: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def _as_seed(value: Any) -> int:
@@ -95,4 +104,4 @@ def _as_seed(value: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.exits import explained
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
@@ -32,6 +33,7 @@ from eomt_ext_training.feature_cache import CacheSettings
 from eomt_ext_training.head_module import HeadModule
 from eomt_ext_training.measure import measure
 from eomt_ext_training.network_training import NetworkTraining, train_from_scratch, train_further
+from eomt_ext_training.training_lines import TrainingLines
 
 MODEL = ModelConfig(
     backbone="vit_small_patch14_reg4_dinov2",
@@ -150,7 +152,7 @@ def train_its_head(plan: Plan, network: Path, families: tuple[str, ...], cache: 
     trainer = Trainer(
         default_root_dir=folder,
         logger=CSVLogger(folder, name=""),
-        callbacks=[keeper, ExportBest()],
+        callbacks=[keeper, ExportBest(), TrainingLines()],
         max_epochs=plan.head_epochs,
         check_val_every_n_epoch=max(1, plan.head_epochs // 8),
         num_sanity_val_steps=0,
@@ -170,4 +172,5 @@ def _table(results: dict[str, dict[str, float]]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    with explained("demo_model"):
+        main()

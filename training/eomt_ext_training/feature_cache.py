@@ -2,7 +2,7 @@
 
 A folder for each pair of model and data, named by a digest of both; a file for each sample, which appears whole or not
 at all. So an interrupted computation goes on where it stopped, and outputs of another model or other data are never
-taken.
+taken. A file that a disk has cut short counts as not there, and one whose bytes have changed is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from eomt_ext_core.model.eomt import EoMT, Prediction
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
 
-_FORMAT = 1
+_FORMAT = 2
 _BYTES_PER_GB = 1e9
 _LEFT_BEHIND_S = 86400.0  # a file takes far less than this to be written
 
@@ -93,17 +94,22 @@ class FeatureCache(Dataset[FrozenSample]):
         path = self._path(index)
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("key") != self._key:
+                about = file.metadata() or {}
+                if about.get("key") != self._key:
                     raise DatasetError(f"{path} belongs to another model or other data: remove it and start again")
-                return FrozenSample._make(file.get_tensor(name) for name in FrozenSample._fields)
+                sample = FrozenSample._make(file.get_tensor(name) for name in FrozenSample._fields)
         except (SafetensorError, OSError) as error:
             raise DatasetError(f"{path} cannot be read: remove it, and it is computed again: {error}") from error
+        if about.get("crc32") != _checksum(sample):
+            raise DatasetError(f"{path} is damaged, its checksum differs: remove it, and it is computed again")
+        return sample
 
     def missing(self) -> list[int]:
-        """Indices of the samples whose outputs are not there yet."""
+        """Indices of the samples whose outputs are not there yet, or not as long as they are."""
         # of one listing: a shared disk may go on saying of a single file that it is not there
         stored = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
-        return [index for index in range(len(self)) if self._path(index).name not in stored]
+        paths = map(self._path, range(len(self)))
+        return [index for index, path in enumerate(paths) if path.name not in stored or not self._has_its_length(path)]
 
     @torch.no_grad()
     def compute(self, network: EoMT, indices: Iterable[int], num_workers: int = 0) -> Iterable[int]:
@@ -137,10 +143,18 @@ class FeatureCache(Dataset[FrozenSample]):
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:07d}.safetensors"
 
+    def _has_its_length(self, path: Path) -> bool:
+        try:
+            with open(path, "rb") as file:
+                header = int.from_bytes(file.read(8), "little")  # the length of what comes before the tensors
+                return os.fstat(file.fileno()).st_size == 8 + header + self._bytes_per_sample
+        except FileNotFoundError:
+            return True  # listed, and yet not seen on a shared disk
+
     def _write(self, index: int, sample: FrozenSample) -> None:
         # clones: rows of a batch share its memory, which safetensors refuses
         parts = {name: part.clone(memory_format=torch.contiguous_format) for name, part in sample._asdict().items()}
-        save_tensors(self._path(index), parts, {"key": self._key})
+        save_tensors(self._path(index), parts, {"key": self._key, "crc32": _checksum(parts.values())})
 
 
 def hold_to_limit(caches: Sequence[FeatureCache]) -> None:
@@ -188,6 +202,14 @@ def network_digest(network: EoMT) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def _checksum(parts: Iterable[Tensor]) -> str:
+    """CRC-32 of the bytes of tensors, one after the other."""
+    value = 0
+    for part in parts:
+        value = zlib.crc32(part.contiguous().flatten().view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
 
 
 def _bytes_per_sample(network: EoMT) -> int:

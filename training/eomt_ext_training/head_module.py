@@ -148,9 +148,10 @@ class HeadModule(LightningModule):
         result = counted.metrics.compute()
         if self.trainer.sanity_checking:
             return
-        if not result.num_anomalous:
+        if not 0 < result.num_anomalous < result.num_valid:  # with limit_val_batches, say, of good data
             raise DatasetError(
-                f"the validation data must show anomalies for AuPRC, got none in {result.num_valid} valid pixels"
+                "what is validated on must show anomalous and normal pixels for AuPRC and FPR95, got "
+                f"{result.num_anomalous} and {result.num_valid - result.num_anomalous}"
             )
         self.log("val/loss", counted.loss_sum / counted.num_valid, rank_zero_only=False)
         for name in ("auprc", "fpr95", "auroc"):
@@ -231,6 +232,24 @@ def with_new_head(model: EoMTExt, head: HeadConfig) -> EoMTExt:
     renewed.network.load_state_dict(model.network.state_dict())
     renewed.info = {key: value for key, value in model.info.items() if key not in _INFO_OF_HEAD}
     return renewed
+
+
+def check_resumable(checkpoint: str | Path) -> None:
+    """Refuse a file that is no checkpoint of the trainer.
+
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+    """
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f"the checkpoint to go on from must be a file of the trainer, there is no {checkpoint}")
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many types, and with advice that must not be followed
+        raise CheckpointError(
+            f"{checkpoint} must be a checkpoint of the trainer, whole: torch cannot read it ({type(error).__name__})"
+        ) from error
+    if not isinstance(loaded, dict) or "state_dict" not in loaded:
+        raise CheckpointError(f"{checkpoint} must be a checkpoint of the trainer, it has no state_dict")
 
 
 def head_state(checkpoint: str | Path) -> dict[str, Tensor]:

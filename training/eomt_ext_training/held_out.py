@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.evaluation.labels import LabelValues
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SceneConfig, render_scene
 from eomt_ext_training.data.labelled_folder import LabelledImages
 
@@ -31,15 +32,21 @@ class HeldOutFrames:
     images: LabelledImages | None
 
     @classmethod
-    def of(cls, source: str) -> HeldOutFrames:
+    def of(cls, source: str, label_values: LabelValues | None = None) -> HeldOutFrames:
         """Understand the text; folders are checked at once.
+
+        Args:
+            source: the text.
+            label_values: what the values in the labels of a folder mean, where it is not what its layout says.
 
         Raises:
             ConfigError: where the numbers or families of scenes cannot be understood.
-            DatasetError: where a folder holds nothing readable.
+            DatasetError: where a folder holds nothing readable, or its labels show no anomalous or no normal pixel.
         """
         if not source.startswith(SCENES_SCHEME):
-            return cls(str(Path(source)), None, range(0), LabelledImages(source))
+            images = LabelledImages(source, label_values)
+            images.check_kinds()
+            return cls(str(Path(source)), None, range(0), images)
         parts = source.removeprefix(SCENES_SCHEME).split(":")
         if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts[:2]) or int(parts[1]) < 1:
             raise ConfigError(f"scenes are given as scenes:SEED:COUNT or scenes:SEED:COUNT:FAMILY,…, got {source!r}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -11,15 +9,17 @@ from typing import cast
 import numpy as np
 from jsonargparse import auto_cli
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch.utils.data import Dataset
 
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation import NORMAL, PixelMetrics, PixelResult
+from eomt_ext_core.exits import explained
 from eomt_ext_core.model.checkpoint import load_model
+from eomt_ext_core.progress import tracked
+from eomt_ext_training.data.anomaly_data import JoinedSamples
 from eomt_ext_training.data.sample import AnomalyDataset
 from eomt_ext_training.targets import with_label_map
 
@@ -27,7 +27,7 @@ from eomt_ext_training.targets import with_label_map
 def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) -> dict[str, PixelResult]:
     """Pixel metrics of several scores on a data set, from one pass of the network."""
     metrics = {score: PixelMetrics() for score in scores}
-    for index in track(range(len(data)), "measuring"):
+    for index in tracked(range(len(data)), "measuring", len(data)):
         sample = with_label_map(data[index])
         maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), scores)
         for score, values in maps.items():
@@ -36,16 +36,22 @@ def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) 
 
 
 def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[str, float]) -> dict[str, float]:
-    """Share of the known pixels of a data set whose score is above a threshold."""
+    """Share of the known pixels of a data set whose score is above a threshold.
+
+    Raises:
+        DatasetError: where it has none.
+    """
     above, total = dict.fromkeys(thresholds, 0), 0
-    for index in track(range(len(data)), "false alarms"):
+    for index in tracked(range(len(data)), "false alarms", len(data)):
         sample = with_label_map(data[index])
         known = sample.labels.numpy() == NORMAL
         total += int(known.sum())
         maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), list(thresholds))
         for score, values in maps.items():
             above[score] += int((values[known] > np.float64(thresholds[score])).sum())
-    return {score: count / total if total else math.nan for score, count in above.items()}
+    if not total:
+        raise DatasetError("false alarms are counted on normal pixels, got none")
+    return {score: count / total for score, count in above.items()}
 
 
 def report(
@@ -64,6 +70,8 @@ def report(
         scores: which ones.
         output: Markdown file.
     """
+    if problem := JoinedSamples([pasted]).census().problem():
+        raise DatasetError(f"the pasted data: {problem}")
     engine = AnomalyEngine(load_model(checkpoint), EngineConfig(score=scores[0]))
     results = measure(engine, cast(AnomalyDataset, pasted), scores)
     columns = ["score", "AuPRC", "FPR95", "AUROC"]
@@ -85,15 +93,16 @@ def report(
         output.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
 
 
-def main() -> int:
-    """Run the command; a broken rule ends it with one line that says which."""
-    try:
-        auto_cli(report, as_positional=False)
-    except EomtExtError as error:
-        print(f"measure: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main() -> None:
+    """Run the command; whatever ends it early is told in one line."""
+    with explained("measure"):
+        run()
+
+
+def run() -> None:
+    """Run the command line."""
+    auto_cli(report, as_positional=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

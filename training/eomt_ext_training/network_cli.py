@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +9,7 @@ from jsonargparse import auto_cli
 from torch.utils.data import Dataset
 
 from eomt_ext_core.config import ModelConfig
-from eomt_ext_core.errors import EomtExtError
+from eomt_ext_core.exits import explained
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_training.data.sample import SemanticDataset
 from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
@@ -37,15 +36,16 @@ def train(
     save_model(trained, output)
 
 
-def main() -> int:
-    """Run the command; a broken rule ends it with one line that says which."""
-    try:
-        auto_cli(train)
-    except EomtExtError as error:
-        print(f"eomt-ext-train-network: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main() -> None:
+    """Run the command; whatever ends it early is told in one line."""
+    with explained("eomt-ext-train-network"):
+        run()
+
+
+def run() -> None:
+    """Run the command line."""
+    auto_cli(train)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -12,7 +12,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -22,6 +21,7 @@ from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.progress import progress
 from eomt_ext_training.data.augmentation import vary_light
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
 from eomt_ext_training.network_loss import NetworkLossWeights, network_loss
@@ -132,8 +132,7 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, config))
     losses: list[float] = []
     began = time.monotonic()
-    with Progress() as progress:
-        task = progress.add_task("network", total=config.steps)
+    with progress("network, step", config.steps) as update:
         for step, (images, semantic) in enumerate(_batches(data, config)):
             images, semantic = _prepared(images, semantic, config.shrink, rng)
             if tuple(images.shape[2:]) != network.config.crop_hw:
@@ -153,11 +152,10 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
             optimizer.step()
             schedule.step()
             losses.append(float(loss.detach()))
-            progress.advance(task)
+            update(step + 1, f"loss {np.mean(losses[-100:]):.3f}")
             if (step + 1) % 100 == 0:
                 rate = (step + 1) * config.batch_size / (time.monotonic() - began)
                 _log.info("step %d: loss %.3f, %.1f images/s", step + 1, np.mean(losses[-100:]), rate)
-                progress.update(task, description=f"network, loss {np.mean(losses[-100:]):.3f}")
     network.requires_grad_(False).eval()
     return losses
 

@@ -63,6 +63,43 @@ def test_evaluate_names_what_is_wrong(dataset, checkpoint, tmp_path, monkeypatch
     assert "benchmark" in str(invoke(*arguments, "--save-scores").exception)
 
 
+@pytest.fixture
+def masks_of_0_and_255(dataset):
+    for path in (dataset / "labels_masks").iterdir():
+        cv2.imwrite(str(path), 255 * cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    return dataset
+
+
+def test_evaluate_refuses_labels_without_anomalies_and_says_what_their_values_may_mean(
+    masks_of_0_and_255, checkpoint, tmp_path
+):
+    arguments = "evaluate", masks_of_0_and_255, "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    refused = invoke(*arguments)
+    assert isinstance(refused.exception, DatasetError)
+    way_out = "if 255 marks the anomalies, give --label-values normal=0,anomaly=255"
+    assert f"whose values are 0 (normal) in 11,088 pixels, 255 (void) in 1,200 pixels: {way_out}" in str(
+        refused.exception
+    )
+    assert not (tmp_path / "out").exists()
+    done = invoke(*arguments, "--label-values", "normal=0,anomaly=255")
+    assert done.exit_code == 0, done.output
+    assert "nan" not in done.output
+
+
+def test_evaluate_says_which_metrics_there_are_not(checkpoint, tmp_path):
+    for name, array in (
+        ("images", np.full((64, 96, 3), 90, np.uint8)),
+        ("labels_masks", np.eye(64, 96, dtype=np.uint8)),
+    ):
+        (tmp_path / "specks" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "specks" / name / "0.png"), array)
+    done = invoke("evaluate", tmp_path / "specks", "--checkpoint", checkpoint, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "no labelled obstacle is of the least size that counts: there is no sIoU" in done.output
+    assert "nan" not in done.output
+    assert "–" in done.output
+
+
 def test_evaluate_saves_scores_of_unlabelled_images_too(checkpoint, tmp_path):
     h5py = pytest.importorskip("h5py")
     root = tmp_path / "dataset_AnomalyTrack"

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +12,6 @@ import pytest
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
 from eomt_ext_core.errors import ConfigError, InferenceError
-from eomt_ext_core.evaluation import parallel
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
 from eomt_ext_core.evaluation.datasets import open_datasets
 from eomt_ext_core.evaluation.parallel import evaluate_shards
@@ -85,13 +85,6 @@ def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, tmp_
     assert not list((tmp_path / "spool").iterdir())
 
 
-def test_how_a_worker_ended_is_told():
-    with parallel._process_worker() as handle:
-        os.kill(handle._process.pid, signal.SIGKILL)
-        with pytest.raises(InferenceError, match="by SIGKILL, as Linux does where memory runs out"):
-            handle.call("num_done")
-
-
 def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_image, tmp_path):
     jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
     (folder / "images" / "1.png").write_bytes(jpeg[: len(jpeg) // 2])
@@ -112,6 +105,17 @@ def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_im
     page = (tmp_path / "report" / "report.html").read_text()
     assert "2 of 5 frames" in page
     assert "4.png is empty" in page
+
+
+@pytest.mark.parametrize(
+    ("number", "what"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "was ended by SIGKILL, which the")]
+)
+def test_the_end_of_a_worker_is_told_as_it_was(number, what, run, folder):
+    def end_one(num_done):
+        os.kill(multiprocessing.active_children()[0].pid, number)
+
+    with pytest.raises(InferenceError, match=f"a worker process {what}.* and answers no more"):
+        evaluate_shards(deal_out(run, open_datasets(folder), 2), progress=end_one)
 
 
 def test_stopping_keeps_what_there_is(run, folder):

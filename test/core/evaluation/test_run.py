@@ -138,6 +138,28 @@ def test_set_without_anomaly_has_no_segments(tmp_path):
         write_report(result, tmp_path / "report")
     assert result.scores["head"].segment is None
     assert result.to_json()["scores"]["head"]["pixel"]["auprc"] is None
+    (line,) = result.to_json()["undefined"]
+    assert line == "no pixel is anomalous: there is no AuPRC, FPR95, AUROC or F1, and no segment metric"
+    assert line in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_else_is_undefined_is_said_too(tmp_path):
+    image, scores, labels = FRAMES["a"]
+    with evaluator(tmp_path, ()) as alone:
+        alone.update("all", image, scores, np.ones_like(labels))
+        assert alone.result().undefined[0] == "no pixel is normal: there is no FPR95 and no AUROC"
+    with evaluator(tmp_path, ()) as small:
+        speck = np.zeros_like(labels)
+        speck[:2, :2] = 1
+        low = {name: np.zeros_like(score) for name, score in scores.items()}
+        low["head"][:2, :2] = 1
+        small.update("speck", image, low, speck)
+        assert small.result().undefined == (
+            "no labelled obstacle is of the least size that counts: there is no sIoU",
+            "head: nothing found is of the least size that counts: there is no PPV",
+        )
+    with evaluator(tmp_path, ("a", "b")) as whole:
+        assert whole.result().undefined == ()
 
 
 def change(**changes):

@@ -1,5 +1,11 @@
 """Many bags: the same results to the last digit, however they are dealt out."""
 
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
 import pytest
 
 START_NS = 1_700_000_000_000_000_000
@@ -30,6 +36,20 @@ def test_processes_and_one_after_the_other_agree(bags, replay):
         f"{name}/annotated/{file}" for name in "ab" for file in ("annotated.mcap", "metadata.yaml")
     }
     assert files(outcome_of(replay, bags, "workers", workers=2)) == serial
+
+
+def test_the_end_of_a_worker_is_told_as_it_was(bags, replay):
+    def end_one():
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.01)
+        os.kill(workers[0].pid, signal.SIGSEGV)
+
+    ending = threading.Thread(target=end_one)
+    ending.start()
+    outcome = replay(*bags, workers=2, threads=1)
+    ending.join()
+    assert outcome.status in (1, 3)
+    assert "a worker process crashed (SIGSEGV), while this bag was replayed or waited for its turn" in outcome.text
 
 
 def test_ray_and_one_after_the_other_agree(bags, replay):

@@ -90,6 +90,26 @@ def test_labels_of_a_topic_and_of_a_folder_give_the_same_metrics(drive, replay, 
     assert found["scores"]["head"]["pixel"]["num_anomalous"] == 6 * 18 * 30
 
 
+def test_labels_without_anomalies_are_reported_with_what_their_values_may_mean(drive, replay, labels_of, tmp_path):
+    bag, folder = drive(frames=3), tmp_path / "labels"
+    folder.mkdir()
+    for index in range(3):
+        labels = np.where(labels_of(index) == 1, 255, 0).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{START_NS + index * STEP_NS}.png"), labels)
+
+    outcome = replay(bag, labels=folder)
+    assert outcome.status == 3
+    problem = (outcome.folder / "problems.txt").read_text(encoding="utf-8")
+    assert "no AuPRC, FPR95 or AUROC: " in problem
+    assert "no anomalous one in 3 label maps" in problem
+    assert "if 255 marks the anomalies, give --label-values normal=0,anomaly=255" in problem
+    assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 3
+
+    outcome = replay(bag, out="read", labels=folder, label_values="normal=0,anomaly=255")
+    assert outcome.status == 0, outcome.text
+    assert metrics(outcome)["sets"][0]["scores"]["head"]["pixel"]["num_anomalous"] == 3 * 18 * 30
+
+
 def test_labels_that_do_not_fit_are_reported_and_the_frame_still_shown(drive, replay, labels_of, tmp_path):
     bag = drive(frames=4)
     folder = tmp_path / "labels"
@@ -104,7 +124,7 @@ def test_labels_that_do_not_fit_are_reported_and_the_frame_still_shown(drive, re
     assert metrics(outcome)["sets"][0]["num_frames"] == 4
     assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 1
     said = (outcome.folder / "problems.txt").read_text()
-    assert "got 7 in 1 pixels" in said
+    assert "got 7: say what they mean by --label-values" in said
     assert "same shape" in said
 
 

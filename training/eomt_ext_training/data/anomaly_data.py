@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from rich.progress import Progress
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus
 from eomt_ext_core.model.eomt import EoMT
+from eomt_ext_core.progress import progress
 from eomt_ext_training import targets
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
@@ -59,28 +61,32 @@ class AnomalyData(LightningDataModule):
         """Compute what is missing of the frozen outputs that a stage needs; each process its share.
 
         Raises:
-            DatasetError: where there is no room for all of them, or processes do not see what others computed.
+            DatasetError: where the labels show no anomalous or no normal pixel, there is no room for all outputs, or
+                processes do not see what others computed.
         """
+        names = ("train", "val") if stage == "fit" else ("val",)
         if self._cache is None:
+            self._check_kinds(names)
             return
         trainer = self.trainer
         assert trainer is not None, "Lightning attaches the trainer"
         network = cast(EoMT, cast(Any, trainer.lightning_module).model.network)
         home = network.q.weight.device
         network.to(trainer.strategy.root_device)
-        names = ("train", "val") if stage == "fit" else ("val",)
         caches = {name: FeatureCache(network, self._samples[name], self._cache) for name in names}
         if any(cache.missing() for cache in caches.values()):
             hold_to_limit(list(caches.values()))
+        self._check_kinds(names)
         for name, cache in caches.items():
             missing = cache.missing()
             trainer.strategy.barrier(f"{name} cache looked through")
             share = missing[trainer.global_rank :: trainer.world_size]
             _log.info("%s: %d of %d frozen outputs in %s", name, len(cache) - len(missing), len(cache), cache.folder)
-            with Progress(disable=not trainer.is_global_zero or not share) as progress:
-                task = progress.add_task(f"frozen outputs, {name}", total=len(share))
+            with progress(f"frozen outputs, {name}", len(share), shown=trainer.is_global_zero) as update:
+                done = 0
                 for written in cache.compute(network, share, self._num_workers):
-                    progress.advance(task, written)
+                    done += written
+                    update(done, "")
             trainer.strategy.barrier(f"{name} cache complete")
             if unseen := cache.missing():
                 raise DatasetError(
@@ -103,6 +109,11 @@ class AnomalyData(LightningDataModule):
         """Batches of each process's share; no sample twice."""
         return self._loader("val", ShareSampler(self._loaded["val"], *self._place()))
 
+    def _check_kinds(self, names: Sequence[str]) -> None:
+        for name in names:
+            if problem := self._samples[name].census().problem():
+                raise DatasetError(f"the {name} data: {problem}")
+
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -123,6 +134,15 @@ class JoinedSamples(ConcatDataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """A sample with a checked label map; raises ``DatasetError`` naming it where its labels break a rule."""
         return with_label_map(super().__getitem__(index))  # type: ignore[no-untyped-call]
+
+    def census(self) -> LabelCensus:
+        """What labels the samples have: of all of them, or of the first few, drawn, that have both kinds."""
+        census = LabelCensus()
+        for index in np.random.default_rng(0).permutation(len(self)).tolist():
+            census.add(self[index].labels.numpy(), PLAIN_LABELS)
+            if not census.missing:
+                break
+        return census
 
     def fingerprint(self) -> str:
         """Digest of those of the data sets, and of the code that makes label maps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from eomt_ext_core import images
-from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
+from eomt_ext_core.errors import DatasetError, EomtExtError
 from eomt_ext_core.evaluation import datasets as layouts
-from eomt_ext_core.evaluation.datasets.samples import PLAIN_LABELS
+from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelValues
 from eomt_ext_core.files import shown
 from eomt_ext_training.data import views
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.image_files import report_skipped, split_readable
-from eomt_ext_training.data.sample import VOID, Sample
+from eomt_ext_training.data.sample import Sample
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 
 
@@ -28,23 +28,20 @@ class LabelledImages:
 
     Args:
         folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.evaluation.datasets`` recognises.
-        label_values: what the values in ``labels`` mean: 0 known, 1 anomaly, 255 void, where they are others, such as
-            ``{0: 0, 2: 1}``. The layouts of benchmarks know theirs.
+        label_values: what the values in the labels mean, where it is not 0 known, 1 anomaly, 255 void, or what the
+            layout of a benchmark says.
 
     Attributes:
         skipped: a line for each image that is broken, has no labels, or has labels with other values.
 
     Raises:
-        ConfigError: where ``label_values`` maps to anything else.
         DatasetError: where nothing readable is left.
     """
 
-    def __init__(self, folder: str | Path, label_values: Mapping[int, int] | None = None) -> None:
+    def __init__(self, folder: str | Path, label_values: LabelValues | None = None) -> None:
         self.folder = Path(folder)
-        self.label_values = dict(PLAIN_LABELS if label_values is None else label_values)
-        if not self.label_values or set(self.label_values.values()) - {0, 1, VOID}:
-            raise ConfigError(f"label_values must map to 0, 1 or 255, got {self.label_values}")
-        found, unlabelled = self._find(label_values is not None)
+        self.label_values = label_values
+        found, unlabelled = self._find()
         readable = split_readable(found, _problem_of, str(self.folder))
         self._images = readable.kept
         self.skipped = (*unlabelled, *readable.skipped)
@@ -68,11 +65,21 @@ class LabelledImages:
         assert labels is not None, "images without labels are left out"
         return image, labels
 
-    def _find(self, values_given: bool) -> tuple[list[tuple[layouts.Dataset, layouts.Sample]], list[str]]:
+    def check_kinds(self) -> None:
+        """Refuse labels without an anomalous or a normal pixel, unless ``label_values`` were given, which say why.
+
+        Raises:
+            DatasetError: naming the values met and what they may mean.
+        """
+        if self.label_values is not None:
+            return
+        for dataset in {id(dataset): dataset for dataset, _ in self._images}.values():
+            replace(dataset, samples=tuple(item for owner, item in self._images if owner is dataset)).check_kinds()
+
+    def _find(self) -> tuple[list[tuple[layouts.Dataset, layouts.Sample]], list[str]]:
         if not (self.folder / "labels").is_dir() or not (self.folder / "images").is_dir():
-            if values_given:
-                raise ConfigError(f"label_values need the folders images and labels in {self.folder}")
-            found = [(dataset, item) for dataset in layouts.open_datasets(self.folder) for item in dataset.samples]
+            opened = layouts.open_datasets(self.folder, label_values=self.label_values)
+            found = [(dataset, item) for dataset in opened for item in dataset.samples]
             unlabelled = [f"{shown(item.image_path)}: has no labels" for _, item in found if item.label_path is None]
             total, found = len(found), [(dataset, item) for dataset, item in found if item.label_path is not None]
         else:
@@ -88,7 +95,7 @@ class LabelledImages:
                     f"{self.folder} must hold at least one image with labels, got {len(found_images)} without"
                 )
             dataset = layouts.Dataset(
-                self.folder.name, "images + labels", self.folder, labelled, label_maps=(self.label_values,)
+                self.folder.name, "images + labels", self.folder, labelled, (self.label_values or PLAIN_LABELS,)
             )
             total, found = len(items), [(dataset, item) for item in labelled]
         report_skipped(unlabelled, total, str(self.folder))
@@ -114,8 +121,14 @@ class LabelledFolder(Dataset[Sample]):
         crop_hw: the model's crop.
         views_per_image: crops of each image; without augmentation they are spaced evenly along its longer side.
         augmentation: how crops vary; none for validation.
-        label_values: see :class:`LabelledImages`.
+        label_values: what the values in the labels mean: 0 known, 1 anomaly, 255 void, such as ``{0: 0, 255: 1}``;
+            see :class:`LabelledImages`.
         seed: of the crops.
+
+    Raises:
+        ConfigError: where ``label_values`` maps to anything else.
+        DatasetError: where nothing readable is left, or the labels show no anomalous or no normal pixel and
+            ``label_values`` do not say that it is meant so.
     """
 
     def __init__(
@@ -127,7 +140,8 @@ class LabelledFolder(Dataset[Sample]):
         label_values: dict[int, int] | None = None,
         seed: int = 0,
     ) -> None:
-        self.images = LabelledImages(folder, label_values)
+        self.images = LabelledImages(folder, None if label_values is None else LabelValues(label_values))
+        self.images.check_kinds()
         self.views = Views(crop_hw, views_per_image, augmentation, seed)
 
     def __len__(self) -> int:

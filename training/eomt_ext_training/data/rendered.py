@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import scenes
 from eomt_ext_core.files import whole_file
+from eomt_ext_core.progress import tracked
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
 
@@ -67,7 +68,8 @@ def _render(seeds: Sequence[int], config: SceneConfig, paths: dict[str, Path]) -
             )
             for part, path in (("images_rgb", images_path), ("labels", labels_path), ("semantic", semantic_path))
         )
-        for row, scene in enumerate(pool.map(partial(render_scene, config=config), seeds, chunksize=16)):
+        rendered = pool.map(partial(render_scene, config=config), seeds, chunksize=16)
+        for row, scene in enumerate(tracked(rendered, "drawing scenes", len(seeds))):
             images[row], labels[row], semantic[row] = scene.image_rgb, scene.labels, scene.semantic
         for array in (images, labels, semantic):
             array.flush()

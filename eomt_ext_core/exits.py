@@ -1,0 +1,143 @@
+"""How a command ends: in a sentence and a status instead of a traceback; and what the end of a process says."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from eomt_ext_core.errors import EomtExtError
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+DEBUG_VARIABLE = "EOMT_EXT_DEBUG"
+"""Where it is set, the traceback of an error is shown before its sentence."""
+
+_PACKAGES = ("eomt_ext_core", "eomt_ext_ros", "eomt_ext_training")
+_MOST_CHARACTERS = 400
+_CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
+
+
+@contextmanager
+def explained(program: str) -> Iterator[None]:
+    """Turn whatever ends a command early into a sentence on standard error and ``SystemExit``.
+
+    The status is 130 after Ctrl-C and 1 after an error; what chose its own status keeps it. If the reader of standard
+    output has gone, as ``head`` does, the command ends with 1 and without a word.
+
+    Args:
+        program: named at the beginning of the sentence.
+    """
+    try:
+        try:
+            yield
+        finally:
+            _flush_output()
+    except KeyboardInterrupt as error:
+        _say(program, "interrupted", error)
+        raise SystemExit(EXIT_INTERRUPTED) from error
+    except SystemExit as end:
+        if not end.code or not _is_interruption(end):
+            raise
+        _say(program, "interrupted", end)
+        raise SystemExit(EXIT_INTERRUPTED) from end
+    except Exception as error:
+        if not (isinstance(error, BrokenPipeError) and _has_lost_its_reader()):
+            _say(program, sentence(error), error)
+        if isinstance(error, OSError):
+            _discard_output()
+        raise SystemExit(EXIT_ERROR) from error
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for people: the message of our own errors, and of others what they are and where they arose."""
+    if isinstance(error, EomtExtError):
+        return str(error)
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return f"{' and '.join(names)}: {error.strerror}" if names else f"{error.strerror} ({_place(error)})"
+    if isinstance(error, OSError) and text:
+        return text  # raised in Python, and not by the system
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return f"memory is short: take smaller images, a smaller model or fewer workers{f' ({text})' if text else ''}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
+        return f"memory of the GPU is short: {text}"
+    module, name = type(error).__module__.partition(".")[0], type(error).__name__
+    kind = name if module == "builtins" else f"{module}.{name}"
+    return f"unexpected {kind}{f': {text}' if text else ''} ({_place(error)})"
+
+
+def ending(exit_code: int | None) -> str:
+    """How a process ended, by its exit code, which is the negative number of a signal if one ended it.
+
+    >>> ending(-9)
+    'was ended by SIGKILL, which the system sends if memory is short, and which people send'
+    >>> ending(-11), ending(3), ending(None)
+    ('crashed (SIGSEGV)', 'ended with status 3', 'has not ended')
+    """
+    if exit_code is None:
+        return "has not ended"
+    if exit_code >= 0:
+        return f"ended with status {exit_code}"
+    name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
+    if name in _CRASHES:
+        return f"crashed ({name})"
+    senders = ", which the system sends if memory is short, and which people send" if name == "SIGKILL" else ""
+    return f"was ended by {name}{senders}"
+
+
+def _flush_output() -> None:
+    """Write what is left now: a full disk or a closed pipe is an error of the command, not of Python's end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _discard_output() -> None:
+    """Let go what could not be written to standard output, which Python would try once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether nobody reads standard output any more, and not another pipe, such as that of a program started."""
+    with suppress(OSError, ValueError):  # where it is no file
+        descriptor, poll = sys.stdout.fileno(), select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C stands behind an error: Lightning and Typer make statuses of their own of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _say(program: str, text: str, error: BaseException) -> None:
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    with suppress(OSError):
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exception(error)
+        print(f"{red}{program}: {text}{plain}", file=sys.stderr)
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of ours that an error passed, and how to see all of them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if set(_PACKAGES) & set(Path(frame.filename).parts)]
+    ours = [frame for frame in ours if frame.filename != __file__]
+    place = "".join(f"{Path(frame.filename).name}, line {frame.lineno}; " for frame in (ours or frames)[-1:])
+    return f"{place}{DEBUG_VARIABLE}=1 shows the traceback"

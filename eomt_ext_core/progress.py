@@ -1,0 +1,96 @@
+"""How far a long command is: a bar on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+LINE_PERIOD_S = 30.0
+
+Item = TypeVar("Item")
+Update = Callable[[int, str], None]
+"""Called with how much is done, and with a note to show beside it."""
+
+
+class ProgressLines:
+    """Lines on standard error that say how far something is and how much time it has left, where no bar can.
+
+    Args:
+        what: is done.
+        total: how much of it there is, where that is known.
+        first: how much was done before, as by a run that goes on with an interrupted one.
+        clock: seconds of a steady clock.
+    """
+
+    def __init__(
+        self, what: str, total: int | None, first: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._what, self._total, self._first, self._clock = what, total, first, clock
+        self._began = self._written = clock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last line is so old that there should be another."""
+        return self._clock() - self._written >= LINE_PERIOD_S
+
+    def update(self, done: int, note: str = "") -> None:
+        """Write a line if one is due."""
+        if self.is_due:
+            self._written = self._clock()
+            print(self.line(done, note), file=sys.stderr, flush=True)
+
+    def line(self, done: int, note: str = "") -> str:
+        """What a line says.
+
+        >>> ticks = iter([0.0, 90.0])
+        >>> ProgressLines("frames", 400, clock=lambda: next(ticks)).line(100, "loss 0.25")
+        'frames: 100 of 400, loss 0.25, 4 min 30 s left'
+        """
+        parts = [f"{self._what}: {done}" + (f" of {self._total}" if self._total is not None else "")]
+        parts += [note] if note else []
+        if self._total is not None and done > self._first:
+            left_s = (self._clock() - self._began) * (self._total - done) / (done - self._first)
+            parts.append(f"{_duration(left_s)} left")
+        return ", ".join(parts)
+
+
+@contextmanager
+def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
+    """Show how far a block is, as it says: by a bar where standard error is a terminal, else by lines.
+
+    Args:
+        what: is done.
+        total: how much of it there is; nothing is shown of nothing.
+        shown: false where another process shows it.
+    """
+    if not shown or not total:
+        yield lambda done, note: None
+    elif not sys.stderr.isatty():
+        yield ProgressLines(what, total).update
+    else:
+        from rich import progress as rich
+        from rich.console import Console
+
+        columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeElapsedColumn(), rich.TimeRemainingColumn()
+        with rich.Progress(rich.TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done, note: bar.update(task, completed=done, description=f"{what}, {note}" if note else what)
+
+
+def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """The items, and how far they are gone through."""
+    with progress(what, total) as update:
+        for done, item in enumerate(items, start=1):
+            yield item
+            update(done, "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
