@@ -31,7 +31,7 @@ KINDS = tuple(
     sorted(
         path.stem
         for path in Path(__file__).parent.glob("*.py")
-        if path.stem not in ("__init__", "case", "child", "run", "worker")
+        if path.stem not in ("__init__", "case", "child", "mutations", "run", "worker")
     )
 )
 MOST_SECONDS = 20.0
@@ -110,7 +110,7 @@ def show(console: Console, name: str, verdicts: list[Verdict]) -> None:
         f"{sum(item.cpu_s for item in outcomes):.0f} s",
         f"{max(item.growth_bytes for item in outcomes) / 2**20:.0f} MiB",
     )
-    console.print(table)
+    console.print(table, width=max(100, console.width))
     for verdict in broken:
         console.print(f"[red]{escape(verdict.case.name)}[/red] {escape('; '.join(verdict.broken))}", highlight=False)
         words = (verdict.outcome.traceback or verdict.outcome.output).strip().splitlines()

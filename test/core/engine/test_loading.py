@@ -176,3 +176,23 @@ def test_what_a_scorer_does_not_offer_is_refused() -> None:
         engine.infer_batch([np.zeros((8, 8, 3), np.uint8)], semantic=True)
     with pytest.raises(ConfigError, match="score 'rba' is not in the exported file: choose from head"):
         engine.config = replace(EXACT, score="rba")
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("which", ["checkpoint", "head"])
+def test_who_may_not_download_is_not_told_of_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, which: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("it was asked for"))
+    config = replace(EXACT, backend=backend)
+
+    def load(source: object, download: bool) -> str:
+        sources = (checkpoint, source) if which == "head" and backend == "torch" else (source, None)
+        with pytest.raises(CheckpointError) as caught:
+            AnomalyEngine.load(sources[0], config, sources[1], download=download)  # type: ignore[arg-type]
+        return str(caught.value)
+
+    assert "hf://owner/name" in load(tmp_path / "nowhere", download=True)
+    assert load(tmp_path / "nowhere", download=False).endswith("give a local checkpoint or 'demo'")
+    refusal = "hf://owner/name: nothing is downloaded here: give a local file or folder"
+    assert load("hf://owner/name", download=False) == refusal
