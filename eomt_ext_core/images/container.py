@@ -8,6 +8,7 @@ RFC 8794 and RFC 9559 (Matroska).
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -30,13 +31,13 @@ class Container(NamedTuple):
         kind: a name out of ``VIDEO_KINDS``.
         missing_bytes: how far its pictures reach beyond the end of the file; 0 where they do not, or where it does not
             say.
-        counted: whether its number of frames is that of the frames shown: counted, not estimated from a duration, and
-            not shortened by an edit list.
+        num_empty: how many of the frames that it counts hold nothing and show the one before; None where their number
+            is estimated from a duration, or shortened by an edit list, so that it cannot be held to it.
     """
 
     kind: str
     missing_bytes: int
-    counted: bool
+    num_empty: int | None
 
 
 class _Box(NamedTuple):
@@ -56,9 +57,9 @@ def inspect_container(file: BinaryIO) -> Container:
     if start[4:8] in _MP4_FIRST_BOXES:
         return _inspect_mp4(file, size)
     if start[:4] == b"RIFF" and start[8:] == b"AVI ":
-        return Container("AVI", _missing_of_avi(file, size), True)
+        return _inspect_avi(file, size)
     if start[:4] == _EBML_START:
-        return Container("Matroska", _missing_of_matroska(file, size), False)
+        return Container("Matroska", _missing_of_matroska(file, size), None)
     raise ImageError(f"a video must be {', '.join(VIDEO_KINDS)}, got {size} bytes of another kind", "encoding")
 
 
@@ -92,7 +93,7 @@ def _inspect_mp4(file: BinaryIO, size: int) -> Container:
             missing = max(missing, box.end - size)
         if box.name == b"moov" and box.end <= size:
             counted = _is_counted(file, box)
-    return Container("MP4", missing, counted)
+    return Container("MP4", missing, 0 if counted else None)
 
 
 def _is_counted(file: BinaryIO, moov: _Box) -> bool:
@@ -136,7 +137,7 @@ def _parts(file: BinaryIO, track: _Box) -> dict[bytes, bytes]:
         box = pending.pop()
         for part in _boxes(file, box.start, box.end):
             if part.name in folders:
-                pending.append(part)
+                pending.append(part._replace(end=min(part.end, box.end)))
             elif part.name in (b"hdlr", b"mdhd", b"elst", b"ctts"):
                 found[part.name] = _read(file, part.start, min(4096, max(0, part.end - part.start)))
     return found
@@ -149,26 +150,31 @@ def _clock(header: bytes, at: int) -> tuple[int, int]:
     return _number(header[at : at + 4]), _number(header[at + 4 : at + 8])
 
 
-def _missing_of_avi(file: BinaryIO, size: int) -> int:
-    """How far the list of pictures, ``movi``, reaches beyond the end."""
-    position, end = 12, size
+def _inspect_avi(file: BinaryIO, size: int) -> Container:
+    """How far the list of pictures, ``movi``, reaches beyond the end; what the index says of empty ones."""
+    missing, num_empty, num_parts = 0, None, 0
+    position = 0
     for _ in range(_MOST_PARTS):
         header = _read(file, position, 12)
-        if position + 12 > end or len(header) < 12:
-            return 0
+        if len(header) < 12:
+            break
         length = int.from_bytes(header[4:8], "little")
-        if header[:4] == b"RIFF":  # a further gigabyte
+        if header[:4] == b"RIFF":  # the file, and each further gigabyte
+            num_parts += 1
             position += 12
             continue
-        if (
-            header[:4] == b"LIST"
-            and header[8:12] == b"movi"
-            and length not in _UNSIZED
-            and position + 8 + length > size
-        ):
-            return position + 8 + length - size
+        if header[:4] == b"LIST" and header[8:] == b"movi" and length not in _UNSIZED:
+            missing = max(missing, position + 8 + length - size)
+        if header[:4] == b"idx1" and length <= 16 * _MOST_PARTS:
+            num_empty = _num_empty(_read(file, position + 8, length))
         position += 8 + length + length % 2
-    return 0
+    return Container("AVI", missing, num_empty if num_parts == 1 else None)
+
+
+def _num_empty(index: bytes) -> int:
+    """Frames of no bytes by an ``idx1``; every picture has an entry, those of a second stream too."""
+    entries = struct.iter_unpack("<4sIII", index[: len(index) // 16 * 16])
+    return sum(name[2:] in (b"dc", b"db") and not length for name, _, _, length in entries)
 
 
 def _missing_of_matroska(file: BinaryIO, size: int) -> int:

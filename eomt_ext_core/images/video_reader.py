@@ -99,15 +99,17 @@ class VideoReader:
 
         A few frames less than declared are no fault: cameras leave out frames, and streams may begin amid a group.
         """
-        lost, missing = self.declared_frames - self.num_read, self._container.missing_bytes
-        if missing and (lost > 0 or not self.declared_frames):
-            about = "" if self._container.counted else "about "
-            total = f"{about}{self.declared_frames}" if self.declared_frames else "an unknown number of"
+        num_empty, missing = self._container.num_empty, self._container.missing_bytes
+        lost = self.declared_frames - self.num_read - (num_empty or 0)
+        estimated = num_empty is None and self._container.kind == "MP4"  # from the fragments that are there
+        if missing and (lost > 0 or estimated or not self.declared_frames):
+            about = "about " if num_empty is None else ""
+            total = f"{about}{self.declared_frames}" if lost > 0 and not estimated else "an unknown number of"
             return (
                 f"{self._name} is cut short: {self.num_read} of {total} frames could be read, at least {missing} bytes "
                 "are missing: copy it again"
             )
-        if self._container.counted and lost > min(16, max(2, self.declared_frames // 10)):
+        if num_empty is not None and lost > min(16, max(2, self.declared_frames // 10)):
             return f"{self._name} is damaged: {self.num_read} of {self.declared_frames} frames could be read"
         return None
 

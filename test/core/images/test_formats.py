@@ -1,10 +1,14 @@
 """What image files declare, that files cut short are found, and that none asks for too much."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from eomt_ext_core.errors import ImageError
+from eomt_ext_core.images import ImageLimits
 from eomt_ext_core.images.formats import read_header
 
 PIXELS = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (48, 32))
@@ -106,3 +110,88 @@ def test_the_error_quotes_no_data():
             read_header(data)
         assert data.hex() not in str(caught.value)
         assert data.decode() not in str(caught.value)
+
+
+def with_size(jpeg, height, width, marker=b"\xff\xc2"):
+    at = jpeg.index(marker) + 5
+    return jpeg[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + jpeg[at + 4 :]
+
+
+def test_a_progressive_photograph_of_8192_pixels_a_side_is_allowed():
+    colour = encoded(
+        ".jpg", options=[*PROGRESSIVE, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    )
+    header = read_header(with_size(colour, 8192, 8192))
+    assert (header.kind, header.height, header.width, header.scan_blocks) == ("JPEG", 8192, 8192, 14 << 20)
+    with pytest.raises(ImageError, match="must visit at most") as caught:
+        read_header(with_size(colour, 8192, 8192), ImageLimits(max_scan_blocks=(14 << 20) - 1))
+    assert caught.value.reason == "work"
+
+
+def test_blocks_are_those_of_the_sampled_components():
+    # 48 x 32: 6 x 4 blocks of luma; chroma at half the size in each direction, 3 x 2.
+    assert read_header(encoded(".jpg")).scan_blocks == 24 + 2 * 6
+    assert read_header(encoded(".jpg", PIXELS[..., 0])).scan_blocks == 24
+    # libjpeg's script: luma in six scans, the first and the eighth with chroma; each chroma in five.
+    assert read_header(encoded(".jpg", options=PROGRESSIVE)).scan_blocks == 6 * 24 + 2 * 5 * 6 - 2 * 6
+
+
+def interleaved_not(count):
+    """A sequential file of three components, each scan of one of them and without data."""
+    frame = b"\xff\xc0\0\x11\x08\x20\0\x20\0\x03" + b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\x12\x34"
+    return b"\xff\xd8" + frame + scan * count + b"\xff\xd9"
+
+
+def test_scans_of_a_sequential_image_count_too():
+    assert read_header(interleaved_not(3)).scan_blocks == 3 << 20
+    assert reason_of(interleaved_not(17)) == "work"
+    assert reason_of(interleaved_not(3)[:-2]) == "decode"
+
+
+@pytest.mark.parametrize("process", [3, 5, 9, 10, 15])
+def test_other_processes_of_jpeg_are_refused(process):
+    data = FILES["jpeg"].replace(b"\xff\xc0", bytes([0xFF, 0xC0 + process]), 1)
+    with pytest.raises(ImageError, match=f"got process {process}"):
+        read_header(data)
+
+
+def chunk(name, body=b""):
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_header(height, width, depth=8, colour=2):
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (png_header(60_000, 60_000) + chunk(b"IEND"), "dimensions"),
+        (png_header(8192, 8193) + chunk(b"IEND"), "dimensions"),
+        (png_header(8192, 8192, 16) + chunk(b"IEND"), "dimensions"),  # of 402 million bytes
+        (png_header(0, 5) + chunk(b"IEND"), "dimensions"),
+        (png_header(5, 5, 3) + chunk(b"IEND"), "decode"),
+        (png_header(5, 5, 8, 7) + chunk(b"IEND"), "decode"),
+        (png_header(5, 5) + chunk(b"tEXt") * (1 << 17) + chunk(b"IEND"), "decode"),
+        (png_header(5, 5) + chunk(b"acTL", bytes(8)) + chunk(b"IEND"), "encoding"),
+        (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(9), "encoding"),
+        (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0\xff\xff\0", "dimensions"),
+        (b"RIFF\x16\0\0\0WEBPABCD\x0a\0\0\0" + bytes(10), "decode"),
+        (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 8, 8, 1, 8, 1) + bytes(99), "encoding"),
+        (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 30_000, -30_000, 1, 24, 0) + bytes(99), "decode"),
+        (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, -5, 5, 1, 24, 0) + bytes(99), "dimensions"),
+    ],
+)
+def test_what_asks_for_too_much_or_makes_no_sense_is_refused(data, reason):
+    assert reason_of(data) == reason
+
+
+@pytest.mark.parametrize("colour", [2, 6])
+def test_png_of_8192_pixels_a_side_is_allowed(colour):
+    assert read_header(png_header(8192, 8192, colour=colour) + chunk(b"IEND")).height == 8192
+
+
+def test_only_the_kinds_that_are_accepted():
+    with pytest.raises(ImageError, match=r"must be JPEG or PNG, got a BMP: save it as PNG"):
+        read_header(FILES["bmp"], kinds=("JPEG", "PNG"))

@@ -212,6 +212,11 @@ def test_a_decompression_bomb_is_refused_before_decoding(monkeypatch):
     assert reason_of(compressed_msg(jpeg)) == "dimensions"
     jpeg[frame + 5 : frame + 9] = bytes(4)
     assert reason_of(compressed_msg(jpeg)) == "dimensions"
+    scans = bytearray(encoded(SMOOTH, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
+    frame = scans.index(b"\xff\xc2")
+    scans[frame + 5 : frame + 9] = (8192).to_bytes(2, "big") * 2
+    scans[-2:-2] = scans[scans.rindex(b"\xff\xc4") : -2] * 1000
+    assert reason_of(compressed_msg(scans)) == "work"
 
 
 @pytest.mark.parametrize("data", [b"\0" * 12 + encoded(SMOOTH, ".png"), encoded(SMOOTH, ".bmp"), b"{}"])
