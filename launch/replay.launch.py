@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 from launch.actions import (
@@ -16,8 +17,8 @@ from launch.actions import (
     TimerAction,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
-from launch.events.process import ProcessExited
+from launch.events import Shutdown, matches_action
+from launch.events.process import ProcessExited, SignalProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -36,6 +37,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "config"
 TOPICS_BY_POSITION = ("humble", "iron", "jazzy")
 POLL_S = 0.1
 SETTLE_S = 5.0  # from the last image to the end of the recording
+INTERRUPTED = (0, signal.SIGINT, -signal.SIGINT)  # how a recorder ends that was told to; the second is `ros2` itself
 
 # Arguments of this file: name, default, description; those of anomaly.launch.py are taken too. A default of None must
 # be given.
@@ -86,15 +88,19 @@ def start(context: LaunchContext) -> list:
         for role, line in zip(("player", "recorder"), lines, strict=True)
     )
     active = Event()
+    # Not by the end of the launch, which kills what takes longer than some seconds to write its last messages.
+    stop = SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(recorder))
 
     def is_needed(action: ExecuteProcess) -> bool:
         return action in (player, recorder) or (isinstance(action, Node) and action.node_name == name)
 
-    def on_exit(event: ProcessExited, context: LaunchContext) -> TimerAction | None:
+    def on_exit(event: ProcessExited, context: LaunchContext) -> TimerAction | EmitEvent | None:
         if context.is_shutdown:
             return None
         if event.action is player and event.returncode == 0:
-            return TimerAction(period=SETTLE_S, actions=[EmitEvent(event=Shutdown(reason="the bag has been played"))])
+            return TimerAction(period=SETTLE_S, actions=[EmitEvent(event=stop)])
+        if event.action is recorder and player.return_code == 0 and event.returncode in INTERRUPTED:
+            return EmitEvent(event=Shutdown(reason="the bag has been played"))
         # What is raised here ends the launch, and gives it an exit code other than 0.
         raise RuntimeError(f"replay failed: {event.process_name} ended with exit code {event.returncode}")
 

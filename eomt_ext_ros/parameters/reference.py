@@ -16,13 +16,14 @@ _INTRODUCTION = """\
 # Parameters of the node
 
 Written by `python -m eomt_ext_ros.parameters.reference > docs/parameters.md` from the dataclasses that the node
-reads; a test holds this page to them. `config/anomaly.yaml` is a file of all of them to start from.
+reads; a test holds this page to them. `config/anomaly.yaml` is a file of all of them to start from, each commented out.
 
 A **live** parameter changes while the node runs (`ros2 param set /eomt_ext <name> <value>`, rqt_reconfigure). The
 others can be set at the start and while the node is unconfigured; while it is configured a change is refused with the
 reason: clean the node up, set them, and configure it again. A value that breaks a rule is refused with the rule, at any
 time.
-An empty list of strings is written `[""]`, an empty list of numbers `[]`.
+An empty list of strings is written `[""]`, an empty list of numbers `[]`. A whole number may stand for a double. What
+`ros2 param dump /eomt_ext` writes is a parameter file.
 
 The quality of service of a topic is set at the start, by `qos_overrides.<topic>.<publisher or subscription>.<policy>`
 with the topic's resolved name and the policies `history`, `depth` and `reliability`.

@@ -59,10 +59,15 @@ DDS_VARIABLES = (
 
 
 @pytest.fixture
-def launch_stand_in(monkeypatch):
-    """The stand-in for launch and launch_ros, for a user who chose no distribution and no middleware."""
+def nothing_chosen(monkeypatch):
+    """The environment of a user who chose no distribution and no middleware."""
     for name in DDS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def launch_stand_in(monkeypatch, nothing_chosen):
+    """The stand-in for launch and launch_ros in their places."""
     path = Path(__file__).with_name("launch_stand_in.py")
     spec = importlib.util.spec_from_file_location("launch_stand_in", path)
     stand_in = importlib.util.module_from_spec(spec)

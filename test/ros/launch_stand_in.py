@@ -26,8 +26,10 @@ class LaunchContext:
         self.launch_configurations = dict(configurations)
         self.is_shutdown = False
         self.arguments, self.processes, self.handlers, self.coroutines, self.timers = [], [], [], [], []
+        self.emitted = []
 
     def emit_event_sync(self, event):
+        self.emitted.append(event)
         for handler in list(self.handlers):
             if handler.matches(event):
                 visit(handler.handle(event, self), self)
@@ -135,6 +137,8 @@ class SetParameter(Entity):
 
 
 class ExecuteProcess(Entity):
+    return_code = None
+
     def execute(self, context):
         context.processes.append(self)
 
@@ -185,6 +189,10 @@ class ProcessExited(Event):
     pass
 
 
+class SignalProcess(Event):
+    pass
+
+
 class EventHandler(Entity):
     def matches(self, event):
         return self.matcher(event)
@@ -231,7 +239,7 @@ MODULES = {
     ),
     "launch.event_handlers": (OnProcessExit,),
     "launch.events": (Shutdown,),
-    "launch.events.process": (ProcessExited,),
+    "launch.events.process": (ProcessExited, SignalProcess),
     "launch.launch_description_sources": (PythonLaunchDescriptionSource,),
     "launch.substitutions": (LaunchConfiguration,),
     "launch_ros": (),
@@ -247,5 +255,6 @@ def modules():
     for name, classes in MODULES.items():
         made[name].__dict__.update({kind.__name__: kind for kind in classes})
     made["launch_ros.parameter_descriptions"].ParameterValue = _parameter_value
+    made["launch.events"].matches_action = lambda action: lambda other: other is action
     made["launch_ros.ros_adapters"].get_ros_node = lambda context: context.ros_node
     return made

@@ -6,6 +6,7 @@ the real node.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ BAG = """#!/bin/sh
 echo "$2" >> "$CALLS"
 case "$2" in
 play) exit "${PLAYER_CODE:-0}" ;;
-record) trap 'exit 0' INT; while :; do sleep 0.1; done ;;
+record) trap "exit ${RECORDER_CODE:-0}" INT; while :; do sleep 0.1; done ;;
 esac
 """
 
@@ -71,7 +72,7 @@ PARENTS = {
 
 
 @pytest.fixture
-def prefix(tmp_path):
+def prefix(tmp_path, nothing_chosen):
     """A prefix with executables, and environment variables by which launch finds them."""
     files = {
         "lib/eomt_ext_ros/anomaly_node": PLACEHOLDER,
@@ -166,29 +167,36 @@ def test_with_the_required_arguments_alone_each_file_starts(real_launch, tmp_pat
     assert recorder[:5] == ["ros2", "bag", "record", "--use-sim-time", "--output"]
 
 
-XML = """<launch>
-  <include file="{file}"><arg name="image_topic" value="/camera/image"/><arg name="threshold" value="1"/></include>
-</launch>"""
+(XML,) = re.findall(r"```xml\n(<launch>.*?)```", (ROOT / "docs/integration.md").read_text(encoding="utf-8"), re.DOTALL)
 YAML = """launch:
-- include:
-    file: "{file}"
-    arg:
-    - {{name: image_topic, value: /camera/image}}
-    - {{name: threshold, value: '1'}}
+- group:
+  - push_ros_namespace: {namespace: car}
+  - include:
+      file: $(find-pkg-share eomt_ext_ros)/launch/anomaly.launch.py
+      arg:
+      - {name: image_topic, value: /camera/image_raw}
+      - {name: checkpoint, value: /opt/models/model.safetensors}
+      - {name: threshold, value: '0.6'}
 """
 
 
-@pytest.mark.parametrize(("name", "text"), [("parent.launch.xml", XML), ("parent.launch.yaml", YAML)])
-def test_xml_and_yaml_files_include_it(real_launch, tmp_path, name, text):
-    path = tmp_path / name
-    path.write_text(text.format(file=ANOMALY))
-    topics = {"image": "/camera/image", "image/compressed": "/camera/image/compressed"}
-    assert real_launch(path).started == [
+@pytest.mark.parametrize(("kind", "text"), [("xml", XML), ("yaml", YAML)], ids=["the guide's example in XML", "YAML"])
+def test_files_of_other_formats_include_it(real_launch, prefix, tmp_path, kind, text):
+    share = prefix.folder / "share" / "eomt_ext_ros"
+    share.mkdir(parents=True)
+    (share / "launch").symlink_to(ROOT / "launch")
+    path = tmp_path / f"parent.launch.{kind}"
+    path.write_text(text)
+    done = real_launch(path)
+    topics = {"image": "/camera/image_raw", "image/compressed": "/camera/image_raw/compressed"}
+    own = {"checkpoint": "/opt/models/model.safetensors", "threshold": 0.6}
+    assert done.started == [
         node_line(
-            *("--params-file", DEFAULTS, "--params-file", {"/eomt_ext": {"ros__parameters": {"threshold": 1.0}}}),
+            *("--params-file", DEFAULTS, "--params-file", {"/car/eomt_ext": {"ros__parameters": own}}),
             *remapped(**topics, camera_info="/camera/camera_info"),
+            namespace="/car",
         )
-    ]
+    ], done.text
 
 
 def test_a_group_gives_namespace_and_parameters(real_launch, write_parent):
@@ -258,15 +266,16 @@ def test_the_real_node_is_activated_before_the_bag_is_played(replayed):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "player_code", "why"),
+    ("checkpoint", "codes", "why"),
     [
-        ({"checkpoint": "/no/such.safetensors"}, "0", "replay failed: /eomt_ext did not configure; its log says why"),
-        ({"checkpoint": "demo"}, "3", "replay failed: player-3 ended with exit code 3"),
+        ("/no/such.safetensors", {}, "replay failed: /eomt_ext did not configure; its log says why"),
+        ("demo", {"PLAYER_CODE": "3"}, "replay failed: player-3 ended with exit code 3"),
+        ("demo", {"RECORDER_CODE": "4"}, "replay failed: recorder-2 ended with exit code 4"),
     ],
 )
-def test_a_replay_that_fails_has_another_exit_code_than_0(replayed, prefix, arguments, player_code, why):
-    prefix.environment["PLAYER_CODE"] = player_code
-    done = replayed(**arguments)
+def test_a_replay_that_fails_has_another_exit_code_than_0(replayed, prefix, checkpoint, codes, why):
+    prefix.environment.update(codes)
+    done = replayed(checkpoint=checkpoint)
     assert done.code == 1
     assert why in done.text
 

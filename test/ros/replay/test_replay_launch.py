@@ -1,6 +1,7 @@
 """The replay launch file, run against the stand-in for launch and launch_ros."""
 
 import asyncio
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +42,7 @@ class Replay:
         return asked
 
     def exit(self, process, code=0):
+        process.return_code = code
         event = self.stand_in.ProcessExited(action=process, returncode=code, process_name=process.cmd[0])
         self.context.emit_event_sync(event)
 
@@ -168,12 +170,20 @@ def test_player_and_recorder_carry_large_images_too(launched, monkeypatch):
     assert recorder.additional_env == player.additional_env == profile
 
 
-def test_the_end_of_the_bag_ends_everything_a_moment_later(launched):
+@pytest.mark.parametrize("code", [0, signal.SIGINT, -signal.SIGINT])
+def test_the_end_of_the_bag_ends_the_recording_a_moment_later_and_then_everything(launched, code):
     replay = launched()
     replay.activate(True, True)
-    replay.exit(replay.processes[-1])
+    _, recorder, player = replay.processes
+    replay.exit(player)
     (timer,) = replay.context.timers
-    assert type(timer.actions[0].event).__name__ == "Shutdown"
+    replay.stand_in.visit(timer.actions, replay.context)
+    stop = replay.context.emitted[-1]
+    assert stop.signal_number == signal.SIGINT
+    assert stop.process_matcher(recorder)
+    assert not stop.process_matcher(player)
+    replay.exit(recorder, code)
+    assert type(replay.context.emitted[-1]).__name__ == "Shutdown"
 
 
 @pytest.mark.parametrize(("which", "code"), [(0, 0), (0, -11), (1, 0), (1, 2), (2, 1)])
@@ -182,6 +192,15 @@ def test_a_process_that_fails_or_ends_too_early_fails_the_replay(launched, which
     replay.activate(True, True)
     with pytest.raises(RuntimeError, match=f"replay failed: .* ended with exit code {code}"):
         replay.exit(replay.processes[which], code)
+
+
+def test_a_recorder_that_fails_at_its_end_fails_the_replay(launched):
+    replay = launched()
+    replay.activate(True, True)
+    _, recorder, player = replay.processes
+    replay.exit(player)
+    with pytest.raises(RuntimeError, match=r"replay failed: .* ended with exit code 1"):
+        replay.exit(recorder, 1)
 
 
 def test_what_ends_with_the_launch_and_what_others_started_fail_nothing(launched, launch_stand_in):
