@@ -11,7 +11,7 @@ from eomt_ext_ros.bags import Bag
 from eomt_ext_ros.bags.compression import zstd
 from eomt_ext_ros.bags.limits import BagLimits
 
-pytestmark = pytest.mark.usefixtures("at_most_20_s")
+pytestmark = pytest.mark.usefixtures("at_most_a_minute")
 
 TOPIC = "/camera/image"
 

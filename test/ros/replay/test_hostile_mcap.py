@@ -11,7 +11,7 @@ from eomt_ext_ros.bags.compression import zstd
 from eomt_ext_ros.bags.limits import BagLimits
 from eomt_ext_ros.bags.mcap import MAGIC
 
-pytestmark = pytest.mark.usefixtures("at_most_20_s")
+pytestmark = pytest.mark.usefixtures("at_most_a_minute")
 
 TOPIC = "/camera/image"
 PACKERS = {"zstd": zstd.compress, "lz4": lz4.frame.compress}
@@ -153,17 +153,19 @@ def test_messages_that_became_something_else_are_missed(tmp_path, opcode, readab
     assert problems == [f"a.mcap: {TOPIC}: 2 of 3 messages are there"]
 
 
-@pytest.mark.parametrize("kind", ["raw", "jpeg"])
-def test_a_chunk_is_passed_over_only_if_its_index_says_the_same(drive, kind, readable):
-    recorded = drive(frames=8, kind=kind, compression="storage", size_hw=(240, 320), topics=(TOPIC, "/other/image"))
-    whole = recorded.file.read_bytes()
+def test_a_chunk_is_passed_over_only_if_its_index_says_the_same(drive, readable):
+    recorded = drive(frames=8, compression="storage", size_hw=(240, 320), topics=(TOPIC, "/other/image"))
     (recorded.path / "metadata.yaml").unlink()
-    position, spoilt = whole.index(MAGIC, 1), bytearray(whole)
-    position = 0
-    while (position := whole.find(struct.pack("<BQH", 7, 22, 1), position + 1)) > 0:
-        spoilt[position + 9 : position + 11] = struct.pack("<H", 2)
+    spoilt, position, changed = bytearray(recorded.file.read_bytes()), len(MAGIC), 0
+    while spoilt[position] != 15:  # the end of the data
+        opcode, size = struct.unpack_from("<BQ", spoilt, position)
+        if opcode == 7 and spoilt[position + 9] == 1:  # messages of the first topic, said to be of the second
+            spoilt[position + 9] = 2
+            changed += 1
+        position += 9 + size
     recorded.file.write_bytes(spoilt)
-    assert len(readable(recorded.path)[0]) == 8
+    assert changed > 1
+    assert len(readable(recorded.file)[0]) == 8
 
 
 def test_a_message_received_at_the_end_of_time_is_read(write_mcap):

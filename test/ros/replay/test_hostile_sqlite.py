@@ -8,7 +8,7 @@ import pytest
 from eomt_ext_ros.bags import Bag
 from eomt_ext_ros.bags.limits import BagLimits
 
-pytestmark = pytest.mark.usefixtures("at_most_20_s")
+pytestmark = pytest.mark.usefixtures("at_most_a_minute")
 
 TOPIC = "/camera/image"
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
