@@ -19,8 +19,12 @@ def predict(
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    window_mode: Annotated[str, typer.Option(help="eomt or grid")] = WindowConfig.mode,
+    window_mode: Annotated[str, typer.Option(help="eomt, grid or fovea")] = WindowConfig.mode,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+    horizon: Annotated[
+        float, typer.Option(help="row of the horizon over the height, for the fovea")
+    ] = WindowConfig.horizon,
+    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
 ) -> None:
     """Write what a model finds in images and videos."""
     from rich.console import Console
@@ -32,7 +36,7 @@ def predict(
     console = Console()
     sources = list_inputs(inputs)
     writer = PredictionWriter(output, probability)
-    windows = WindowConfig(mode=window_mode, scale=scale)
+    windows = WindowConfig(mode=window_mode, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
     engine = AnomalyEngine.load(checkpoint, config)
     num_frames = sum(source.num_frames for source in sources)
