@@ -38,10 +38,14 @@ def evaluate(
     panels: Annotated[int, typer.Option(help="most frames with pictures in the report, worst first", min=0)] = 200,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    window_mode: Annotated[str, typer.Option(help="eomt or grid")] = WindowConfig.mode,
+    window_mode: Annotated[str, typer.Option(help="eomt, grid or fovea")] = WindowConfig.mode,
     blend: Annotated[str, typer.Option(help="uniform or hann")] = WindowConfig.blend,
     overlap: Annotated[float, typer.Option(help="least overlap of grid windows")] = WindowConfig.overlap,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+    horizon: Annotated[
+        float, typer.Option(help="row of the horizon over the height, for the fovea")
+    ] = WindowConfig.horizon,
+    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
     label_values: Annotated[
         str | None, typer.Option(help=f"{LABEL_VALUES_HELP}; by default what the layout says")
     ] = None,
@@ -66,7 +70,7 @@ def evaluate(
     names = tuple(name.strip() for name in scores.split(",") if name.strip())
     if not names:
         raise ConfigError("--scores must name at least one score, got none")
-    windows = WindowConfig(mode=window_mode, blend=blend, overlap=overlap, scale=scale)
+    windows = WindowConfig(window_mode, blend, overlap, scale, horizon, fovea)
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
@@ -100,8 +104,7 @@ def evaluate(
         about = {
             "checkpoint": shown(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
             "precision": precision,
-            "windows": f"{window_mode}, {blend}"
-            + (f", overlap {overlap}, scale {scale}" if window_mode == "grid" else ""),
+            "windows": _describe(windows),
         }
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]
@@ -172,3 +175,12 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
                 f"{dataset.name!r}: evaluate them one by one, or rename a folder"
             )
         roots[dataset.name] = dataset.root
+
+
+def _describe(windows: WindowConfig) -> str:
+    """What of the windows' configuration has an effect, in words."""
+    own = {
+        "grid": f", overlap {windows.overlap}, scale {windows.scale}",
+        "fovea": f", horizon {windows.horizon}, side {windows.fovea}",
+    }
+    return f"{windows.mode}, {windows.blend}{own.get(windows.mode, '')}"

@@ -23,8 +23,12 @@ def predict(
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    window_mode: Annotated[str, typer.Option(help="eomt or grid")] = WindowConfig.mode,
+    window_mode: Annotated[str, typer.Option(help="eomt, grid or fovea")] = WindowConfig.mode,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
+    horizon: Annotated[
+        float, typer.Option(help="row of the horizon over the height, for the fovea")
+    ] = WindowConfig.horizon,
+    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
 ) -> None:
     """Write what a model finds in images and videos.
 
@@ -41,7 +45,7 @@ def predict(
     console = Console()
     sources, unusable = list_inputs(inputs)
     problems, num_whole = list(unusable), 0
-    windows = WindowConfig(mode=window_mode, scale=scale)
+    windows = WindowConfig(mode=window_mode, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
         writer = PredictionWriter(folder, probability)

@@ -57,10 +57,14 @@ def replay(
     min_area_px: Annotated[int, typer.Option(help="fewest pixels of an obstacle")] = ObstacleConfig.min_area_px,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    windows: Annotated[str, typer.Option(help="how images are cut: eomt or grid")] = WindowConfig.mode,
+    windows: Annotated[str, typer.Option(help="how images are cut: eomt, grid or fovea")] = WindowConfig.mode,
     scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
     overlap: Annotated[float, typer.Option(help="of grid windows")] = WindowConfig.overlap,
     blend: Annotated[str, typer.Option(help="where windows overlap: uniform or hann")] = WindowConfig.blend,
+    horizon: Annotated[
+        float, typer.Option(help="row of the horizon over the height, for the fovea")
+    ] = WindowConfig.horizon,
+    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
     threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, auto or local")] = None,
@@ -83,7 +87,7 @@ def replay(
     if track not in tracks:
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
     names = tuple(name.strip() for name in scores.split(","))
-    window_config = WindowConfig(mode=windows, scale=scale, overlap=overlap, blend=blend)
+    window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(
         device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config
     )

@@ -42,7 +42,7 @@ def test_configs_are_frozen() -> None:
         (lambda: EngineConfig(batch_windows=2.5), "batch_windows must be of type int, got 2.5"),  # type: ignore[arg-type]
         (lambda: EngineConfig(threshold="high"), "threshold must be of type float, got 'high'"),  # type: ignore[arg-type]
         (lambda: EngineConfig(max_windows=True), "max_windows must be of type int, got True"),
-        (lambda: WindowConfig(mode="tiles"), "mode must be one of eomt, grid, got 'tiles'"),
+        (lambda: WindowConfig(mode="tiles"), "mode must be one of eomt, grid, fovea, got 'tiles'"),
         (lambda: WindowConfig(overlap=0.95), "overlap must be at most 0.9, got 0.95"),
         (lambda: WindowConfig(scale=0.0), "scale must be at least 0.05, got 0.0"),
         (lambda: HeadConfig(hidden_dim=1), "hidden_dim must be at least 2, got 1"),

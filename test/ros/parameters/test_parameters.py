@@ -33,6 +33,8 @@ LIVE = {
     "windows.blend": "hann",
     "windows.overlap": 0.5,
     "windows.scale": 2.0,
+    "windows.horizon": 0.375,
+    "windows.fovea": 0.25,
     "obstacles.threshold_low": 0.25,
     "obstacles.min_area_px": 7,
     "obstacles.max_obstacles": 9,
@@ -93,7 +95,7 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         ("precision", "fp8", "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
         ("score", "magic", "score must be one of head, msp"),
         ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
-        ("windows.mode", "spiral", "mode must be one of eomt, grid"),
+        ("windows.mode", "spiral", "mode must be one of eomt, grid, fovea"),
         ("cameras", "front", "cameras must be a list, got 'front'"),
         ("cameras", [1, 2], "cameras must hold values of type str, got 1"),
         ("outputs", ["mask", "pizza"], "got pizza"),
@@ -191,7 +193,7 @@ def test_every_live_parameter_can_change_while_the_node_is_active_and_no_other(r
         assert rig.node.get_parameter(name).value == value
     assert read_parameters(rig.node) == rig.node.config
     assert rig.engine_config == rig.node.config.engine
-    windows = WindowConfig("grid", "hann", overlap=0.5, scale=2.0)
+    windows = WindowConfig("grid", "hann", overlap=0.5, scale=2.0, horizon=0.375, fovea=0.25)
     assert rig.node.config.engine == EngineConfig(
         device="cpu", score="msp", threshold=0.75, batch_windows=3, windows=windows
     )

@@ -57,7 +57,7 @@ class Plan:
     scenes: int = 2000
     stages: tuple[Stage, ...] = (
         Stage(2, JointTraining(steps=400, batch_size=16, lr=4e-4, falling=0.0)),
-        Stage(1, JointTraining(steps=800, lr=3e-4, falling=0.5, seed=1, loss=JointLoss(largest_boost=2.5)), runs=2),
+        Stage(1, JointTraining(steps=650, lr=3e-4, falling=0.385, seed=1, loss=JointLoss(largest_boost=2.5)), runs=2),
     )
     randomisation: Randomisation = field(default_factory=Randomisation)
     save_every: int = 100
