@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eomt_ext_core.errors import InferenceError
-from eomt_ext_core.scenes import SceneConfig, render_scene
+from eomt_ext_core.images import decode_rgb
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 _ANY_BATCH = (1, 3)
-_SMALLEST_SCENE = 64
+_PROBE_HW = 96, 160
 
 Score = Callable[[Tensor, Sequence[str]], Tensor]
 
@@ -41,7 +45,7 @@ class Difference:
 def compare(
     reference: Score, exported: Score, scores: Sequence[str], crop_hw: tuple[int, int], batch: int, precision: str
 ) -> list[Difference]:
-    """Score drawn road scenes by both.
+    """Score the bundled road scenes by both.
 
     Args:
         reference: the engine's own, in float32.
@@ -74,8 +78,17 @@ def compare(
 
 
 def probe_crops(crop_hw: tuple[int, int], count: int) -> Tensor:
-    """Road scenes as windows, (count, 3, h, w) uint8, the same each time."""
-    height, width = crop_hw
-    size_hw = max(height, _SMALLEST_SCENE), max(width, _SMALLEST_SCENE)
-    scenes = [render_scene(seed, SceneConfig(size_hw=size_hw)).image_rgb[:height, :width] for seed in range(count)]
-    return torch.stack([torch.from_numpy(scene.copy()).permute(2, 0, 1) for scene in scenes])
+    """Resize the bundled drawings of road scenes to windows, (count, 3, h, w) uint8, the same each time.
+
+    There are three; from the fourth on they come again, each time moved 8 pixels further to the right.
+    """
+    windows = bundled_windows()
+    moved = [np.roll(windows[index % len(windows)], index // len(windows) * 8, axis=1) for index in range(count)]
+    resized = [cv2.resize(window, crop_hw[::-1], interpolation=cv2.INTER_LINEAR) for window in moved]
+    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous()
+
+
+def bundled_windows() -> NDArray[np.uint8]:
+    """Read the drawings that come with the package, (3, 96, 160, 3) uint8 RGB."""
+    data = (resources.files("eomt_ext_core") / "assets" / "probe_windows.png").read_bytes()
+    return decode_rgb(data).reshape(-1, *_PROBE_HW, 3)

@@ -38,11 +38,15 @@ ROOMS = [
     {"pipeline"},
     {"node", "replay"},
     {"demo"},
+    {"entry"},
 ]
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
+# What stands on top of the product: nothing that runs on a vehicle imports it.
+ON_TOP = {"evaluation", "bench", "scenes", "commands", "cli", "entry"}
+OFFLINE_ROOMS = {"replay", "demo"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
     "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",
@@ -90,9 +94,15 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
     for name in sorted(imports_of(source, module, is_package)):
         top, *rest = name.split(".")
         inner = package == top in (CORE, ROS) and inside and rest and rest[0] != inside[0]
-        if top in FORBIDDEN[package] or (inner and not allowed(package, inside[0], rest[0])):
+        above = top == CORE and rest and rest[0] in ON_TOP and in_production(package, inside)
+        if top in FORBIDDEN[package] or above or (inner and not allowed(package, inside[0], rest[0])):
             wrong.append(f"{module} imports {name}")
     return wrong
+
+
+def in_production(package: str, inside: list[str]) -> bool:
+    """Whether a module may run on a vehicle."""
+    return package != TRAINING and (not inside or inside[0] not in (ON_TOP if package == CORE else OFFLINE_ROOMS))
 
 
 def allowed(package: str, part: str, other: str) -> bool:
@@ -175,6 +185,10 @@ def test_imports_run_one_way(package: str, path: str) -> None:
         ("eomt_ext_core.files", "from eomt_ext_core.config import EngineConfig"),
         ("eomt_ext_core.model.eomt", "if TYPE_CHECKING:\n    from eomt_ext_core.engine import AnomalyEngine"),
         ("eomt_ext_core.engine", "def late():\n    import rclpy.node"),
+        ("eomt_ext_core.export.check", "from eomt_ext_core.scenes import render_scene"),
+        ("eomt_ext_core.engine", "from eomt_ext_core.evaluation.labels import VOID"),
+        ("eomt_ext_ros.messages.images", "from eomt_ext_core.scenes import SceneConfig"),
+        ("eomt_ext_ros.node", "from eomt_ext_core import bench"),
         ("eomt_ext_core.cli", "importlib.import_module('eomt_ext_ros.demo')"),
         ("eomt_ext_ros.node", "from eomt_ext_training import head_training"),
         ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.node import AnomalyNode"),
@@ -197,6 +211,7 @@ def test_a_wrong_direction_is_seen(module: str, source: str) -> None:
         ("eomt_ext_core.cli", "from eomt_ext_core.scenes import render"),
         ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.messages import images\nfrom .timeline import Timeline"),
         ("eomt_ext_ros.node", "import rclpy\nfrom eomt_ext_core import AnomalyEngine"),
+        ("eomt_ext_ros.demo.camera", "from eomt_ext_core.scenes import SceneVideo"),
         ("eomt_ext_training.head", "from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead"),
     ],
 )

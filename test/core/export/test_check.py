@@ -1,15 +1,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from eomt_ext_core import ConfigError, EoMTExt, InferenceError
 from eomt_ext_core.export import check, exporting, onnx_file
-from eomt_ext_core.export.check import compare, probe_crops
+from eomt_ext_core.export.check import bundled_windows, compare, probe_crops
 from eomt_ext_core.export.export_config import ExportConfig
 from eomt_ext_core.export.exporting import export_model
+from eomt_ext_core.scenes import SceneConfig, render_scene
 
 CROP_HW = (64, 80)
 
@@ -18,13 +20,19 @@ def brightness(crops: Tensor, scores: Sequence[str]) -> Tensor:
     return crops.float().mean(dim=1, keepdim=True)
 
 
-def test_probes_are_pictures_and_always_the_same() -> None:
-    crops = probe_crops((32, 80), 2)
-    assert crops.shape == (2, 3, 32, 80)
+def test_probes_are_scenes_and_always_the_same() -> None:
+    crops = probe_crops((32, 80), 5)
+    assert crops.shape == (5, 3, 32, 80)
     assert crops.dtype == torch.uint8
-    assert crops.float().std() > 10
-    assert not torch.equal(crops[0], crops[1])
-    torch.testing.assert_close(crops, probe_crops((32, 80), 2), atol=0, rtol=0)
+    assert crops.float().std(dim=(1, 2, 3)).min() > 10
+    assert len(crops.unique(dim=0)) == 5
+    torch.testing.assert_close(crops, probe_crops((32, 80), 5), atol=0, rtol=0)
+
+
+def test_the_bundled_windows_are_what_the_renderer_draws() -> None:
+    drawn = [render_scene(seed, SceneConfig(size_hw=(96, 160))).image_rgb for seed in range(3)]
+    off = np.abs(bundled_windows().astype(int) - np.stack(drawn))
+    assert off.mean() < 0.5, "draw them again, by the command in eomt_ext_core/assets/README.md"
 
 
 def test_the_largest_difference_is_told_and_held_to_the_scores_range() -> None:
