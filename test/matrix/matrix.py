@@ -1,7 +1,7 @@
 """The test suite on every supported Python with every ROS 2 distribution: ``make test-matrix``.
 
-Each pair has an environment of its own in ``.venv-matrix/``, kept for the next time. The oldest Python has one more, for
-the core alone: the least versions that setup.cfg declares. A Python that is not installed is skipped and named;
+Each pair has an environment of its own in ``.venv-matrix/``, kept for the next time. The oldest Python has one more:
+the core alone, with the least versions that setup.cfg declares. A Python that is not installed is skipped and named;
 everything else that goes wrong is a failure.
 """
 
