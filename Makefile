@@ -42,6 +42,10 @@ lock: $(READY) ## resolve requirements.lock anew
 	$(UV) pip compile --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
 	    $(foreach name,empy lark-parser numpy pyyaml setuptools,--no-emit-package $(name)) \
 	    test/matrix/jazzy.in -o test/matrix/jazzy.lock
+	$(UV) pip compile --python-version 3.10 --resolution lowest-direct --no-deps --no-annotate --no-header --quiet \
+	    setup.py -o test/matrix/least.in
+	$(UV) pip compile --python-version 3.10 --generate-hashes --no-annotate --no-header --extra export --extra dev \
+	    --no-emit-package eomt-ext-ros -c test/matrix/least.in setup.py -o test/matrix/least.lock
 
 clean: ## remove the environment and what was generated
 	rm -rf $(VENV) .venv-matrix build install log demo_output bench_output *.egg-info training/*.egg-info

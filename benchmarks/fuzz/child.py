@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_START_S = 120.0
+_ROOT = Path(__file__).resolve().parents[2]
+_START_S = 300.0
 _LOOK_S = 0.1
 _MOST_OUTPUT_BYTES = 1 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -64,6 +65,7 @@ class Child:
         self._output = folder / "output.txt"
         self._replies, theirs = os.pipe()
         settings = json.dumps({"preload": list(preload), "forbidden": list(forbidden)})
+        paths = (str(_ROOT), str(_ROOT / "training"), os.environ.get("PYTHONPATH", ""))  # this checkout, not another
         self._output.unlink(missing_ok=True)
         with self._output.open("ab") as output:  # appended, that it may be emptied between the cases
             self._process = subprocess.Popen(
@@ -73,7 +75,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs],
                 start_new_session=True,  # its children can be told by it, also when it has ended
-                cwd=Path(__file__).resolve().parents[2],
+                cwd=_ROOT,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
             )
         os.close(theirs)
         self._pending = b""

@@ -6,8 +6,8 @@ It is one vector for each patch, row by row. The number of vectors does not tell
 
 from __future__ import annotations
 
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
+from torch.nn import functional as F
 
 from eomt_ext_core.errors import CheckpointError
 
@@ -17,7 +17,9 @@ _CLEARLY = 2.0
 
 
 def resample_positions(positions: Tensor, old_grid_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
-    """Bring a position embedding to another grid of patches, as timm does (bicubic, antialiased), in float32.
+    """Bring a position embedding to another grid of patches, in float32: bicubic, antialiased.
+
+    So does timm's ``resample_abs_pos_embed``, but for versions that take equally many patches for the same grid.
 
     Args:
         positions: (1, N, C), of any floating-point type, row by row of ``old_grid_hw``.
@@ -30,8 +32,9 @@ def resample_positions(positions: Tensor, old_grid_hw: tuple[int, int], grid_hw:
     positions = positions.float()
     if old_grid_hw == grid_hw:
         return positions
-    resampled: Tensor = resample_abs_pos_embed(positions, list(grid_hw), list(old_grid_hw), num_prefix_tokens=0)
-    return resampled
+    image = positions.reshape(1, *old_grid_hw, -1).permute(0, 3, 1, 2)
+    image = F.interpolate(image, grid_hw, mode="bicubic", antialias=True)
+    return image.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def check_square(positions: Tensor, patch_size: int) -> None:

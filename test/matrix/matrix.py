@@ -1,7 +1,8 @@
 """The test suite on every supported Python with every ROS 2 distribution: ``make test-matrix``.
 
-Each pair has an environment of its own in ``.venv-matrix/``, kept for the next time. A Python that is not installed is
-skipped and named; everything else that goes wrong is a failure.
+Each pair has an environment of its own in ``.venv-matrix/``, kept for the next time. The oldest Python has one more:
+the core alone, with the least versions that setup.cfg declares. A Python that is not installed is skipped and named;
+everything else that goes wrong is a failure.
 """
 
 from __future__ import annotations
@@ -26,8 +27,17 @@ LOCK = ROOT / "requirements.lock"
 PYTHONS = ("3.10", "3.11", "3.12")
 # Distributions, each with the locked packages that take the place of the ROS 2 of requirements.lock.
 DISTRIBUTIONS = {"kilted": None, "jazzy": Path(__file__).with_name("jazzy.lock")}
+LEAST = "least"
+LEAST_LOCK = Path(__file__).with_name("least.lock")
+LEAST_TESTS = ["test/core", "eomt_ext_core"]
 # What an environment is made from: where any of it is newer, the environment is made anew.
-INGREDIENTS = (LOCK, Path(__file__).with_name("jazzy.lock"), ROOT / "setup.cfg", ROOT / "setup.py")
+INGREDIENTS = (
+    LOCK,
+    *(path for path in DISTRIBUTIONS.values() if path),
+    LEAST_LOCK,
+    ROOT / "setup.cfg",
+    ROOT / "setup.py",
+)
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,15 @@ def make_environment(python: str, distribution: str, folder: Path) -> Path:
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
     install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter)]
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], check=True)
-    replacement = DISTRIBUTIONS[distribution]
-    requirements = [LOCK]
+    replacement = DISTRIBUTIONS.get(distribution)
+    requirements = [LEAST_LOCK if distribution == LEAST else LOCK]
     if replacement is not None:
         requirements = [folder / "without_ros.lock", replacement]
         requirements[0].write_text(without_ros(LOCK.read_text()))
     files = [part for path in requirements for part in ("-r", str(path))]
     subprocess.run([*install, "--require-hashes", *files], check=True)
-    subprocess.run([*install, "--no-deps", "--no-build-isolation", "-e", ".", "-e", "training"], cwd=ROOT, check=True)
+    ours = ["-e", "."] if distribution == LEAST else ["-e", ".", "-e", "training"]
+    subprocess.run([*install, "--no-deps", "--no-build-isolation", *ours], cwd=ROOT, check=True)
     marker.write_text(made_from)
     return interpreter
 
@@ -142,6 +153,8 @@ def run_cell(version: str, distribution: str, named: list[str], arguments: list[
         interpreter = make_environment(python, distribution, folder)
     except (OSError, subprocess.CalledProcessError) as error:
         return Outcome(version, distribution, "failed", f"no environment: {error}")
+    if distribution == LEAST:
+        arguments = arguments or LEAST_TESTS
     passed, figures = run_suite(interpreter, distribution, ENVIRONMENTS / f"{folder.name}.log", arguments)
     return Outcome(version, distribution, "passed" if passed else "failed", figures)
 
@@ -155,7 +168,7 @@ def exit_status(outcomes: list[Outcome]) -> int:
 def main(
     arguments: Annotated[list[str] | None, typer.Argument(help="of pytest")] = None,
     python: Annotated[list[str] | None, typer.Option(help=f"version; all of {', '.join(PYTHONS)} without")] = None,
-    ros: Annotated[list[str] | None, typer.Option(help=f"one of {', '.join(DISTRIBUTIONS)}; all without")] = None,
+    ros: Annotated[list[str] | None, typer.Option(help=f"of {', '.join(DISTRIBUTIONS)}, {LEAST}; all without")] = None,
 ) -> None:
     """Run the test suite on every Python that is installed, with every ROS 2 distribution."""
     console = Console()
@@ -163,7 +176,7 @@ def main(
     named = os.environ.get("PYTHON_MATRIX", "").split()
     outcomes = []
     for version in python or PYTHONS:
-        for distribution in ros or DISTRIBUTIONS:
+        for distribution in ros or [*DISTRIBUTIONS, *([LEAST] if version == PYTHONS[0] else [])]:
             console.print(f"Python {version}, {distribution} …")
             outcomes.append(run_cell(version, distribution, named, arguments or []))
             console.print(f"  {outcomes[-1].status}: {outcomes[-1].detail}", highlight=False)

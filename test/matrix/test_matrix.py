@@ -1,10 +1,13 @@
 """The parts of the matrix that can be seen without running it."""
 
+import configparser
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 HERE = Path(__file__).resolve().parent
 
@@ -79,3 +82,33 @@ def test_the_locked_jazzy_takes_the_place_of_the_ros_of_the_lock_and_of_nothing_
     assert not rest & jazzy
     assert {"torch", "numpy", "empy", "lark-parser", "pyyaml", "setuptools"} <= rest
     assert "ros-rclpy==7.1.6" in (HERE / "jazzy.lock").read_text()
+
+
+def test_the_least_versions_are_those_that_setup_declares(matrix):
+    settings = configparser.ConfigParser()
+    settings.read(matrix.ROOT / "setup.cfg")
+    declared = dict(line.split(">=") for line in settings["options"]["install_requires"].split())
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", matrix.LEAST_LOCK.read_text(), re.MULTILINE))
+    for name, version in declared.items():
+        parts = version.split(".")
+        assert locked[name].split(".")[: len(parts)] == parts, f"{name}: run make lock"
+    assert locked["timm"] == "1.0.28", "older ones run what is in a checkpoint"
+
+
+def test_the_least_versions_are_tried_with_the_core_and_the_oldest_python(matrix, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(matrix, "find_python", lambda version, named: sys.executable)
+    monkeypatch.setattr(matrix, "make_environment", lambda python, distribution, folder: Path(folder.name))
+
+    def run_suite(interpreter, distribution, log, arguments):
+        tried.append((str(interpreter), arguments))
+        return True, ""
+
+    monkeypatch.setattr(matrix, "run_suite", run_suite)
+    with pytest.raises(typer.Exit) as end:
+        matrix.main()
+    assert end.value.exit_code == 0
+    assert ("3.10-least", ["test/core", "eomt_ext_core"]) in tried
+    assert [name for name, _ in tried if "least" in name] == ["3.10-least"]
+    assert len(tried) == 7
