@@ -36,7 +36,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from eomt_ext_core.images import VideoReader, is_video, list_images, read_rgb
+from eomt_ext_core.images import VideoReader, is_input, kind_of, list_images, read_rgb
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.process.dds_profile import profile_environment
 
@@ -178,7 +178,7 @@ def run_node(context: typer.Context) -> None:
 def decode(folder: Path) -> list[np.ndarray]:
     """Photos and video frames as 960×540 RGB."""
     pictures = [read_rgb(path) for path in list_images(folder)]
-    for path in sorted(path for path in folder.iterdir() if is_video(path)):
+    for path in sorted(path for path in folder.iterdir() if kind_of(path) == "video" and is_input(path)):
         with VideoReader(path) as video:
             pictures += video
     if not pictures:

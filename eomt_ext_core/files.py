@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eomt_ext_core.errors import ConfigError, OutputError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LOG = logging.getLogger(__name__)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -88,6 +90,19 @@ def naming(path: str | os.PathLike[str], error: Exception) -> str:
     """
     text, name = str(error), shown(path)
     return text if name in text else f"{name}: {text}"
+
+
+def valid_text(value: Any) -> Any:
+    r"""Copy of nested dicts, lists and tuples in which all text is valid UTF-8, as JSON must be: names may not be.
+
+    >>> valid_text({"name": [b"caf\xe9".decode("utf-8", "surrogateescape"), 1]})
+    {'name': ['caf\\xe9', 1]}
+    """
+    if isinstance(value, Mapping):
+        return {valid_text(key): valid_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [valid_text(item) for item in value]
+    return _SURROGATE.sub(lambda found: _escaped(found[0]), value) if isinstance(value, str) else value
 
 
 def _escaped(character: str) -> str:

@@ -81,7 +81,12 @@ def evaluate(
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
         meaning = None if label_values is None else LabelValues.parse(label_values)
-        found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split, meaning)]
+        found = []
+        for path in datasets:
+            try:
+                found += [run.select(dataset) for dataset in open_datasets(path, split, meaning)]
+            except OSError as error:
+                raise DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
         _check_names(found)
         for dataset in found:
             dataset.check_kinds()

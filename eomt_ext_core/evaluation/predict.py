@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,16 +20,14 @@ from eomt_ext_core.images import (
     VIDEO_SUFFIXES,
     VideoReader,
     VideoWriter,
-    is_image,
-    is_video,
+    is_input,
+    kind_of,
     read_rgb,
     write_image,
 )
-from eomt_ext_core.images.inputs import FOREIGN_IMAGE_SUFFIXES
 from eomt_ext_core.visualization import overlay
 
 PROBABILITY_FORMATS = ("png", "npy", "none")
-_KINDS = ("probability", "mask", "overlay")
 
 
 class Engine(Protocol):
@@ -75,25 +74,25 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
     files: list[Path] = []
     problems: list[str] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             files.append(path)
             continue
         try:
-            inside = sorted(path.iterdir())
+            inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
         except OSError as error:
             problems.append(f"{shown(path)} cannot be read: {error.strerror or error}")
             continue
-        found = [file for file in inside if is_image(file) or is_video(file)]
-        named_like_one = [file for file in inside if _kind_of(file) and not file.name.startswith(".") and file.is_dir()]
-        problems += [f"{shown(folder)} is a folder: name it to have what is in it read" for folder in named_like_one]
-        if not found and not named_like_one:
+        folders = [file for file in inside if kind_of(file) and os.path.isdir(file)]
+        problems += [f"{shown(folder)} is a folder: name it to have what is in it read" for folder in folders]
+        found = [file for file in inside if is_input(file)]
+        if not found and not folders:
             problems.append(f"{shown(path)} holds no image and no video")
         files += found
     by_stem: dict[str, Path] = {}
     sources = []
     for file in files:
-        kind = _kind_of(file)
-        if not kind:
+        kind = kind_of(file)
+        if kind is None:
             problems.append(f"{shown(file)} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
             continue
         if file.stem in by_stem:
@@ -103,13 +102,6 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
         by_stem[file.stem] = file
         sources.append(Source(file, kind == "video"))
     return Inputs(tuple(sources), tuple(problems))
-
-
-def _kind_of(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES + FOREIGN_IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else ""
 
 
 @dataclass(frozen=True)
@@ -127,13 +119,6 @@ class PredictionWriter:
     def __post_init__(self) -> None:
         if self.probability not in PROBABILITY_FORMATS:
             raise ConfigError(f"probability must be one of {', '.join(PROBABILITY_FORMATS)}, got {self.probability!r}")
-
-    def check_apart(self, sources: Sequence[Source]) -> None:
-        """Raise ``ConfigError`` where an input lies in a folder that results go to: they would replace it."""
-        taken = {(self.folder / kind).resolve() for kind in _KINDS}
-        for source in sources:
-            if source.path.parent.resolve() in taken:
-                raise ConfigError(f"{shown(source.path)} would be replaced by its own results: choose another output")
 
     def process(self, source: Source, engine: Engine) -> Iterator[AnomalyFrame]:
         """Run the engine over a source and write its results, frame by frame as they are asked for.

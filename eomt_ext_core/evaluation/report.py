@@ -9,7 +9,7 @@ from typing import Any
 
 from eomt_ext_core.evaluation.report_page import render_page
 from eomt_ext_core.evaluation.result import EvaluationResult
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import valid_text, whole_file
 
 
 def write_report(
@@ -26,23 +26,14 @@ def write_report(
         about: what people should know of the run, such as the checkpoint: JSON values, shown and written as they are.
     """
     sets = [results] if isinstance(results, EvaluationResult) else list(results)
-    facts = _valid(dict(about or {}))
-    metrics = {"format": 1, "about": facts, "sets": [_valid(result.to_json()) for result in sets]}
+    facts = valid_text(dict(about or {}))
+    metrics = {"format": 1, "about": facts, "sets": [valid_text(result.to_json()) for result in sets]}
     timing = {result.name: result.latency_ms for result in sets}
     texts = {
         "metrics.json": json.dumps(metrics, indent=2, allow_nan=False) + "\n",
         "timing.json": json.dumps(timing, indent=2, allow_nan=False) + "\n",
-        "report.html": _valid(render_page(sets, facts)),
+        "report.html": valid_text(render_page(sets, facts)),
     }
     for name, text in texts.items():
         with whole_file(Path(folder) / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-def _valid(value: Any) -> Any:
-    """Copy of nested JSON values in which all text is valid UTF-8: names of files may not be."""
-    if isinstance(value, Mapping):
-        return {_valid(key): _valid(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_valid(item) for item in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

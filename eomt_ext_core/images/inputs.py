@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.files import shown
@@ -19,22 +20,26 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 """The suffixes of videos, in lower case."""
 
 
-def is_image(path: Path) -> bool:
-    """Whether a path found in a folder is an input image: a visible file with the suffix of an image.
+def kind_of(path: Path) -> Literal["image", "video"] | None:
+    """What a path is by its suffix, in whatever case."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES + FOREIGN_IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None
 
-    Files whose name begins with a dot are never inputs: systems and programs keep notes in them (``._photo.jpg``).
+
+def is_input(path: Path) -> bool:
+    """Whether a path found in a folder is an input: a visible file with the suffix of an image or a video.
+
+    Files whose name begins with a dot are never inputs: systems and programs keep notes in them (``._photo.jpg``). A
+    link to nothing is one, and is then found missing; a folder of such a name is none.
     """
-    return _is_file_with(path, IMAGE_SUFFIXES + FOREIGN_IMAGE_SUFFIXES)
-
-
-def is_video(path: Path) -> bool:
-    """Whether a path found in a folder is an input video: a visible file with the suffix of a video."""
-    return _is_file_with(path, VIDEO_SUFFIXES)
+    return kind_of(path) is not None and not path.name.startswith(".") and not os.path.isdir(path)
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
     """The input images among paths, sorted by name."""
-    return sorted(path for path in paths if is_image(path))
+    return sorted(path for path in paths if kind_of(path) == "image" and is_input(path))
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -49,8 +54,3 @@ def list_images(folder: str | Path) -> list[Path]:
         raise DatasetError(f"{shown(folder)}: no such folder") from error
     except OSError as error:
         raise DatasetError(f"{shown(folder)} cannot be read: {error.strerror or error}") from error
-
-
-def _is_file_with(path: Path, suffixes: tuple[str, ...]) -> bool:
-    # A link to nothing is an input, which is then found missing; a folder of that name is none.
-    return path.suffix.lower() in suffixes and not path.name.startswith(".") and not os.path.isdir(path)

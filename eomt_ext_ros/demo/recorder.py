@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import PixelMetrics
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import valid_text, whole_file
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
@@ -89,7 +89,7 @@ def measure(recording: Recording, probability_topic: str, label_topic: str) -> d
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write the figures as JSON."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(valid_text(summary), indent=2) + "\n", encoding="utf-8")
 
 
 def _pixels(data: bytes) -> NDArray[Any]:

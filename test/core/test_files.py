@@ -1,10 +1,11 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from eomt_ext_core.errors import ConfigError, OutputError
-from eomt_ext_core.files import output_folder, save_tensors, whole_file
+from eomt_ext_core.files import make_folder, output_folder, save_tensors, shown, whole_file
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -39,6 +40,44 @@ def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"report\.json cannot be written: No such file"), whole_file(target):
         pass
     assert target.read_text() == "old"
+
+
+def test_what_the_system_refuses_is_told_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    name = os.fsdecode(b"caf\xe9.json")
+    with (
+        pytest.raises(OutputError, match=r"file/caf\\xe9\.json cannot be written: "),
+        whole_file(tmp_path / "file" / name),
+    ):
+        pass
+
+    def fill_the_disk() -> None:
+        with whole_file(tmp_path / name) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+        fill_the_disk()
+    with pytest.raises(OutputError, match="file must be a folder, there is a file of that name"):
+        make_folder(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_every_name_becomes_one_line_of_text_and_no_two_the_same() -> None:
+    names = [
+        b"a b.png",
+        b"a\xe9",
+        b"a\\xe9",
+        "aé".encode(),
+        b"a\n",
+        b"a\x1b[2J",
+        "a\u202eb".encode(),
+        "a\U0001f600".encode(),
+    ]
+    texts = [shown(os.fsdecode(name)) for name in names]
+    assert len(set(texts)) == len(names)
+    assert all(text.isprintable() and text.encode("utf-8") for text in texts)
+    assert (texts[0], texts[3]) == ("a b.png", "aé")
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,30 @@ def test_jpeg_files_that_break_off_are_skipped(kind: Any, tmp_path: Path, caplog
     assert len(folder) == len(folder.skipped) == 1
     assert "half.jpg: a JPEG image must run from its header to an end marker, got" in folder.skipped[0]
     assert "skipped 1 of 2" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [LabelledImages, CamVid])
+def test_files_as_people_have_them(kind: Any, tmp_path: Path) -> None:
+    pairs(tmp_path, 1)
+    name = os.fsdecode(b"caf\xe9")
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "0.png").rename(tmp_path / folder / f"{name}.png")
+        (tmp_path / folder / "._0.png").write_bytes(b"\0\5\x16\7")
+        (tmp_path / folder / "huge.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
+            + (60_000).to_bytes(4, "big") * 2
+            + b"\x08\2\0\0\0"
+            + bytes(8)
+            + b"IEND"
+            + bytes(4)
+        )
+    (tmp_path / "images" / "folder.png").mkdir()
+    found = kind(str(tmp_path))
+    assert len(found) == len(found.skipped) == 1
+    assert "huge.png: an image must have between 1 and" in found.skipped[0]
+    np.testing.assert_array_equal(found.read(0)[0], PICTURE)
+    data = LabelledFolder(str(tmp_path), (20, 30)) if kind is LabelledImages else found
+    assert data.fingerprint() == data.fingerprint()
 
 
 def test_an_empty_set_is_an_error(tmp_path: Path) -> None:

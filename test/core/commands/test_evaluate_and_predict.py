@@ -205,6 +205,15 @@ def test_an_output_that_is_a_file_is_refused(command, dataset, checkpoint, tmp_p
         assert isinstance(done.exception, OutputError), done.output
 
 
+def test_a_name_that_the_system_refuses_is_told(dataset, checkpoint, tmp_path):
+    arguments = "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    done = invoke("predict", f"{'a' * 300}.png", *arguments)
+    assert done.exit_code == 1
+    assert "aaa.png cannot be read: File name too long" in done.output
+    with pytest.raises(DatasetError, match="cannot be read: File name too long"):
+        raise invoke("evaluate", "a" * 300, *arguments).exception
+
+
 def test_predict(dataset, checkpoint, tmp_path):
     done = invoke(
         "predict", dataset / "images", "--checkpoint", checkpoint, "--output", tmp_path / "out", "--threshold", 0

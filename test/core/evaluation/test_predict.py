@@ -84,11 +84,3 @@ def test_a_folder_holds_visible_images_and_videos_only(tmp_path, write_image):
     assert [problem.split("/")[-1] for problem in problems] == [
         "folder.jpg is a folder: name it to have what is in it read"
     ]
-
-
-def test_results_may_not_replace_their_inputs(tmp_path, write_image):
-    write_image(tmp_path / "overlay" / "a.png")
-    sources = list_inputs([tmp_path / "overlay"]).sources
-    with pytest.raises(ConfigError, match=r"overlay/a\.png would be replaced by its own results"):
-        PredictionWriter(tmp_path).check_apart(sources)
-    PredictionWriter(tmp_path / "out").check_apart(sources)

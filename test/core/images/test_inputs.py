@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.images import is_image, is_video, list_images
+from eomt_ext_core.images import is_input, kind_of, list_images
 
 
 def test_visible_files_with_the_suffix_of_an_image(tmp_path: Path, odd_name: str) -> None:
@@ -19,8 +19,9 @@ def test_visible_files_with_the_suffix_of_an_image(tmp_path: Path, odd_name: str
 
 
 def test_images_and_videos_are_two_things() -> None:
-    for name, image, video in (("a.MP4", False, True), ("a.png", True, False), (".a.mkv", False, False)):
-        assert (is_image(Path(name)), is_video(Path(name))) == (image, video)
+    for name, kind, found in (("a.MP4", "video", True), ("a.png", "image", True), (".a.mkv", "video", False)):
+        assert (kind_of(Path(name)), is_input(Path(name))) == (kind, found)
+    assert kind_of(Path("Thumbs.db")) is None
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path, odd_name: str) -> None:
