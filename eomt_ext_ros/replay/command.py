@@ -73,7 +73,7 @@ def replay(
     _check_extras()
     import torch
 
-    from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}

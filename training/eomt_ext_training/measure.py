@@ -16,9 +16,10 @@ from rich.table import Table
 from torch.utils.data import Dataset
 
 from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.datasets.labels import NORMAL
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import EomtExtError
-from eomt_ext_core.evaluation import NORMAL, PixelMetrics, PixelResult
+from eomt_ext_core.evaluation import PixelMetrics, PixelResult
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_training.data.sample import AnomalyDataset
 from eomt_ext_training.targets import with_label_map
