@@ -16,7 +16,7 @@ from eomt_ext_core.files import shown
 from eomt_ext_core.progress import progress
 
 if TYPE_CHECKING:
-    from eomt_ext_core.evaluation.datasets import Dataset
+    from eomt_ext_core.datasets import Dataset
     from eomt_ext_core.evaluation.result import EvaluationResult
 
 _FRAMES_PER_WORKER = 4  # below that, starting a worker costs more than it gains
@@ -58,9 +58,9 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
+    from eomt_ext_core.datasets import open_datasets
+    from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-    from eomt_ext_core.evaluation.datasets import open_datasets
-    from eomt_ext_core.evaluation.labels import LabelValues
     from eomt_ext_core.evaluation.parallel import evaluate_shards
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter

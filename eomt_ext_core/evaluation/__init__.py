@@ -1,16 +1,10 @@
 """Metrics of road-anomaly segmentation: per pixel, per obstacle, and calibration."""
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, VOID
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK, SegmentTrack
 from eomt_ext_core.evaluation.calibration import Calibration, CalibrationResult
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
 from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelMetrics, PixelResult
-from eomt_ext_core.evaluation.segment_metrics import (
-    ANOMALY_TRACK,
-    OBSTACLE_TRACK,
-    SIOU_THRESHOLDS,
-    SegmentMetrics,
-    SegmentResult,
-    SegmentTrack,
-)
+from eomt_ext_core.evaluation.segment_metrics import SIOU_THRESHOLDS, SegmentMetrics, SegmentResult
 
 __all__ = [
     "ANOMALOUS",

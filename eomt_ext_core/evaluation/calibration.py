@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, VOID, check_frame
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.labels import ANOMALOUS, VOID, check_frame
 
 _UNIT = 1 << 30  # probabilities are summed as whole multiples of 1 / _UNIT, so that the order cannot matter
 _BLOCK = 1 << 22  # keeps the sums of a block below 2^53, exact in float64

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.datasets import Dataset, Sample
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
-from eomt_ext_core.evaluation.datasets import Dataset, Sample
 from eomt_ext_core.evaluation.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.evaluation.labels import ANOMALOUS, VOID
+from eomt_ext_core.datasets.labels import ANOMALOUS, VOID
 from eomt_ext_core.visualization import heatmap
 
 _WIDTH_PX = 480

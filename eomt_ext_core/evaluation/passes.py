@@ -11,12 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, ScoreResult
-from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentMetrics, SegmentTrack
+from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 
 MAX_PANELS = 200
 _CURVE_POINTS = 400

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, check_frame
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.exact_scores import ExactScores
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, check_frame
 from eomt_ext_core.evaluation.score_histogram import ScoreCounts, ScoreHistogram
 
 Mode = Literal["streaming", "exact"]

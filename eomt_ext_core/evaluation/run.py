@@ -19,14 +19,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL
 from eomt_ext_core.evaluation.panels import Panel, heat_picture, mask_picture, picture, truth_picture
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
-from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentMetrics, SegmentTrack
+from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.spool import Spool
 from eomt_ext_core.files import shown
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eomt_ext_core.datasets.labels import FloatArray
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.evaluation.labels import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 

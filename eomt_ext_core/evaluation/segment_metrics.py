@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, VOID, check_frame
+from eomt_ext_core.datasets.tracks import SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.labels import ANOMALOUS, VOID, check_frame
 
 IntArray = npt.NDArray[np.int64]
 
@@ -26,26 +27,6 @@ IntArray = npt.NDArray[np.int64]
 # linspace, whose 0.6 is 0.6000000000000001: an sIoU or PPV of exactly 3/5 falls on the other side there.)
 _TWENTIETHS = range(5, 16)
 SIOU_THRESHOLDS = tuple(step / 20 for step in _TWENTIETHS)
-
-
-@dataclass(frozen=True)
-class SegmentTrack:
-    """A benchmark track: the least size, in pixels, of components that count; components of just that size do."""
-
-    name: str
-    min_predicted_px: int
-    min_ground_truth_px: int
-
-    def __post_init__(self) -> None:
-        if self.min_predicted_px < 1 or self.min_ground_truth_px < 1:
-            raise ConfigError(
-                f"minimal sizes of the track {self.name!r} must be at least 1 px, "
-                f"got {self.min_predicted_px} predicted and {self.min_ground_truth_px} ground truth"
-            )
-
-
-ANOMALY_TRACK = SegmentTrack("anomaly", min_predicted_px=500, min_ground_truth_px=100)
-OBSTACLE_TRACK = SegmentTrack("obstacle", min_predicted_px=50, min_ground_truth_px=10)
 
 
 @dataclass(frozen=True)

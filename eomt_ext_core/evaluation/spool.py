@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import VOID
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.labels import VOID
 from eomt_ext_core.files import make_folder, whole_file, writing
 
 _PREFIX, _LOCK = ".scores-", ".lock"

@@ -14,7 +14,6 @@ from eomt_ext_core.processor import multiplies_bf16
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
 from eomt_ext_core.scoring.factored_weights import FactoredWeights
-from eomt_ext_core.scoring.pixel_maps import PixelMaps
 from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR
 
 # Activations in flight at a time: a band of rows that stays in a CPU's cache; on a GPU, most often the whole crop.
@@ -58,19 +57,11 @@ class FactoredHead:
             (B, H, W, 1) float32 anomaly logits.
         """
         logits = mask_logits.new_empty((mask_logits.shape[0], *img_size, 1), dtype=torch.float32)
-        self._score(mask_logits, class_logits, features, logits, None)
+        self._score(mask_logits, class_logits, features, logits)
         return logits
 
-    def maps(self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor) -> PixelMaps:
-        """Score the same and give what else is known of each pixel on the way."""
-        maps = PixelMaps.empty(mask_logits.shape[0], img_size, mask_logits.device)
-        self._score(mask_logits, class_logits, features, maps.logits, maps)
-        return maps
-
     @torch.no_grad()
-    def _score(
-        self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor, maps: PixelMaps | None
-    ) -> None:
+    def _score(self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor) -> None:
         # autocast would round the statistics, and its products do not fit into what is written in place
         with torch.autocast(mask_logits.device.type, enabled=False):
             masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
@@ -90,13 +81,8 @@ class FactoredHead:
                     extent = band[1].start, band[1].stop
                     # Pixels run fastest: reductions over the few classes are then sums of long vectors.
                     semantic = probs_by_class[image] @ mask_rows(*extent).sigmoid_().flatten(0, 2).t()
-                    if maps is not None:
-                        maps.class_id[band] = semantic.argmax(dim=0).view(-1, width)
-                    statistics = _statistics(semantic)
-                    if maps is not None:
-                        maps.max_prob[band], maps.entropy[band] = statistics[:2].view(2, -1, width)
                     visual = hidden_rows(*extent).flatten(0, 2)
-                    logits[band] = self._mlp(statistics, visual, second).view(-1, width, 1)
+                    logits[band] = self._mlp(_statistics(semantic), visual, second).view(-1, width, 1)
 
     def _mlp(self, statistics: Tensor, visual: Tensor, second: Tensor) -> Tensor:
         """The rest of the head on N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""

@@ -80,9 +80,6 @@ def score_pixels(
     last_weight,
     last_bias,
     logits,
-    max_probs,
-    entropies,
-    class_ids,
     QUERIES: tl.constexpr,
     CLASSES: tl.constexpr,
     MASK_H: tl.constexpr,
@@ -93,7 +90,6 @@ def score_pixels(
     WIDTH: tl.constexpr,
     HIDDEN: tl.constexpr,
     SECOND: tl.constexpr,
-    WITH_MAPS: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_SECOND: tl.constexpr,
     TILE_H: tl.constexpr,
@@ -131,7 +127,6 @@ def score_pixels(
     max_prob = tl.zeros((PIXELS,), tl.float32)
     entropy = tl.zeros((PIXELS,), tl.float32)
     energy = tl.zeros((PIXELS,), tl.float32)
-    class_id = tl.zeros((PIXELS,), tl.int32)
     for first_class in range(0, CLASSES, BLOCK_C):
         known = first_class + tl.arange(0, BLOCK_C)
         semantic = tl.zeros((PIXELS, BLOCK_C), tl.float32)
@@ -158,10 +153,7 @@ def score_pixels(
         floored = tl.maximum(semantic, _FLOOR, propagate_nan=_NAN_STAYS)
         entropy -= tl.sum(tl.where((known < CLASSES)[None, :], floored * tl.log(floored), 0.0), axis=1)
         energy += tl.sum(semantic, axis=1)
-        best = tl.max(semantic, axis=1)
-        if WITH_MAPS:
-            class_id = tl.where(best > max_prob, first_class + tl.argmax(semantic, axis=1), class_id)
-        max_prob = tl.maximum(max_prob, best)
+        max_prob = tl.maximum(max_prob, tl.max(semantic, axis=1))
 
     source_y, source_x = _source(y, PATCH_H, HEIGHT), _source(x, PATCH_W, WIDTH)
     first_row = _source(top, PATCH_H, HEIGHT).to(tl.int32)
@@ -192,7 +184,3 @@ def score_pixels(
     place = image * (HEIGHT * WIDTH) + y * WIDTH + x
     inside = (y < HEIGHT) & (x < WIDTH)
     tl.store(logits + place, logit, mask=inside)
-    if WITH_MAPS:
-        tl.store(max_probs + place, tl.where(energy == energy, max_prob, energy), mask=inside)
-        tl.store(entropies + place, entropy, mask=inside)
-        tl.store(class_ids + place, class_id, mask=inside)

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.factored_weights import FactoredWeights
 from eomt_ext_core.scoring.fused_kernel import FLOAT_TILE, HALF_TILES, score_pixels
-from eomt_ext_core.scoring.pixel_maps import PixelMaps
 
 HIDDEN_BLOCK = 64
 SECOND_BLOCK = 128
@@ -25,7 +24,7 @@ SMALLEST_BLOCK = 16  # of a product on tensor cores
 
 _TUNED = triton.autotune(
     HALF_TILES,
-    key=["QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN", "WITH_MAPS"],
+    key=["QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN"],
 )(score_pixels)
 
 
@@ -71,19 +70,11 @@ class FusedHead:
             (B, H, W, 1) float32 anomaly logits.
         """
         logits = mask_logits.new_empty((mask_logits.shape[0], *img_size, 1), dtype=torch.float32)
-        self._launch(mask_logits, class_logits, features, logits, None)
+        self._launch(mask_logits, class_logits, features, logits)
         return logits
 
-    def maps(self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor) -> PixelMaps:
-        """Score the same and give what else is known of each pixel on the way."""
-        maps = PixelMaps.empty(mask_logits.shape[0], img_size, mask_logits.device)
-        self._launch(mask_logits, class_logits, features, maps.logits, maps)
-        return maps
-
     @torch.no_grad()
-    def _launch(
-        self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor, maps: PixelMaps | None
-    ) -> None:
+    def _launch(self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor) -> None:
         weights, exact = self._weights[features.dtype], self._weights[torch.float32]
         class_probs = class_logits.float().softmax(dim=-1)
         visual = weights.project(features)
@@ -106,7 +97,6 @@ class FusedHead:
                 exact.last,
                 exact.last_bias,
                 logits,
-                *((None, None, None) if maps is None else maps[1:]),
                 QUERIES=class_probs.shape[1],
                 CLASSES=classes,
                 MASK_H=mask_logits.shape[2],
@@ -117,7 +107,6 @@ class FusedHead:
                 WIDTH=width,
                 HIDDEN=visual.shape[3],
                 SECOND=second,
-                WITH_MAPS=maps is not None,
                 BLOCK_C=min(_whole_blocks(classes, CLASS_BLOCK), CLASS_BLOCK),
                 BLOCK_SECOND=min(second, SECOND_BLOCK),
                 enable_fp_fusion=True,

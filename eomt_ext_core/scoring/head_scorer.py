@@ -10,7 +10,6 @@ from torch import Tensor
 
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.factored import FactoredHead
-from eomt_ext_core.scoring.pixel_maps import PixelMaps
 
 BF16_CAPABILITY = (8, 0)  # of GPUs that multiply in bfloat16
 
@@ -35,9 +34,6 @@ class HeadScorer(Protocol):
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
     ) -> Tensor:
         """Score every pixel of every crop: (B, H, W, 1)."""
-
-    def maps(self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor) -> PixelMaps:
-        """Score the same and give what else is known of each pixel on the way."""
 
 
 def make_head_scorer(head: PixelAnomalyHead, device: torch.device) -> HeadScorer:

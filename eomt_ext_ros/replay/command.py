@@ -79,8 +79,8 @@ def replay(
     _check_extras()
     import torch
 
-    from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelValues
-    from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
+    from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
@@ -208,7 +208,7 @@ def _problems(reports: Sequence[BagReport]) -> list[str]:
 
 def _label_problem(reports: Sequence[BagReport]) -> str:
     """What keeps the labels of all bags from being measured on, or empty."""
-    from eomt_ext_core.evaluation.labels import LabelCensus
+    from eomt_ext_core.datasets.labels import LabelCensus
 
     census = LabelCensus()
     for report in reports:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelCensus, LabelValues
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus, LabelValues
 from eomt_ext_core.evaluation.run import Evaluator
-from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.topics import OUTPUTS

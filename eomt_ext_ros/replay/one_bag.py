@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import check_frame
 from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
-from eomt_ext_core.evaluation.labels import check_frame
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import shown, whole_file
 from eomt_ext_core.images import VideoWriter

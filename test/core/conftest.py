@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -72,3 +74,20 @@ def tiny_model(
 @pytest.fixture(params=[None, 8], ids=["plain", "projected"])
 def head_config(request: pytest.FixtureRequest) -> HeadConfig:
     return HeadConfig(hidden_dim=16, feature_proj_dim=request.param)
+
+
+@pytest.fixture
+def write_image() -> Callable[..., Path]:
+    """Write a random image, or labels of one value but for a square of another, making folders on the way."""
+
+    def write(path: Path, size_hw: tuple[int, int] = (48, 64), labels: tuple[int, int] | None = None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if labels is None:
+            array = np.random.default_rng(sum(map(ord, path.stem))).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+        else:
+            array = np.full(size_hw, labels[0], np.uint8)
+            array[10:30, 20:45] = labels[1]
+        assert cv2.imwrite(str(path), array)
+        return path
+
+    return write

@@ -12,8 +12,8 @@ from eomt_ext_training.data.road_scenes import CITYSCAPES_CLASSES, CamVid, Citys
 from eomt_ext_training.data.views import Augmentation
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import LabelValues
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.labels import LabelValues
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 LABELS = np.zeros((20, 30), np.uint8)

@@ -24,8 +24,7 @@ from eomt_ext_training.data import (
 )
 
 import eomt_ext_core.scenes
-from eomt_ext_core import images, windows
-from eomt_ext_core.evaluation import datasets
+from eomt_ext_core import datasets, images, windows
 
 CROP_HW = (64, 64)
 

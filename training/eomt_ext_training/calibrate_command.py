@@ -37,9 +37,9 @@ def calibrate(
     from rich.console import Console
 
     from eomt_ext_core.config import EngineConfig
+    from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.errors import ConfigError
-    from eomt_ext_core.evaluation.labels import LabelValues
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional as F
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, check_frame
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation import CalibrationResult
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, check_frame
 
 BIN_WIDTH = 1.0 / 64.0
 LARGEST_LOGIT = 64.0  # beyond it a probability is 0 or 1 to 28 digits

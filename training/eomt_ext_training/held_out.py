@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import LabelValues
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.evaluation.labels import LabelValues
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SceneConfig, render_scene
 from eomt_ext_training.data.labelled_folder import LabelledImages
 

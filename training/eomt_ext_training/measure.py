@@ -13,9 +13,10 @@ from rich.table import Table
 from torch.utils.data import Dataset
 
 from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.datasets.labels import NORMAL
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation import NORMAL, PixelMetrics, PixelResult
+from eomt_ext_core.evaluation import PixelMetrics, PixelResult
 from eomt_ext_core.exits import explained
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.progress import tracked

@@ -1,8 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from eomt_ext_core import EoMTExt, HeadConfig
@@ -14,23 +12,6 @@ def checkpoint(tiny_model: Callable[..., EoMTExt], tmp_path_factory: pytest.Temp
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_model(tiny_model(HeadConfig(16, 0.3, 8)), path)
     return path
-
-
-@pytest.fixture
-def write_image() -> Callable[..., Path]:
-    """Write a random image, or labels of one value but for a square of another, making folders on the way."""
-
-    def write(path: Path, size_hw: tuple[int, int] = (48, 64), labels: tuple[int, int] | None = None) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if labels is None:
-            array = np.random.default_rng(sum(map(ord, path.stem))).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-        else:
-            array = np.full(size_hw, labels[0], np.uint8)
-            array[10:30, 20:45] = labels[1]
-        assert cv2.imwrite(str(path), array)
-        return path
-
-    return write
 
 
 @pytest.fixture

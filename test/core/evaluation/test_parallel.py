@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
+from eomt_ext_core.datasets import open_datasets
 from eomt_ext_core.errors import ConfigError, InferenceError
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-from eomt_ext_core.evaluation.datasets import open_datasets
 from eomt_ext_core.evaluation.parallel import evaluate_shards
 from eomt_ext_core.evaluation.report import write_report
 

@@ -17,8 +17,6 @@ class ScoringCase:
 
     head: PixelAnomalyHead
     inputs: tuple[Tensor, Tensor, tuple[int, int], Tensor]
-    semantic: Tensor
-    statistics: Tensor
     logits: Tensor
 
 
@@ -56,6 +54,5 @@ def literal_case() -> Callable[..., ScoringCase]:
 @torch.no_grad()
 def literal(head: PixelAnomalyHead, inputs: tuple[Tensor, Tensor, tuple[int, int], Tensor]) -> ScoringCase:
     masks, scores, size_hw, features = inputs
-    semantic = semantic_map(masks.float(), scores.float(), size_hw)
-    stacked = statistics(semantic)
-    return ScoringCase(head, inputs, semantic, stacked, head(stacked, features.float()))
+    stacked = statistics(semantic_map(masks.float(), scores.float(), size_hw))
+    return ScoringCase(head, inputs, head(stacked, features.float()))

@@ -98,15 +98,6 @@ def test_sixteen_bits_are_near(dtype: torch.dtype, scoring_case: Callable[..., A
     assert (logits - case.logits).abs().max() <= 0.02 * case.logits.abs().max()
 
 
-def test_the_other_maps_are_those_of_the_semantic_map(scoring_case: Callable[..., Any]) -> None:
-    case = scoring_case((50, 71), (16, 24), (4, 6), batch=2, queries=20, classes=19)
-    maps = FactoredHead(case.head).maps(*case.inputs)
-    assert (maps.logits - case.logits).abs().max() <= 1e-5
-    torch.testing.assert_close(maps.max_prob, case.statistics[..., 0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(maps.entropy, case.statistics[..., 1], atol=1e-5, rtol=1e-5)
-    assert maps.class_id.tolist() == case.semantic.argmax(dim=1).tolist()
-
-
 def test_inputs_are_left_as_they_are(randomise: Randomise) -> None:
     inputs = make_inputs(1, (16, 24))
     copies = [part.clone() if isinstance(part, Tensor) else part for part in inputs]
@@ -120,6 +111,6 @@ def test_inputs_are_left_as_they_are(randomise: Randomise) -> None:
 def test_autocast_changes_nothing(dtype: torch.dtype, randomise: Randomise) -> None:
     head = FactoredHead(make_head(32, randomise))
     inputs = make_inputs(2, (50, 71))
-    expected = head.maps(*inputs)
+    expected = head(*inputs)
     with torch.autocast("cpu", dtype):
-        assert all(torch.equal(*pair) for pair in zip(head.maps(*inputs), expected, strict=True))
+        assert torch.equal(head(*inputs), expected)

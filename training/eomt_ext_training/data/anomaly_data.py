@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
+from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelCensus
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.progress import progress
 from eomt_ext_training import targets

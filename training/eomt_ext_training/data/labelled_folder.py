@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from eomt_ext_core import datasets as layouts
 from eomt_ext_core import images
+from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.evaluation import datasets as layouts
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelValues
 from eomt_ext_core.files import shown
 from eomt_ext_training.data import views
 from eomt_ext_training.data.fingerprint import fingerprint_of
@@ -27,7 +27,7 @@ class LabelledImages:
     """Whole images with anomaly labels: ``images/*`` with ``labels/{stem}.png``, or a benchmark's own layout.
 
     Args:
-        folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.evaluation.datasets`` recognises.
+        folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.datasets`` recognises.
         label_values: what the values in the labels mean, where it is not 0 known, 1 anomaly, 255 void, or what the
             layout of a benchmark says.
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, VOID
 
 __all__ = ["ANOMALOUS", "NORMAL", "OUTLIER", "VOID", "AnomalyDataset", "Sample", "SemanticDataset", "SemanticSample"]
 

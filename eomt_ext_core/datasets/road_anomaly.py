@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eomt_ext_core.datasets.fishyscapes import ROAD_ANOMALY_LABELS
+from eomt_ext_core.datasets.labels import PLAIN_LABELS
+from eomt_ext_core.datasets.listing import agreed, images, labelled, named_in, ordered
+from eomt_ext_core.datasets.lost_and_found import FRAME
+from eomt_ext_core.datasets.samples import Dataset, Sample
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.fishyscapes import ROAD_ANOMALY_LABELS
-from eomt_ext_core.evaluation.datasets.listing import agreed, images, labelled, named_in, ordered
-from eomt_ext_core.evaluation.datasets.lost_and_found import FRAME
-from eomt_ext_core.evaluation.datasets.samples import Dataset, Sample
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS
-from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 
 _SUFFIX = "_labels_semantic.png"
 _TRACKS = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, PLAIN_LABELS, VOID, LabelValues
+from eomt_ext_core.datasets.listing import agreed, folders_beside, images, named_in, ordered
+from eomt_ext_core.datasets.lost_and_found import FRAME
+from eomt_ext_core.datasets.samples import Dataset, Sample
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.listing import agreed, folders_beside, images, named_in, ordered
-from eomt_ext_core.evaluation.datasets.lost_and_found import FRAME
-from eomt_ext_core.evaluation.datasets.samples import Dataset, Sample
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, PLAIN_LABELS, VOID, LabelValues
 
 ROAD_ANOMALY_LABELS = LabelValues({0: NORMAL, 2: ANOMALOUS, 255: VOID})
 

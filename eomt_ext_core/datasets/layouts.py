@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from eomt_ext_core.datasets.fishyscapes import fishyscapes_static, original_and_labels
+from eomt_ext_core.datasets.labels import LabelValues
+from eomt_ext_core.datasets.lost_and_found import fishyscapes_laf, fishyscapes_laf_download, lost_and_found
+from eomt_ext_core.datasets.road_anomaly import images_and_masks, road_anomaly, segment_me
+from eomt_ext_core.datasets.samples import Dataset
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.fishyscapes import fishyscapes_static, original_and_labels
-from eomt_ext_core.evaluation.datasets.lost_and_found import fishyscapes_laf, fishyscapes_laf_download, lost_and_found
-from eomt_ext_core.evaluation.datasets.road_anomaly import images_and_masks, road_anomaly, segment_me
-from eomt_ext_core.evaluation.datasets.samples import Dataset
-from eomt_ext_core.evaluation.labels import LabelValues
 
 _LAYOUTS: tuple[Callable[[Path, str | None], list[Dataset]], ...] = (
     lost_and_found,

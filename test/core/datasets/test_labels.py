@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelCensus, LabelValues
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus, LabelValues
 
 
 def test_the_text_of_the_option_is_understood() -> None:

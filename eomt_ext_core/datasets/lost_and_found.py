@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, VOID, LabelValues
+from eomt_ext_core.datasets.listing import folders_beside, images, labelled, ordered
+from eomt_ext_core.datasets.samples import Dataset, Sample
+from eomt_ext_core.datasets.tracks import OBSTACLE_TRACK
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.listing import folders_beside, images, labelled, ordered
-from eomt_ext_core.evaluation.datasets.samples import Dataset, Sample
-from eomt_ext_core.evaluation.labels import ANOMALOUS, NORMAL, VOID, LabelValues
-from eomt_ext_core.evaluation.segment_metrics import OBSTACLE_TRACK
 
 LOST_AND_FOUND_LABELS = LabelValues(
     {0: VOID, 1: NORMAL} | {value: ANOMALOUS if value <= 200 else VOID for value in range(2, 256)}

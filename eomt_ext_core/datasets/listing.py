@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from eomt_ext_core.datasets.samples import Sample
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.evaluation.datasets.samples import Sample
 from eomt_ext_core.images import images_among
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelCensus, LabelValues, unknown_values
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.evaluation.labels import PLAIN_LABELS, LabelCensus, LabelValues, unknown_values
-from eomt_ext_core.evaluation.segment_metrics import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.images import read_label_values, read_rgb
 
 

@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
+from eomt_ext_core.datasets import open_datasets
+from eomt_ext_core.datasets.labels import LabelValues
+from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
 from eomt_ext_core.errors import DatasetError, ImageError
-from eomt_ext_core.evaluation import ANOMALY_TRACK, OBSTACLE_TRACK
-from eomt_ext_core.evaluation.datasets import open_datasets
-from eomt_ext_core.evaluation.labels import LabelValues
 from eomt_ext_core.images import read_rgb
 
 SCENE = "01_Street"
