@@ -42,7 +42,7 @@ def explained(program: str) -> Iterator[None]:
         _say(program, "interrupted", error)
         raise SystemExit(EXIT_INTERRUPTED) from error
     except SystemExit as end:
-        if not end.code or not _is_interruption(end):
+        if end.code in (None, 0, EXIT_INTERRUPTED) or not _is_interruption(end):
             raise
         _say(program, "interrupted", end)
         raise SystemExit(EXIT_INTERRUPTED) from end

@@ -92,7 +92,7 @@ def interrupt_as_lightning_and_typer_end_it() -> None:
 
 @pytest.mark.parametrize("act", [interrupt, interrupt_as_lightning_and_typer_end_it])
 def test_an_interruption_is_status_130(act: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end, explained("tool"):
+    with pytest.raises(SystemExit) as end, explained("entry"), explained("tool"):
         act()
     assert (end.value.code, capsys.readouterr().err) == (130, "tool: interrupted\n")
 

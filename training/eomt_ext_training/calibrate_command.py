@@ -51,6 +51,7 @@ def calibrate(
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"the reliability is drawn as .png, got --plot {str(plot)!r}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     frames_needed(target_tpr)  # before the folders are read: the target may be out of range
     meaning = None if label_values is None else LabelValues.parse(label_values)
     frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None

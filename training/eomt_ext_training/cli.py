@@ -10,7 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import explained
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.export import BestCheckpoint, ExportBest
@@ -83,13 +85,16 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
     """
     for expected in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", expected)
-    return HeadTrainingCLI(
-        HeadModule,
-        AnomalyData,
-        args=None if args is None else list(args),
-        seed_everything_default=0,
-        trainer_defaults={"callbacks": [ExportBest(), TrainingLines()]},
-    )
+    try:
+        return HeadTrainingCLI(
+            HeadModule,
+            AnomalyData,
+            args=None if args is None else list(args),
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": [ExportBest(), TrainingLines()]},
+        )
+    except MisconfigurationException as error:  # how Lightning refuses a setting
+        raise ConfigError(str(error)) from error
 
 
 def main() -> None:

@@ -71,6 +71,8 @@ def report(
         scores: which ones.
         output: Markdown file.
     """
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
     if problem := JoinedSamples([pasted]).census().problem():
         raise DatasetError(f"the pasted data: {problem}")
     engine = AnomalyEngine(load_model(checkpoint), EngineConfig(score=scores[0]))
@@ -90,7 +92,6 @@ def report(
     console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_share:.2f} % of them anomalous")
     if output is not None:
         lines = [columns, ["---"] * len(columns), *rows]
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
 
 

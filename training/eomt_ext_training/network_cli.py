@@ -9,6 +9,7 @@ from jsonargparse import auto_cli
 from torch.utils.data import Dataset
 
 from eomt_ext_core.config import ModelConfig
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import explained
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_training.data.sample import SemanticDataset
@@ -30,7 +31,14 @@ def train(
         stages: of training, one after the other.
         output: file to write, .safetensors.
         class_names: noted in the file.
+
+    Raises:
+        ConfigError: where the output is no .safetensors.
+        DatasetError: where the data do not fit the model.
     """
+    if output.suffix != ".safetensors":  # said before hours of work
+        raise ConfigError(f"the network is saved as .safetensors, got output {str(output)!r}")
+    output.parent.mkdir(parents=True, exist_ok=True)
     trained = train_from_scratch(model, cast(SemanticDataset, data), stages, output)
     trained.info = {"class_names": list(class_names)}
     save_model(trained, output)
@@ -44,7 +52,7 @@ def main() -> None:
 
 def run() -> None:
     """Run the command line."""
-    auto_cli(train)
+    auto_cli(train, as_positional=False)
 
 
 if __name__ == "__main__":
