@@ -18,7 +18,7 @@ from eomt_ext_core.model.architecture import infer_head_config, infer_model_conf
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.model.layouts import sort_weights
-from eomt_ext_core.model.metadata import MOST_BYTES, check_info, read_json, write_json
+from eomt_ext_core.model.metadata import VERSION, check_info, read_own, read_transformers, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
 from eomt_ext_core.model.weight_files import read_tensors
@@ -27,7 +27,6 @@ from eomt_ext_core.scoring.anomaly_head import check_head
 DEMO = "demo"
 HUB_SCHEME = "hf://"
 _METADATA_KEY = "eomt_ext"
-_METADATA_VERSION = 1
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _NOT_STORED = "trained_crop_hw"  # what is saved is laid out for the window that it is saved with
 
@@ -110,7 +109,7 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise CheckpointError(f"a model is saved as .safetensors, got {path.name!r}")
     metadata = {
-        "version": _METADATA_VERSION,
+        "version": VERSION,
         "model": {name: value for name, value in asdict(model.config).items() if name != _NOT_STORED},
         "head": None if model.anomaly_head is None else asdict(model.anomaly_head.config),
         "info": model.info,
@@ -172,55 +171,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
     state, texts = read_tensors(path)
     if _METADATA_KEY in texts:
-        return state, _read_metadata(texts[_METADATA_KEY])
+        return state, read_own(texts[_METADATA_KEY])
     config_path = path.parent / "config.json"
     if config_path.is_file() and any(key.startswith("embeddings.") for key in state):
-        return state, {"model": _read_transformers_config(config_path)}
+        return state, {"model": read_transformers(config_path)}
     return state, {}
-
-
-def _read_metadata(text: str) -> dict[str, Any]:
-    metadata = read_json(text)
-    if not isinstance(metadata, dict) or "version" not in metadata:
-        raise CheckpointError(f"its metadata cannot be read: it must be a mapping with 'version', got {metadata!r}")
-    if metadata["version"] != _METADATA_VERSION:
-        raise CheckpointError(
-            f"metadata version must be {_METADATA_VERSION}, got {metadata['version']!r}; a newer package wrote it"
-        )
-    model, head = metadata.get("model"), metadata.get("head")
-    if (
-        not isinstance(model, dict)
-        or "crop_hw" not in model
-        or not isinstance(metadata.get("info"), dict)
-        or not (head is None or (isinstance(head, dict) and "dropout" in head))
-    ):
-        raise CheckpointError(f"its metadata must hold 'model', 'info' and 'head', got {sorted(metadata)}")
-    return {**metadata, "model": {**model, "trained_crop_hw": model["crop_hw"]}}
-
-
-def _read_transformers_config(path: Path) -> dict[str, Any]:
-    """Fields of :class:`ModelConfig` that a Transformers ``config.json`` determines beyond the weights."""
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    try:
-        stored = read_json(content)
-        if not isinstance(stored, dict):
-            raise CheckpointError(f"it must hold a mapping, got {type(stored).__name__}")
-        size = stored.get("image_size", 640)
-        crop_hw = (size, size) if isinstance(size, int) else size
-        if not isinstance(crop_hw, list | tuple):
-            raise CheckpointError(f"image_size must be one number or two, got {size!r}")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name} is not the configuration of a Transformers model: {error}") from error
-    for name, value in (("layer_norm_eps", 1e-6), ("hidden_act", "gelu")):
-        if stored.get(name, value) != value:  # no weight tells these: EoMT has but one value of each
-            raise CheckpointError(f"{path.name}: {name} must be {value}, got {stored[name]!r}")
-    return {
-        "crop_hw": crop_hw,
-        "trained_crop_hw": crop_hw,
-        "num_blocks": stored.get("num_blocks", 4),
-        "backbone_overrides": {"num_heads": stored.get("num_attention_heads", 16)},
-    }
 
 
 def _read_head(path: Path) -> dict[str, Tensor]:

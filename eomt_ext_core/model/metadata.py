@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.scoring.calibration import LogitCalibration
 
+VERSION = 1
 MOST_BYTES = 1 << 20
 MOST_TEXT = 10_000
 _MOST_DEPTH = 16
@@ -48,6 +50,59 @@ def write_json(value: Any) -> str:
         raise CheckpointError(f"model.info and the configuration must be JSON values: {error}") from error
     read_json(text)
     return text
+
+
+def read_own(text: str) -> dict[str, Any]:
+    """What a file of ours says: ``model``, fields of its configuration, ``info``, and ``head``, or None.
+
+    Raises:
+        CheckpointError: if it is damaged or of another version.
+    """
+    metadata = read_json(text)
+    if not isinstance(metadata, dict) or "version" not in metadata:
+        raise CheckpointError(f"its metadata cannot be read: it must be a mapping with 'version', got {metadata!r}")
+    if metadata["version"] != VERSION:
+        raise CheckpointError(
+            f"metadata version must be {VERSION}, got {metadata['version']!r}; a newer package wrote it"
+        )
+    model, head = metadata.get("model"), metadata.get("head")
+    if (
+        not isinstance(model, dict)
+        or "crop_hw" not in model
+        or not isinstance(metadata.get("info"), dict)
+        or not (head is None or (isinstance(head, dict) and "dropout" in head))
+    ):
+        raise CheckpointError(f"its metadata must hold 'model', 'info' and 'head', got {sorted(metadata)}")
+    return {**metadata, "model": {**model, "trained_crop_hw": model["crop_hw"]}}
+
+
+def read_transformers(path: Path) -> dict[str, Any]:
+    """Fields of ``ModelConfig`` that a Transformers ``config.json`` determines beyond the weights.
+
+    Raises:
+        CheckpointError: if it is no such file, or of a model that is none of ours.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    try:
+        stored = read_json(content)
+        if not isinstance(stored, dict):
+            raise CheckpointError(f"it must hold a mapping, got {type(stored).__name__}")
+        size = stored.get("image_size", 640)
+        crop_hw = (size, size) if isinstance(size, int) else size
+        if not isinstance(crop_hw, list | tuple):
+            raise CheckpointError(f"image_size must be one number or two, got {size!r}")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} is not the configuration of a Transformers model: {error}") from error
+    for name, value in (("layer_norm_eps", 1e-6), ("hidden_act", "gelu")):
+        if stored.get(name, value) != value:  # no weight tells these: EoMT has but one value of each
+            raise CheckpointError(f"{path.name}: {name} must be {value}, got {stored[name]!r}")
+    return {
+        "crop_hw": crop_hw,
+        "trained_crop_hw": crop_hw,
+        "num_blocks": stored.get("num_blocks", 4),
+        "backbone_overrides": {"num_heads": stored.get("num_attention_heads", 16)},
+    }
 
 
 def check_info(info: Any, num_classes: int) -> dict[str, Any]:
