@@ -71,6 +71,16 @@ def evaluate(
     if not names:
         raise ConfigError("--scores must name at least one score, got none")
     windows = WindowConfig(window_mode, blend, overlap, scale, horizon, fovea)
+    meaning = None if label_values is None else LabelValues.parse(label_values)
+    opened = []
+    for path in datasets:
+        try:
+            opened += open_datasets(path, split, meaning)
+        except OSError as error:
+            raise DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+    _check_names(opened)
+    for dataset in opened:
+        dataset.check_kinds()
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
@@ -80,16 +90,7 @@ def evaluate(
             spool_folder=None if ray else folder,
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
-        meaning = None if label_values is None else LabelValues.parse(label_values)
-        found = []
-        for path in datasets:
-            try:
-                found += [run.select(dataset) for dataset in open_datasets(path, split, meaning)]
-            except OSError as error:
-                raise DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
-        _check_names(found)
-        for dataset in found:
-            dataset.check_kinds()
+        found = [run.select(dataset) for dataset in opened]
         for dataset in found:
             labels = (
                 f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
