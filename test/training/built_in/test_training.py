@@ -140,7 +140,11 @@ def test_the_command_makes_a_model_and_goes_on_where_it_was_left(tmp_path: Path)
     runs = [load_model(folder / f"stage2-{run}.safetensors").state_dict() for run in (1, 2)]
     key = "network.class_head.weight"
     assert not torch.equal(runs[0][key], runs[1][key])
-    assert torch.allclose(model.state_dict()[key], (runs[0][key] + runs[1][key]) / 2)
+    last = load_model(folder / "stage2.safetensors").state_dict()
+    assert torch.allclose(last[key], (runs[0][key] + runs[1][key]) / 2)
+    renewed = command.Plan().renewed
+    wanted = (1 - renewed) * start.state_dict()[key] + renewed * last[key]
+    assert torch.allclose(model.state_dict()[key], wanted, atol=1e-6)
 
 
 def test_a_broken_rule_ends_the_command_in_one_line(tmp_path: Path) -> None:

@@ -141,10 +141,18 @@ def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
     return copy.eval()
 
 
-def averaged(models: Sequence[EoMTExt]) -> EoMTExt:
-    """A model with the mean of the weights of some, of the same architecture, in eval mode."""
+def averaged(models: Sequence[EoMTExt], fractions: Sequence[float] | None = None) -> EoMTExt:
+    """A model with the mean of the weights of some, of the same architecture, in eval mode.
+
+    Args:
+        models: at least one.
+        fractions: how much each counts, adding up to 1; all the same where none are given.
+    """
+    if fractions is None:
+        fractions = [1 / len(models)] * len(models)
     states = [model.state_dict() for model in models]
-    return with_weights(models[0], {key: torch.stack([s[key] for s in states]).mean(0) for key in states[0]})
+    parts = list(zip(states, fractions, strict=True))
+    return with_weights(models[0], {key: sum(part[key] * share for part, share in parts) for key in states[0]})
 
 
 def _loss(model: EoMTExt, images: Tensor, semantic: Tensor, config: JointTraining, step: int) -> dict[str, Tensor]:
