@@ -28,7 +28,9 @@ def main(out, path, *arguments):
     def on_start(event, context):
         executable = "/".join(Path(event.cmd[0]).parts[-2:])
         started.append([executable, *(shown(part) for part in event.cmd[1:])])
-        Path(out).write_text(json.dumps(started))
+        part = Path(f"{out}.part")
+        part.write_text(json.dumps(started))
+        part.replace(out)  # whole at any time
 
     service = LaunchService()
     included = IncludeLaunchDescription(

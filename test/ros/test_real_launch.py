@@ -7,6 +7,7 @@ the real node.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ANOMALY, REPLAY = (ROOT / "launch" / f"{name}.launch.py" for name in ("anomaly", "replay"))
 DEFAULTS = str(ROOT / "config" / "anomaly.yaml")
 SERVICE = Path(__file__).with_name("launch_service.py")
+TIMEOUT_S = 300  # the real node imports torch, and the machine may be busy
 
 PLACEHOLDER = "#!/bin/sh\nexec sleep 1\n"
 NODE = f"#!{sys.executable}\nimport sys\nfrom eomt_ext_ros.node import main\nsys.exit(main())\n"
@@ -104,9 +106,17 @@ def real_launch(prefix, tmp_path):
     def launch(path, **arguments):
         given = [f"{name}:={value}" for name, value in arguments.items()]
         command = [sys.executable, str(SERVICE), str(out), str(path), *given]
-        done = subprocess.run(command, capture_output=True, text=True, env=prefix.environment, timeout=120)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=prefix.environment
+        )
+        try:
+            text, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # which ends the processes that it started too
+            text, _ = process.communicate()
+            pytest.fail(f"still running after {TIMEOUT_S} s: {text}")
         started = json.loads(out.read_text()) if out.exists() else []
-        return SimpleNamespace(code=done.returncode, text=done.stdout + done.stderr, started=started)
+        return SimpleNamespace(code=process.returncode, text=text, started=started)
 
     return launch
 
@@ -285,10 +295,10 @@ def test_a_process_that_has_died_is_started_anew_if_asked_to(prefix, tmp_path):
     command = [sys.executable, str(SERVICE), str(out), str(ANOMALY), "respawn:=true"]
     process = subprocess.Popen(command, env=prefix.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (out.exists() and len(json.loads(out.read_text() or "[]")) > 1):
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline and not (out.exists() and len(json.loads(out.read_text())) > 1):
             time.sleep(0.2)
         assert len(json.loads(out.read_text())) > 1
     finally:
-        process.terminate()
-        process.wait(30)
+        process.send_signal(signal.SIGINT)
+        process.wait(TIMEOUT_S)
