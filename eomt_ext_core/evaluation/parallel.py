@@ -29,7 +29,7 @@ from eomt_ext_core.evaluation.passes import (
 )
 from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.evaluation.run import Evaluator
-from eomt_ext_core.exits import ending
+from eomt_ext_core.exits import ending, sentence
 
 _POLL_S = 0.2
 _END_TIMEOUT_S = 5.0
@@ -55,14 +55,15 @@ class Worker:
 
     def evaluate(self, shards: Sequence[Shard]) -> list[FirstPass]:
         """Evaluate shards; returns the first pass of each."""
-        with _one_thread():
+        with _one_thread(), _sendable():
             for shard in shards:
                 self._evaluators.append(shard.evaluate(self._go_on))
         return [evaluator.first_pass() for evaluator in self._evaluators]
 
     def second_passes(self, plans: dict[str, SecondPlan]) -> list[SecondPass]:
         """Do the second pass of each shard by the plan of its set."""
-        return [evaluator.spooled().second_pass(plans[evaluator.setup.name]) for evaluator in self._evaluators]
+        with _sendable():
+            return [evaluator.spooled().second_pass(plans[evaluator.setup.name]) for evaluator in self._evaluators]
 
     def num_done(self) -> int:
         """Frames evaluated so far."""
@@ -157,6 +158,17 @@ def _wait(running: Sequence[Future[Any]], handles: Sequence[_Handle], progress: 
             answer.result()
             pending.remove(answer)
     progress(sum(handle.call("num_done") for handle in handles))
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """Make errors of others ours, with where they arose: not all of them survive the way to another process."""
+    try:
+        yield
+    except (EomtExtError, MemoryError):
+        raise
+    except Exception as error:
+        raise InferenceError(sentence(error)) from error
 
 
 @contextmanager

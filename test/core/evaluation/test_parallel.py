@@ -1,10 +1,14 @@
 import importlib.util
 import json
 import multiprocessing
+import operator
 import os
+import pickle
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,8 +17,9 @@ import pytest
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
 from eomt_ext_core.datasets import open_datasets
 from eomt_ext_core.errors import ConfigError, InferenceError
+from eomt_ext_core.evaluation import parallel
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-from eomt_ext_core.evaluation.parallel import evaluate_shards
+from eomt_ext_core.evaluation.parallel import Worker, evaluate_shards
 from eomt_ext_core.evaluation.report import write_report
 
 SCORES = ("head", "msp", "rba")
@@ -107,15 +112,20 @@ def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_im
     assert "4.png is empty" in page
 
 
-@pytest.mark.parametrize(
-    ("number", "what"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "was ended by SIGKILL, which the")]
-)
-def test_the_end_of_a_worker_is_told_as_it_was(number, what, run, folder):
-    def end_one(num_done):
-        os.kill(multiprocessing.active_children()[0].pid, number)
+def test_an_error_that_no_process_can_send_is_told_with_its_place():
+    shard = SimpleNamespace(evaluate=partial(operator.getitem, {}))  # a KeyError of a method, which cannot be pickled
+    with pytest.raises(InferenceError, match=r"^unexpected KeyError: .*\(parallel\.py, line \d+; ") as error:
+        Worker().evaluate([shard])
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
-    with pytest.raises(InferenceError, match=f"a worker process {what}.* and answers no more"):
-        evaluate_shards(deal_out(run, open_datasets(folder), 2), progress=end_one)
+
+def test_the_end_of_a_worker_is_told_as_it_was():
+    others = set(multiprocessing.active_children())
+    with parallel._process_worker() as worker:
+        (process,) = set(multiprocessing.active_children()) - others
+        os.kill(process.pid, signal.SIGSEGV)
+        with pytest.raises(InferenceError, match=r"^a worker process crashed \(SIGSEGV\) and answers no more: what"):
+            worker.call("num_done")
 
 
 def test_stopping_keeps_what_there_is(run, folder):
