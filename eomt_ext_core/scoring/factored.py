@@ -26,8 +26,8 @@ class FactoredHead:
 
     With float32 features all is float32. With 16-bit features the second layer's product, the largest of all, has
     operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU that has it), and all else
-    remains float32: an entropy summed in half precision is off by more than the head forgives.
-    Autocast changes nothing of it.
+    remains float32: an entropy summed in half precision is off by more than the head forgives. Autocast changes none of
+    it.
 
     Holds copies of the head's weights: make a new one when the head has changed. Inference only (dropout is off).
 
