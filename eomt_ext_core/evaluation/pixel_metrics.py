@@ -28,7 +28,7 @@ class PixelResult:
     Without anomalous pixels only the counts are defined; without normal pixels ``fpr95`` and ``auroc`` are not.
 
     ``*_error_bound``: how far the value can be, at most, from that of the unrounded scores: 0 in exact mode, and in
-    streaming mode as long as the set has at most 2^19 distinct scores.
+    streaming mode as long as the set has at most 2^18 distinct scores.
     """
 
     auprc: float

@@ -32,10 +32,10 @@ def measured(result):
     return result.auprc, result.fpr95, result.auroc, result.best_f1
 
 
-def in_cells(max_distinct=256, max_cells=1 << 21):
+def in_cells(max_rows=1 << 16):
     """Streaming metrics that leave the exact stage early."""
     metrics = PixelMetrics()
-    metrics._store = ScoreHistogram(max_distinct, max_cells)
+    metrics._store = ScoreHistogram(max_rows)
     return metrics
 
 
@@ -156,22 +156,21 @@ def test_adversarial_scores(name):
         assert_f1_at_threshold(result, scores, labels)
 
 
-def test_cells_of_few_pages_are_single_scores():
+def test_cells_are_as_fine_as_the_scores_are_near_each_other():
     rng = np.random.default_rng(3)
     labels = (rng.random(100_000) < 0.3).astype(np.uint8)
     scores = (3 + 0.05 * rng.random(100_000) + 0.01 * labels).astype(np.float32)
-    metrics = in_cells()
-    result = of(metrics, scores, labels)
-    assert metrics._store._cells is not None
-    assert measured(result) == pytest.approx(reference(scores, labels), abs=1e-12)
-    assert result.auprc_error_bound == 0
+    expected = reference(scores, labels)
+    result = of(in_cells(1 << 15), scores, labels)
+    assert measured(result) == pytest.approx(expected, abs=2e-5)
+    assert 0 < abs(result.auprc - expected[0]) <= result.auprc_error_bound < 1e-4
 
 
 def test_bounds_hold_when_cells_are_coarse():
     rng = np.random.default_rng(5)
     scores = (rng.standard_normal(60_000) * 10.0 ** rng.integers(-30, 30, 60_000)).astype(np.float32)
     labels = (rng.random(60_000) < 0.05).astype(np.uint8)
-    result = of(in_cells(max_cells=1 << 16), scores, labels)
+    result = of(in_cells(1 << 9), scores, labels)
     ap, fpr95, auroc, _ = reference(scores, labels)
     assert 0 < abs(result.auprc - ap) <= result.auprc_error_bound < 0.05
     assert abs(result.fpr95 - fpr95) <= result.fpr95_error_bound
@@ -189,9 +188,9 @@ def frames_of_growing_range(num_frames=6, size=3000):
 MAKERS = {
     "exact mode": lambda: PixelMetrics("exact"),
     "exact stage": PixelMetrics,
-    "cells": lambda: in_cells(max_cells=1 << 18),
-    "coarsened cells": lambda: in_cells(max_cells=1 << 16),
-    "cells late": lambda: in_cells(max_distinct=9000, max_cells=1 << 17),
+    "cells": lambda: in_cells(5000),
+    "coarse cells": lambda: in_cells(100),
+    "cells late": lambda: in_cells(9000),
 }
 
 
@@ -237,12 +236,12 @@ def test_many_small_updates(mode):
 
 
 def test_streaming_memory_does_not_grow():
-    metrics, sizes = in_cells(max_distinct=2000, max_cells=1 << 17), []
+    metrics, sizes = in_cells(2000), []
     rng = np.random.default_rng(0)
     for _ in range(30):
         metrics.update(rng.random(5000, dtype=np.float32), rng.integers(0, 2, 5000))
         sizes.append(len(pickle.dumps(metrics)))
-    assert len(set(sizes[1:])) == 1
+    assert max(sizes) < 2 * 32 * 4 * 2000
     assert metrics.compute().num_valid == 150_000
 
 
@@ -297,10 +296,10 @@ def test_settings_are_checked():
         PixelMetrics("fast")
     with pytest.raises(ConfigError, match="same mode"):
         PixelMetrics().merge(PixelMetrics("exact"))
-    with pytest.raises(ConfigError, match="same max_distinct"):
-        ScoreHistogram().merge(ScoreHistogram(max_distinct=10))
-    with pytest.raises(ConfigError, match=r"at least 65536.* got 5"):
-        ScoreHistogram(max_cells=5)
+    with pytest.raises(ConfigError, match="same max_rows"):
+        ScoreHistogram().merge(ScoreHistogram(10))
+    with pytest.raises(ConfigError, match="max_rows must be at least 1, got 0"):
+        ScoreHistogram(0)
     with pytest.raises(ConfigError, match="at least 4 points"):
         PixelMetrics().curve(3)
 
