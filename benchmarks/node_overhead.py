@@ -6,9 +6,10 @@ run: what nobody subscribes to is to cost nothing. Time on the clock counts, and
 that do it, which other load on the machine does not lengthen much.
 
 "ADDED TO EACH IMAGE" is the taking of the image from the middleware, in the executor's thread, and all that the
-inference thread does but infer. Pictures are drawn and published by a thread of their own, beside the next inference.
-What they take from it (cores, and Python's lock) does not show beside a stand-in that sleeps. "until the last picture"
-is how long after the image's turn began, inference left out, its last picture was handed to the middleware.
+inference thread does but infer. Visualisations are drawn and published in a thread of their own, beside the next
+inference. What they take from it (cores, and Python's lock) does not show beside a stand-in that sleeps. "until the
+last visualisation" is how long after the image's turn began, inference left out, its last one was handed to the
+middleware.
 "from turn to turn" is how much longer than inference the node takes for an image while one always waits, whatever it is
 that holds it up; "the whole process" is the CPU time of all threads meanwhile, those of Fast DDS among them.
 
@@ -37,16 +38,18 @@ import typer
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from vehicle.processes import FOLDER, Listener, camera_process, prepare_environment
-from vehicle.stand_in import make_factory
+from vehicle.stand_in import StandIn, make_factory
 
 from eomt_ext_ros.messages import images as image_messages
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.node import AnomalyNode, prepare_process
 from eomt_ext_ros.outputs import rendering
 from eomt_ext_ros.outputs.registry import OUTPUTS
-from eomt_ext_ros.pipeline import camera as camera_module
-from eomt_ext_ros.pipeline import pipeline
+from eomt_ext_ros.pipeline import publishing
+from eomt_ext_ros.pipeline.camera import Camera
+from eomt_ext_ros.pipeline.session import Session
 from eomt_ext_ros.process.dds_profile import publication_environment
+from eomt_ext_ros.workers.visualisation import VisualisationWorker
 
 SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
@@ -86,7 +89,7 @@ class Stages:
         self._now.clear()
 
 
-STAGES, OF_PICTURES = Stages(), Stages()
+STAGES, OF_VISUALISATIONS = Stages(), Stages()
 
 
 def time_calls(owner: Any, name: str, stage: str) -> None:
@@ -99,7 +102,7 @@ def time_calls(owner: Any, name: str, stage: str) -> None:
         try:
             return work(*args, **kwargs)
         finally:
-            stages = OF_PICTURES if threading.current_thread().name == "pictures" else STAGES
+            stages = OF_VISUALISATIONS if threading.current_thread().name.startswith("visualisation") else STAGES
             stages.add(stage, (time.perf_counter() - began[0], time.thread_time() - began[1]))
 
     setattr(owner, name, timed)
@@ -125,42 +128,44 @@ def _begin() -> None:
 
 @app.command(hidden=True)
 def node() -> None:
-    """The node, timed; prints the stages of each image and of its pictures."""
+    """The node, timed; prints the stages of each image and of its visualisations."""
     prepare_process()
     os.environ.update(publication_environment(os.environ))
     _begin()
     executor = TimedExecutor()
     time_calls(executor, "take", "receive")
-    time_calls(camera_module.Camera, "decode", "decode")
-    time_calls(pipeline, "find_obstacles", "obstacles")
+    time_calls(Camera, "decode", "decode")
+    time_calls(StandIn, "infer_batch", "inference")
+    time_calls(publishing, "find_obstacles", "obstacles")
     time_calls(image_messages, "to_image_msg", "fill messages")
     for name, stage in (("heatmap", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
         time_calls(rendering, name, stage)
+    time_calls(Session, "process", "turn")
+    process, submit = Session.process, VisualisationWorker.submit
+
+    def timed_process(session: Session, batch: Any) -> Any:
+        STAGES.add("began", (time.monotonic(), time.process_time()))
+        backoffs_s = process(session, batch)
+        STAGES.finish()
+        return backoffs_s
+
+    def timed_submit(worker: VisualisationWorker, task: Callable[..., None], *args: Any) -> None:
+        submit(worker, timed_draw, task, args, STAGES.now_s("began") + STAGES.now_s("inference"))
+
+    def timed_draw(draw: Callable[..., None], args: Any, since_s: float) -> None:
+        began = time.perf_counter(), time.thread_time()
+        draw(*args)
+        OF_VISUALISATIONS.add("drawn", (time.perf_counter() - began[0], time.thread_time() - began[1]))
+        OF_VISUALISATIONS.add("until the last visualisation", (time.monotonic() - since_s, 0.0))
+        OF_VISUALISATIONS.finish()
+
+    Session.process, VisualisationWorker.submit = timed_process, timed_submit  # type: ignore[method-assign]
     anomaly = AnomalyNode(engine_factory=make_factory(STAND_IN_S))
     executor.add_node(anomaly)
     anomaly.start()
-    time_calls(anomaly.inference.engine, "infer_batch", "inference")
-    for publisher in anomaly.cameras[""].publishers.values():
+    assert anomaly.session is not None, "the stand-in can be loaded"
+    for publisher in anomaly.session.cameras[""].publishers.values():
         time_calls(publisher, "publish", "publish")
-    time_calls(anomaly._pipeline, "answer", "turn")
-    time_calls(anomaly._pipeline, "_show", "pictures")
-    answer, put = anomaly._pipeline.answer, anomaly._pipeline.picture_thread.put
-
-    def timed_answer(batch: Any) -> Any:
-        STAGES.add("began", (time.perf_counter(), time.process_time()))
-        rests_s = answer(batch)
-        STAGES.finish()
-        return rests_s
-
-    def timed_put(draw: Callable[[], None]) -> bool:
-        return put(functools.partial(timed_draw, draw, STAGES.now_s("began") + STAGES.now_s("inference")))
-
-    def timed_draw(draw: Callable[[], None], since_s: float) -> None:
-        draw()
-        OF_PICTURES.add("until the last picture", (time.perf_counter() - since_s, 0.0))
-        OF_PICTURES.finish()
-
-    anomaly._pipeline.answer, anomaly._pipeline.picture_thread.put = timed_answer, timed_put
     try:
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
@@ -169,7 +174,7 @@ def node() -> None:
     executor.shutdown()
     anomaly.destroy_node()
     rclpy.try_shutdown()
-    print(json.dumps([STAGES.images[WARM_UP:], OF_PICTURES.images[WARM_UP:]]), flush=True)
+    print(json.dumps([STAGES.images[WARM_UP:], OF_VISUALISATIONS.images[WARM_UP:]]), flush=True)
 
 
 @app.command(hidden=True)
@@ -209,18 +214,18 @@ def measure(
                 time.sleep(1)
                 listener.terminate()
                 anomaly.terminate()
-                images, of_pictures = json.loads(anomaly.communicate(timeout=60)[0].splitlines()[-1])
+                images, of_visualisations = json.loads(anomaly.communicate(timeout=60)[0].splitlines()[-1])
                 timings[name] += images
                 rounds[name] += itertools.starmap(_round, itertools.pairwise(images))
-                shown[name] += of_pictures
+                shown[name] += of_visualisations
     print(f"{'subscribed to':18}{'':38}{'ms':>8}{'CPU ms':>8}   medians of {repeats} × up to {images_each} images")
     for name, taken in timings.items():
         for stage in ("receive", "decode", "obstacles", "fill messages", "publish"):
             _print(name, stage, [each[stage] for each in taken if stage in each])
         _print(name, "ADDED TO EACH IMAGE", [_added(each) for each in taken])
-        for stage in ("heatmap", "overlay", "fill messages", "publish", "pictures"):
+        for stage in ("heatmap", "overlay", "fill messages", "publish", "drawn"):
             _print(name, f"beside the next: {stage}", [each[stage] for each in shown[name] if stage in each])
-        _print(name, "until the last picture", [each["until the last picture"] for each in shown[name]])
+        _print(name, "until the last visualisation", [each["until the last visualisation"] for each in shown[name]])
         _print(name, "from turn to turn, less inference", [(period, 0.0) for period, _ in rounds[name] if period])
         _print(name, "the whole process", [(0.0, process) for _, process in rounds[name]])
 

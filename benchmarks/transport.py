@@ -164,15 +164,14 @@ def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_node(context: typer.Context) -> None:
     """The node itself, its counts printed at the end."""
-    from eomt_ext_ros.node import anomaly_node as node_module
+    from eomt_ext_ros.node import AnomalyNode, main
 
-    class Counting(node_module.AnomalyNode):
+    class Counting(AnomalyNode):
         def destroy_node(self) -> None:
             super().destroy_node()
             print(json.dumps(self.counts), flush=True)
 
-    node_module.AnomalyNode = Counting
-    raise SystemExit(node_module.main(context.args))
+    raise SystemExit(main(context.args, make_node=Counting))
 
 
 def decode(folder: Path) -> list[np.ndarray]:

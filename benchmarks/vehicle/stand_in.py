@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_ros.node import anomaly_node as node_module
+from eomt_ext_ros.node import AnomalyNode, main
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 THRESHOLD = 0.5
@@ -76,7 +76,5 @@ def make_factory(seconds: float) -> functools.partial[StandIn]:
 
 
 if __name__ == "__main__":
-    node_module.AnomalyNode = functools.partial(  # type: ignore[misc]
-        node_module.AnomalyNode, engine_factory=make_factory(float(sys.argv.pop(1)))
-    )
-    sys.exit(node_module.main())
+    factory = make_factory(float(sys.argv.pop(1)))
+    sys.exit(main(make_node=functools.partial(AnomalyNode, engine_factory=factory)))

@@ -11,8 +11,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from eomt_ext_ros.diagnostics.reports import in_brief
 from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses, unknown_status
+from eomt_ext_ros.diagnostics.throttled_log import in_brief
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 PERIOD_S = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from contextlib import suppress
 
@@ -25,8 +26,9 @@ def is_out_of_memory(error: object) -> bool:
     return isinstance(error, Exception) and any(map(_tells_of_short_memory, chain(error)))
 
 
-def free_gpu_memory() -> None:
-    """Give back what PyTorch keeps of a GPU's memory for a model that is gone."""
+def free_model_memory() -> None:
+    """Free the memory of a model that is gone, on the host and on the GPU."""
+    gc.collect()  # a model lies in reference cycles, and would stay in memory beside the next one
     with suppress(RuntimeError):  # a GPU that is lost says so when it is used next
         torch.cuda.empty_cache()
 

@@ -12,8 +12,8 @@ from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.lifecycle import LifecycleNode
 
-from eomt_ext_ros.diagnostics.reports import Reports, explained, in_brief
-from eomt_ext_ros.node.waiting import context_ends
+from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog, explained, in_brief
+from eomt_ext_ros.workers.waiting import context_ends
 
 Callback = Callable[..., Any]
 
@@ -23,7 +23,7 @@ class GuardedNode(LifecycleNode):
 
     It guards the callbacks of timers, subscriptions and services, those that rclpy itself makes among them, and those
     that check parameters. What one raises is logged with its traceback, seldom enough. A request gets the reason as its
-    reply, if the response has room for it. For transitions see :func:`~eomt_ext_ros.node.transitions.reported`.
+    reply, if the response has room for it. For transitions see :func:`~eomt_ext_ros.node.transitions.log_exceptions`.
 
     Args:
         args, kwargs: of the ROS node.
@@ -31,7 +31,7 @@ class GuardedNode(LifecycleNode):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._failing: dict[str, str] = {}
-        self._failure_reports = Reports(self)
+        self._failure_log = ThrottledLog(self)
         self._guarded: WeakSet[Any] = WeakSet()
         super().__init__(*args, **kwargs)
         for service in self.services:  # of which rclpy makes some past create_service
@@ -106,7 +106,7 @@ class GuardedNode(LifecycleNode):
         # A signal interrupts Python amid what rclpy does, which becomes a RuntimeError.
         if was_failing or not isinstance(error, RuntimeError) or not context_ends(self.context.ok):
             text = f"the callback of {what} failed: {explained(error)}"
-            self._failure_reports.error(f"failures of {what}", text)
+            self._failure_log.error(f"failures of {what}", text)
         return self._failing[what]
 
 

@@ -9,44 +9,46 @@ from typing import Any, Protocol
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import SetBool, Trigger
 
-from eomt_ext_ros.diagnostics.reports import explained
 from eomt_ext_ros.diagnostics.snapshot import INFERENCE_ENDED
-from eomt_ext_ros.node.waiting import STEP_S
+from eomt_ext_ros.diagnostics.throttled_log import explained
+from eomt_ext_ros.workers.waiting import STEP_S
 
 
 class ServedNode(Protocol):
-    """What the services ask of the node, beside what it has as a node of ROS."""
-
-    enabled: bool
+    """What the services ask of the node."""
 
     @property
     def state(self) -> str:
         """Of the lifecycle."""
 
     @property
-    def inference(self) -> object | None:
-        """Of the model in use, where there is one."""
+    def enabled(self) -> bool:
+        """Whether an active node processes images."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a model."""
 
     def enable(self, enabled: bool) -> None:
-        """Answer images, or let them go."""
+        """Process images, or do not."""
 
     def begin_reload(self) -> Future[str] | None:
-        """Let the checkpoint be loaded; none where the node is not configured."""
+        """Load the checkpoint that the parameters name; None if the node is not configured."""
 
     def create_service(self, *args: Any, **kwargs: Any) -> Any:
-        """Offer a service."""
+        """As every node of ROS."""
 
     def get_logger(self) -> Any:
-        """Its logger."""
+        """As every node of ROS."""
 
 
 class Services:
-    """Offers the services of a node, in every state of its lifecycle.
+    """Offer the services of a node, in every state of its lifecycle.
 
-    ``~/set_enabled`` lets images go unanswered, or answers them again; configuring enables. ``~/reload`` loads the
-    checkpoint that the parameters name now, in the inference thread between two batches, and answers when that is done:
-    until then no image is answered, the node can neither be deactivated nor cleaned up, and the executor goes on. Where
-    it fails, the model in use stays.
+    ``~/set_enabled`` stops the processing of images, or lets it go on; configuring enables it. ``~/reload`` loads the
+    checkpoint that the parameters name now, in the inference thread between two batches, and replies when that is done:
+    until then no image is processed, the node can neither be deactivated nor cleaned up, and the executor goes on. If
+    loading fails, the model in use stays.
     """
 
     def __init__(self, node: ServedNode) -> None:
@@ -58,16 +60,16 @@ class Services:
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._node.enable(request.data)
         response.success = True
-        response.message = self._answering()
+        response.message = self._processing()
         return response
 
-    def _answering(self) -> str:
-        state, answered = self._node.state, f"images are {'' if self._node.enabled else 'not '}answered"
+    def _processing(self) -> str:
+        state, processed = self._node.state, f"images are {'' if self._node.enabled else 'not '}processed"
         if state == "active":
-            return answered
+            return processed
         if state == "inactive":
-            return f"{answered} once the node is active; it is inactive"
-        return f"images are not answered: the node is {state}; configuring enables it, whatever is asked for now"
+            return f"{processed} once the node is active; it is inactive"
+        return f"images are not processed: the node is {state}; configuring enables it, whatever is asked for now"
 
     async def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         job = self._node.begin_reload()
@@ -78,8 +80,7 @@ class Services:
             wait([job], STEP_S)
             await _Turn()
         if job.cancelled():
-            ended = self._node.inference is not None
-            response.message = INFERENCE_ENDED if ended else "the node was cleaned up meanwhile"
+            response.message = INFERENCE_ENDED if self._node.is_configured else "the node was cleaned up meanwhile"
         elif (error := job.exception()) is not None:
             response.message = f"the model in use stays: {explained(error)}"
             self._node.get_logger().error(f"reload failed, {response.message}")

@@ -1,4 +1,4 @@
-"""Lifecycle transitions that say what went wrong: rclpy swallows what they raise."""
+"""Lifecycle transitions whose exceptions reach the log: rclpy swallows them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from eomt_ext_ros.diagnostics.reports import explained
+from eomt_ext_ros.diagnostics.throttled_log import explained
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
-def reported(otherwise: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
-    """Log what a transition of a node raises and return ``otherwise``."""
+def log_exceptions(otherwise: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
+    """Log what a transition of a node raises, and return ``otherwise``."""
 
     def decorate(transition: Transition) -> Transition:
         @functools.wraps(transition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.messages.label_info import to_label_info
-from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, OUTPUTS, output_topic
-from eomt_ext_ros.pipeline.timeline import Timeline
+from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, OUTPUTS, Output, output_topic
+from eomt_ext_ros.pipeline.stamp_filter import StampFilter
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -37,14 +37,14 @@ class Camera:
         name: of the camera, or empty.
         info_topic: where its calibrations come in.
         info: the newest calibration that came in, or none.
-        timeline: the stamps of the images that were answered.
+        stamps: which images are not stale.
     """
 
     def __init__(self, node: LifecycleNode, image_transport: str, statistics: CameraStatistics) -> None:
         self.name = name = statistics.name
         self.statistics = statistics
         self.info: CameraInfo | None = None
-        self.timeline = Timeline()
+        self.stamps = StampFilter()
         self._node = node
         self._prefix = f"~/{name}/" if name else "~/"
         self._compressed = image_transport == "compressed"
@@ -70,8 +70,8 @@ class Camera:
             self._node.destroy_lifecycle_publisher(self.publishers.popitem()[1])
 
     def subscribe(self, on_image: Callable[[Any], None]) -> None:
-        """Begin to receive; the camera's time begins anew."""
-        self.timeline = Timeline()
+        """Begin to receive; the camera's stamps count from anew."""
+        self.stamps = StampFilter()
         self.statistics.restart()
         name, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
         group = MutuallyExclusiveCallbackGroup()  # as in advertise()
@@ -84,15 +84,19 @@ class Camera:
             self._node.destroy_subscription(self.subscriptions.pop())
         self.info = None
 
-    def wanted(self, enabled: tuple[str, ...]) -> set[str]:
-        """Those of the enabled outputs that somebody subscribes to."""
-        return {
-            name for name in enabled if name in self.publishers and self.publishers[name].get_subscription_count() > 0
-        }
+    def subscribed(self, enabled: Collection[str]) -> tuple[Output, ...]:
+        """Give those of the enabled outputs that somebody subscribes to."""
+        return tuple(
+            output
+            for output in OUTPUTS
+            if output.name in enabled
+            and output.name in self.publishers
+            and self.publishers[output.name].get_subscription_count() > 0
+        )
 
-    def why_unwanted(self, enabled: tuple[str, ...]) -> str:
-        """Why none of the enabled outputs is to be computed, in words."""
-        switched_off = sorted(self.wanted(OUTPUT_NAMES) - set(enabled))
+    def why_unsubscribed(self, enabled: Collection[str]) -> str:
+        """Explain why none of the enabled outputs is to be computed."""
+        switched_off = sorted({output.name for output in self.subscribed(OUTPUT_NAMES)} - set(enabled))
         if switched_off:
             return f"{', '.join(switched_off)} subscribed to, but not in the parameter outputs"
         return "nobody subscribes to an output"

@@ -196,7 +196,7 @@ def test_imports_run_one_way(package: str, path: str) -> None:
         ("eomt_ext_ros.node", "from eomt_ext_training import head_training"),
         ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.node import AnomalyNode"),
         ("eomt_ext_ros.diagnostics.snapshot", "if TYPE_CHECKING:\n    from eomt_ext_ros.pipeline import pipeline"),
-        ("eomt_ext_ros.inference.inference", "from eomt_ext_ros.diagnostics.reports import Reports"),
+        ("eomt_ext_ros.inference.inference", "from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog"),
         ("eomt_ext_training.head", "import eomt_ext_ros"),
         ("eomt_ext_training.data.sample", "from eomt_ext_core.evaluation import VOID"),
     ],

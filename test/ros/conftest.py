@@ -304,7 +304,7 @@ class Rig(Caller):
 
         assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        for camera in self.node.cameras:
+        for camera in self.cameras:
             for name in outputs:
                 self.listen(name, camera)
         self._find_inputs()
@@ -330,7 +330,7 @@ class Rig(Caller):
         key = f"{camera}/{name}" if camera else name
         kind = next(installed_type(*output.message_types) for output in OUTPUTS if output.name == name)
         self.heard[key] = Listener(self.client, kind, f"{topic_prefix(camera)}output/{name}")
-        publisher = self.node.cameras[camera].publishers[name]
+        publisher = self.cameras[camera].publishers[name]
         self.spin_until(publisher.get_subscription_count, f"discovery of {key}")
 
     def messages(self, key):
@@ -351,12 +351,12 @@ class Rig(Caller):
         self.send(waiting)
 
     def send_camera_info(self, msg, camera=""):
-        self.node.cameras[camera].info = None
+        self.cameras[camera].info = None
         self.publishers[camera][1].publish(msg)
-        self.spin_until(lambda: self.node.cameras[camera].info is not None, "the node to receive a camera_info")
+        self.spin_until(lambda: self.cameras[camera].info is not None, "the node to receive a camera_info")
 
     def answer(self, msg, name="probability", camera=""):
-        """Send an image and return the output that answers it, once the node has counted it; pictures may follow."""
+        """Send an image; returns the output that answers it, once that is counted. Visualisations may follow."""
         key = f"{camera}/{name}" if camera else name
         before, published = len(self.messages(key)), self.node.counts["published"]
         self.send(msg, camera)
@@ -370,14 +370,19 @@ class Rig(Caller):
         )
 
     @property
+    def cameras(self):
+        """Those of a configured node, by name."""
+        return {} if self.node.session is None else self.node.session.cameras
+
+    @property
     def engine(self):
         """The engine of a configured node."""
-        return self.node.inference.engine
+        return self.node.session.context.engine
 
     @property
     def engine_config(self):
         """What the engine runs under."""
-        return self.node._pipeline._terms.settings.node.engine
+        return self.node.session.context.config.engine
 
     def stamped(self, msg):
         """The message with the stamp of now."""

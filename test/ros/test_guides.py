@@ -14,7 +14,7 @@ from eomt_ext_ros.node import anomaly_node as node
 from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
 from eomt_ext_ros.parameters.node_config import CameraConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import parameter_fields
-from eomt_ext_ros.pipeline import camera, pipeline
+from eomt_ext_ros.pipeline import camera, image_reports, publishing, session
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [ROOT / "docs" / name for name in ("integration.md", "troubleshooting.md", "architecture.md")]
@@ -23,7 +23,7 @@ NAMES = {output_topic(output.name, node="~") for output in OUTPUTS} | {
     "~/input/image", "~/input/image/compressed", "~/input/camera_info", "~/set_enabled", "~/reload",
 }  # fmt: skip
 PARAMETERS = {item.name for item in parameter_fields(NodeConfig)}
-SPEAKING = (diagnostic_status, camera, node, observation, pipeline)
+SPEAKING = (diagnostic_status, camera, node, observation, image_reports, publishing, session)
 CAMERA_PARAMETERS = {item.name for item in parameter_fields(CameraConfig)}
 
 

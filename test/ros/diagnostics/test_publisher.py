@@ -90,7 +90,7 @@ def test_a_publisher_of_another_type_is_reported_with_both_types(stand_in, other
     rig = stand_in(image_transport=transport, diagnostics__silent_after_s=0.1)
     rig.disconnect()  # of the right type
     assert [rig.change_state(label) for label in ("configure", "activate")] == [True] * 2
-    topic = rig.node.cameras[""].subscriptions[0].topic_name
+    topic = rig.cameras[""].subscriptions[0].topic_name
     rig.spin_until(lambda: not rig.node.get_publishers_info_by_topic(topic), "the other publisher to be gone")
     publisher = other_process.create_publisher(published, topic, qos_profile_sensor_data)
     rig.spin_until(lambda: rig.node.get_publishers_info_by_topic(topic), "discovery")

@@ -140,7 +140,7 @@ def drive(inference, now, images, periods_s, max_batch=0, config=None, for_s=TEN
         for camera, outcome in processed(inference, queue.take(now[0]), config).items():
             outcomes[camera].append(outcome)
         for camera, backoff_s in inference.backoffs_s.items():
-            queue.rest(camera, now[0] + backoff_s)
+            queue.back_off(camera, now[0] + backoff_s)
     return outcomes
 
 

@@ -41,7 +41,7 @@ class SlowEngine:
     def __init__(self, node):
         self.calls = 0
         self.may_go_on = threading.Event()
-        self._engine = node._pipeline.inference.engine
+        self._engine = node.session.context.engine
         self._infer_batch = self._engine.infer_batch
         self._engine.infer_batch = self.infer_batch
 
@@ -156,9 +156,7 @@ def test_nothing_is_computed_while_nobody_listens(rig, image_msg):
     rig.answer(image_msg(10), "mask")
     assert slow.calls == 1
     rig.client.destroy_subscription(rig.heard["mask"].subscription)
-    rig.spin_until(
-        lambda: rig.node.cameras[""].publishers["mask"].get_subscription_count() == 0, "the listener to be gone"
-    )
+    rig.spin_until(lambda: rig.cameras[""].publishers["mask"].get_subscription_count() == 0, "the listener to be gone")
     rig.send(image_msg(11))
     rig.settle()
     rig.listen("probability")
@@ -191,7 +189,7 @@ def test_camera_info_comes_with_the_images_header(rig, image_msg):
         assert answer.header == image_msg(seed).header
         assert list(answer.k) == list(range(9))
     assert len(rig.messages("camera_info")) == 2, "none for the image that came before it"
-    assert rig.node.cameras[""].info.header.stamp.sec == 1, "what was received stays as it was"
+    assert rig.cameras[""].info.header.stamp.sec == 1, "what was received stays as it was"
 
 
 def test_camera_info_of_another_frame_is_not_passed_on(rig, image_msg, capfd):
@@ -248,7 +246,7 @@ def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_
     rig.answer(image_msg(1))
     for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
-    assert rig.node._pipeline.picture_thread.drain(30)
+    assert rig.node.session.drain(30)
     assert "overlay withheld" in capfd.readouterr().err
     assert rig.node.counts == {"received": 1, "published": 1, "withheld/overlay": 1}
     monkeypatch.undo()
@@ -280,7 +278,7 @@ def test_a_node_that_is_stopped_finishes_its_pictures_first(stand_in, image_msg,
     monkeypatch.setattr(diagnostics, "PERIOD_S", 0.05)
     rig = stand_in()
     rig.start("probability", "overlay")
-    overlays = rig.node.cameras[""].publishers["overlay"]
+    overlays = rig.cameras[""].publishers["overlay"]
     published, publish = [], overlays.publish
     monkeypatch.setattr(overlays, "publish", lambda msg: published.append(msg) or publish(msg))
     rig.answer(image_msg(1))
@@ -326,7 +324,7 @@ def test_the_region_drivable_limits_the_mask_and_not_the_probability(stand_in):
 
 def test_results_that_are_not_finite_are_never_published(rig, image_msg, capfd):
     rig.start("probability", "mask")
-    bias = rig.node._pipeline.inference.engine._scorer._network.class_head.bias.data
+    bias = rig.engine._scorer._network.class_head.bias.data
     sound = bias.clone()
     bias.fill_(float("nan"))
     for seed in (1, 2):
@@ -348,11 +346,11 @@ def test_an_unforeseen_error_is_logged_whole_and_the_thread_lives_on(rig, image_
         raise RuntimeError("no kernel image")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.node._pipeline.inference.engine, "infer_batch", broken)
+        patch.setattr(rig.engine, "infer_batch", broken)
         rig.send(image_msg(1))
         rig.spin_until_counted("failed/inference")
     with monkeypatch.context() as patch:
-        patch.setattr(rig.node.cameras[""].publishers["probability"], "get_subscription_count", broken)
+        patch.setattr(rig.cameras[""].publishers["probability"], "get_subscription_count", broken)
         rig.send(image_msg(2))
         rig.spin_until_counted("failed/input")
     assert stamp_of(rig.answer(image_msg(3))) == (1000, 3)
@@ -369,7 +367,7 @@ def test_topics_speak_the_agreed_qos(rig):
     for name in (*IMAGE_OUTPUTS, "camera_info"):
         found = rig.client.get_publishers_info_by_topic(f"/eomt_ext/output/{name}")
         assert [info.qos_profile.reliability.name for info in found] == ["RELIABLE"]
-    own = [*rig.node.cameras[""].publishers.values(), *rig.node.cameras[""].subscriptions]
+    own = [*rig.cameras[""].publishers.values(), *rig.cameras[""].subscriptions]
     assert {(entity.qos_profile.history.name, entity.qos_profile.depth) for entity in own} == {("KEEP_LAST", 1)}
 
 

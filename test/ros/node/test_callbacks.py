@@ -87,7 +87,7 @@ def test_whatever_callback_raises_the_node_goes_on_and_reports_it(stand_in, imag
 def test_a_callback_that_ends_in_order_again_is_no_error_any_more(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
-    broken = Broken(rig.node.cameras[""].subscriptions[0].callback)
+    broken = Broken(rig.cameras[""].subscriptions[0].callback)
     rig.publishers[""][0].publish(image_msg(1))
     rig.spin_until(lambda: broken.calls, "an image")
     assert "/eomt_ext/input/image failed" in rig.diagnostics()["inference"].message
@@ -145,7 +145,7 @@ def test_a_signal_amid_a_callback_is_no_error(stand_in, image_msg, monkeypatch, 
     rig.start("probability")
     ends = []
     monkeypatch.setattr("eomt_ext_ros.node.callbacks.context_ends", lambda is_ok: ends.append(is_ok()) or True)
-    monkeypatch.setattr(rig.node, "_thread", None)  # so that the statistics are asked
+    rig.node.enable(False)  # so that the statistics are asked
     monkeypatch.setattr(rig.node.statistics[""], "skipped", interrupted)
     rig.send(image_msg(1))
     rig.spin_until(lambda: ends, "the image")

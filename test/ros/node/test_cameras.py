@@ -161,7 +161,7 @@ def test_topics_and_parameters_follow_the_names(stand_in):
     assert rig.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert rig.node.has_parameter("front.polygon")
     assert "cameras can change only while the node is unconfigured" in rig.set(cameras=["rear"])
-    names = {publisher.topic_name for publisher in rig.node.cameras["front"].publishers.values()}
+    names = {publisher.topic_name for publisher in rig.cameras["front"].publishers.values()}
     assert "/eomt_ext/front/output/probability" in names
 
 

@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from eomt_ext_core import AnomalyEngine
 from eomt_ext_ros.diagnostics import publisher as diagnostics_module
 from eomt_ext_ros.diagnostics.snapshot import observe
-from eomt_ext_ros.node import AnomalyNode, main
+from eomt_ext_ros.node import AnomalyNode, main, program
 from eomt_ext_ros.node import anomaly_node as node_module
 from eomt_ext_ros.pipeline.camera import Camera
 
@@ -31,7 +31,7 @@ def signals():
 
 
 def worker_threads():
-    return sorted(each.name for each in threading.enumerate() if each.name in ("inference", "pictures"))
+    return sorted(each.name for each in threading.enumerate() if each.name.startswith(("inference", "visualisation")))
 
 
 def test_five_cycles_through_the_services_leave_nothing_behind(rig, image_msg):
@@ -42,19 +42,19 @@ def test_five_cycles_through_the_services_leave_nothing_behind(rig, image_msg):
         assert rig.state == "inactive"
         assert rig.change_state("activate")
         assert rig.state == "active"
-        assert worker_threads() == ["inference", "pictures"]
+        assert worker_threads() == ["inference"]
         if cycle in (0, 4):
             rig.listen("probability")
             rig._find_inputs()
             assert rig.answer(image_msg(cycle)).header == image_msg(cycle).header
             rig.client.destroy_subscription(rig.heard["probability"].subscription)
-        camera = rig.node.cameras[""]
+        camera = rig.cameras[""]
         assert rig.change_state("deactivate")
         assert camera.subscriptions == []
         assert rig.change_state("cleanup")
         assert worker_threads() == []
-        assert rig.node.inference is None
-        assert camera.publishers == rig.node.cameras == {}
+        assert rig.node.session is None
+        assert camera.publishers == rig.cameras == {}
         threads = threads or threading.active_count()
         assert threading.active_count() == threads
 
@@ -187,8 +187,8 @@ def test_shutdown_from_each_state(rig, steps):
     assert rig.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
     assert rig.state == "finalized"
     assert worker_threads() == []
-    assert rig.node.cameras == {}
-    assert rig.node.inference is None
+    assert rig.cameras == {}
+    assert rig.node.session is None
 
 
 def test_an_image_that_waits_at_the_shutdown_is_accounted_for(stand_in, image_msg):
@@ -206,21 +206,21 @@ def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg,
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 0.05)
     rig.start("probability")
     begun, may_end = threading.Event(), threading.Event()
-    monkeypatch.setattr(rig.node.inference.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
+    monkeypatch.setattr(rig.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
     rig.send(image_msg(1))
     rig.spin_until(begun.is_set, "the thread to be busy")
     assert rig.diagnostics()["inference"].level == b"\x00"
     assert rig.set(diagnostics__hung_after_s=0.1) == ""
-    rig.spin_until(lambda: rig.node.inferring_for_s > 0.1, "the limit")
+    rig.spin_until(lambda: rig.node.session.processing_for_s > 0.1, "the limit")
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x02"
     assert "s, which is more than diagnostics.hung_after_s (0.1 s): if it never ends, restart" in status.message
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
-    assert "inference or pictures did not end" in capfd.readouterr().err
+    assert "inference or visualisation did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x02"
-    assert "inference or pictures did not end within 0 s: restart the process" in status.message
+    assert "inference or visualisation did not end within 0 s: restart the process" in status.message
     may_end.set()
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 30.0)
 
@@ -236,7 +236,7 @@ def test_a_node_can_be_destroyed_in_each_state_and_twice(context, tiny_model, st
 
 
 @pytest.mark.usefixtures("signals")
-@pytest.mark.parametrize("argument", ["threshold:=2.0", "threshold:=1", "device:=tpu", "score:=magic"])
+@pytest.mark.parametrize("argument", ["threshold:=2.0", "max_windows:=1.5", "device:=tpu", "score:=magic"])
 def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument, capfd):
     assert main(["--ros-args", "-p", argument]) == 1
     err = capfd.readouterr().err
@@ -256,7 +256,7 @@ def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypat
             if Unwoken.calls == 3:
                 rclpy.try_shutdown()
 
-    monkeypatch.setattr(node_module, "SingleThreadedExecutor", Unwoken)
+    monkeypatch.setattr(program, "SingleThreadedExecutor", Unwoken)
     assert main(["--ros-args", "-p", "autostart:=false"]) == 0
     assert Unwoken.calls == 3
 
@@ -272,7 +272,7 @@ def test_what_the_executor_raises_is_an_error_unless_the_context_ends_with_it(mo
                 threading.Timer(ends_after_s, rclpy.try_shutdown).start()
             raise RuntimeError("failed to publish: context is invalid")
 
-    monkeypatch.setattr(node_module, "SingleThreadedExecutor", Interrupted)
+    monkeypatch.setattr(program, "SingleThreadedExecutor", Interrupted)
     assert main(["--ros-args", "-p", "autostart:=false"]) == (1 if ends_after_s is None else 0)
     err = capfd.readouterr().err
     assert ("in spin_once" in err) == ("ended by an error" in err) == (ends_after_s is None)

@@ -27,13 +27,13 @@ def test_a_disabled_node_answers_nothing_and_says_so(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
     rig.answer(image_msg(1))
-    assert enable(rig, False) == "images are not answered"
+    assert enable(rig, False) == "images are not processed"
     rig.send(image_msg(2))
     rig.spin_until_counted("skipped")
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x01"
     assert "disabled by ~/set_enabled" in status.message
-    assert enable(rig, True) == "images are answered"
+    assert enable(rig, True) == "images are processed"
     rig.answer(image_msg(3))
     assert rig.engine.batches == [1, 1]
     assert rig.diagnostics()["inference"].level == b"\x00"
@@ -42,15 +42,15 @@ def test_a_disabled_node_answers_nothing_and_says_so(stand_in, image_msg):
 def test_the_reply_says_what_state_keeps_images_from_being_answered(stand_in):
     rig = stand_in()
     unconfigured = (
-        "images are not answered: the node is unconfigured; configuring enables it, whatever is asked for now"
+        "images are not processed: the node is unconfigured; configuring enables it, whatever is asked for now"
     )
     assert enable(rig, True) == enable(rig, False) == unconfigured
     assert rig.change_state("configure")
     assert rig.node.enabled
-    assert enable(rig, False) == "images are not answered once the node is active; it is inactive"
-    assert enable(rig, True) == "images are answered once the node is active; it is inactive"
+    assert enable(rig, False) == "images are not processed once the node is active; it is inactive"
+    assert enable(rig, True) == "images are processed once the node is active; it is inactive"
     assert rig.change_state("activate")
-    assert enable(rig, True) == "images are answered"
+    assert enable(rig, True) == "images are processed"
 
 
 def test_why_images_need_no_answer_is_told_apart(stand_in, image_msg):

@@ -267,11 +267,11 @@ def test_qos_overrides_are_declared_and_take_effect_on_their_topic_alone(make_ri
         }
     )
     rig.node.start()
-    qos = {name: publisher.qos_profile for name, publisher in rig.node.cameras[""].publishers.items()}
+    qos = {name: publisher.qos_profile for name, publisher in rig.cameras[""].publishers.items()}
     assert (qos["probability"].reliability.name, qos["probability"].depth) == ("BEST_EFFORT", 7)
     for name in set(qos) - {"probability"}:
         assert (qos[name].reliability.name, qos[name].depth) == ("RELIABLE", 1), name
-    image, camera_info = (subscription.qos_profile for subscription in rig.node.cameras[""].subscriptions)
+    image, camera_info = (subscription.qos_profile for subscription in rig.cameras[""].subscriptions)
     assert (image.reliability.name, image.depth) == ("RELIABLE", 1)
     assert (camera_info.reliability.name, camera_info.depth) == ("BEST_EFFORT", 1)
     assert rig.node.get_parameter(f"{prefix}output/mask.publisher.depth").value == 1
@@ -284,12 +284,12 @@ def test_a_wrong_qos_override_fails_and_leaves_nothing_behind(make_rig, capfd, t
     configured = rig.node.trigger_configure()
     if topic.startswith("output"):
         assert configured == TransitionCallbackReturn.FAILURE
-        assert rig.node.cameras == {}
+        assert rig.cameras == {}
         assert not rig.node._managed_entities
         assert rig.state == "unconfigured"
     else:
         assert rig.node.trigger_activate() == TransitionCallbackReturn.FAILURE
-        assert rig.node.cameras[""].subscriptions == []
-        assert not any(publisher.is_activated for publisher in rig.node.cameras[""].publishers.values())
+        assert rig.cameras[""].subscriptions == []
+        assert not any(publisher.is_activated for publisher in rig.cameras[""].publishers.values())
         assert rig.state == "inactive"
     assert "telepathic" in capfd.readouterr().err

@@ -56,9 +56,9 @@ def test_a_camera_waits_for_its_period_and_holds_no_other():
     assert queue.take(10.5) == {"front": 2}
 
 
-def test_a_camera_that_rests_holds_no_other_and_its_period_counts_on():
+def test_a_camera_that_backs_off_delays_no_other_and_its_period_counts_on():
     queue = CameraQueue(period_s=0.5)
-    queue.rest("front", until_s=11.0)
+    queue.back_off("front", until_s=11.0)
     for camera in ("front", "left"):
         queue.put(camera, 1)
     assert queue.take(10.0) == {"left": 1}
@@ -69,8 +69,8 @@ def test_a_camera_that_rests_holds_no_other_and_its_period_counts_on():
 
 def test_a_rest_can_be_ended():
     queue = CameraQueue()
-    queue.rest("front", until_s=11.0)
-    queue.end_rests()
+    queue.back_off("front", until_s=11.0)
+    queue.end_backoffs()
     queue.put("front", 1)
     assert queue.take(10.0) == {"front": 1}
 

@@ -15,7 +15,7 @@ class Bench:
     """Work that waits for permission to end."""
 
     def __init__(self):
-        self.done, self.rests_s = [], {}
+        self.done, self.backoffs_s = [], {}
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
         self.thread = InferenceThread(self.work, "bench")
@@ -24,7 +24,7 @@ class Bench:
         self.begun.release()
         assert self.may_end.acquire(timeout=TIMEOUT_S)
         self.done.append(batch)
-        return self.rests_s
+        return self.backoffs_s
 
     def wait_until_begun(self):
         assert self.begun.acquire(timeout=TIMEOUT_S)
@@ -102,13 +102,13 @@ def test_what_waits_can_be_forgotten(bench):
     assert bench.done == [{"front": 0}]
 
 
-def test_a_camera_rests_as_long_as_the_work_says_and_holds_no_other(bench):
-    bench.rests_s = {"front": 0.2}
+def test_a_camera_backs_off_as_long_as_it_is_told_and_delays_no_other(bench):
+    bench.backoffs_s = {"front": 0.2}
     bench.allow(3)
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     assert bench.thread.drain(TIMEOUT_S)
-    began_s, bench.rests_s = time.monotonic(), {}
+    began_s, bench.backoffs_s = time.monotonic(), {}
     bench.thread.put("front", 1)
     bench.thread.put("left", 2)
     bench.wait_until_begun()
@@ -118,15 +118,15 @@ def test_a_camera_rests_as_long_as_the_work_says_and_holds_no_other(bench):
     assert bench.done == [{"front": 0}, {"left": 2}, {"front": 1}]
 
 
-def test_a_rest_that_is_ended_ends_at_once(bench):
-    bench.rests_s = {"front": 3600.0}
+def test_a_back_off_that_is_ended_ends_at_once(bench):
+    bench.backoffs_s = {"front": 3600.0}
     bench.allow(2)
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     assert bench.thread.drain(TIMEOUT_S)
     bench.thread.put("front", 1)
     assert not bench.begun.acquire(timeout=0.05)
-    bench.thread.end_rests()
+    bench.thread.end_backoffs()
     bench.wait_until_begun()
 
 

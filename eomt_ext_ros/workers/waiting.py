@@ -1,4 +1,4 @@
-"""Waiting for the node's threads in steps, as the process may be told to end meanwhile."""
+"""Waiting for the node's threads in short steps, as the process may be told to end meanwhile."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CONTEXT_END_TIMEOUT_S = 0.3  # after the signal for it
 
 
 def result_of(job: Future[Result], context: Any, meanwhile: Callable[[], None]) -> Result:
-    """The result of a job; ``meanwhile`` is called now and then.
+    """Wait for the result of a job; ``meanwhile`` is called now and then.
 
     Raises:
-        ExternalShutdownException: where the ROS context ends first.
+        ExternalShutdownException: if the ROS context ends first.
         Exception: what the job raised.
     """
     while not job.done():
@@ -36,12 +36,12 @@ def finish_within(
     """Call ``finish`` with a timeout in seconds until it is true, and ``meanwhile`` now and then.
 
     Raises:
-        RuntimeError: where that takes too long, or the ROS context ends first.
+        RuntimeError: if that takes too long, or the ROS context ends first.
     """
     deadline_s = time.monotonic() + timeout_s
     while not finish(min(STEP_S, timeout_s)):
         if time.monotonic() > deadline_s or not context.ok():
-            raise RuntimeError(f"inference or pictures did not end within {timeout_s:.0f} s")
+            raise RuntimeError(f"inference or visualisation did not end within {timeout_s:.0f} s")
         meanwhile()
 
 

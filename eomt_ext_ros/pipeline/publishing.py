@@ -1,0 +1,102 @@
+"""The outputs of an image that was inferred: those for programs at once, visualisations beside the next image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eomt_ext_core import AnomalyFrame, ImageError
+from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
+from eomt_ext_ros.outputs.registry import Output
+from eomt_ext_ros.outputs.rendering import Rendering
+from eomt_ext_ros.pipeline.batch_context import BatchContext
+from eomt_ext_ros.pipeline.camera_image import CameraImage
+from eomt_ext_ros.pipeline.image_reports import ImageReports
+
+NOTHING_PUBLISHED = "camera_info alone is subscribed to, and none goes with the image"
+
+
+@dataclass(frozen=True)
+class Visualisations:
+    """Outputs for people that are to be drawn of an image.
+
+    Attributes:
+        late_after_s: the limit of the image's latency if nothing else is published of it; None if something is.
+    """
+
+    image: CameraImage
+    rendering: Rendering
+    outputs: tuple[Output, ...]
+    late_after_s: float | None
+
+
+def publish(
+    image: CameraImage, frame: AnomalyFrame | None, context: BatchContext, reports: ImageReports
+) -> Visualisations | None:
+    """Publish an image's outputs for programs: all of them or, if one cannot be made, none.
+
+    Args:
+        image: that was processed.
+        frame: what the engine found in it; None if no output needs inference.
+        context: of the batch.
+        reports: count the image as published, unless it is left to its visualisations.
+
+    Returns:
+        the visualisations that are to be drawn.
+    """
+    rendering, late_after_s = _rendering(image, frame, context), context.config.diagnostics.late_after_s
+    messages = {}
+    for output in image.outputs:
+        if output.audience == "programs" and (message := _message(output, image, rendering, reports)) is not None:
+            messages[output.name] = message
+    for name, message in messages.items():
+        image.camera.publishers[name].publish(message)
+    for_people = tuple(output for output in image.outputs if output.audience == "people")
+    if messages:
+        reports.published(image, late_after_s)
+    elif not for_people:
+        image.camera.statistics.skipped(NOTHING_PUBLISHED)
+    if not for_people:
+        return None
+    return Visualisations(image, rendering, for_people, None if messages else late_after_s)
+
+
+def draw_and_publish(visualisations: Visualisations, reports: ImageReports) -> None:
+    """Draw an image's outputs for people, and publish each as soon as it is drawn."""
+    image, errors = visualisations.image, dict[str, BaseException]()
+    for output in visualisations.outputs:
+        try:
+            image.camera.publishers[output.name].publish(output.message(visualisations.rendering))
+        except BaseException as error:  # nobody else would report it in this thread
+            errors[output.name] = error
+    names = [output.name for output in visualisations.outputs]
+    reports.visualised(image, names, errors, visualisations.late_after_s)
+
+
+def _rendering(image: CameraImage, frame: AnomalyFrame | None, context: BatchContext) -> Rendering:
+    found: ObstacleFrame | None = None
+    if frame is not None and "obstacles" in image.needs:
+        found = find_obstacles(
+            frame.probability,
+            context.settings.obstacles(image.camera.name),
+            threshold=context.threshold,
+            semantic=frame.semantic,
+            class_names=context.engine.class_names,
+        )
+    return Rendering(image.pixels_rgb, frame, found, context.config, header=image.header, camera_info=image.camera.info)
+
+
+def _message(output: Output, image: CameraImage, rendering: Rendering, reports: ImageReports) -> Any:
+    """Make a message; None, which is reported, if there is no calibration for the image."""
+    if "camera_info" not in output.needs:
+        return output.message(rendering)
+    if rendering.camera_info is None:
+        reports.without_calibration(image.camera)
+    else:
+        reports.with_calibration(image.camera)
+        try:
+            return output.message(rendering)
+        except ImageError as error:
+            reports.withheld(image.camera, output.name, str(error))
+    image.withheld.add(output.name)
+    return None
