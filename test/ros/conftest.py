@@ -14,6 +14,8 @@ import pytest
 
 from eomt_ext_ros.process.dds_profile import profile_environment
 
+collect_ignore = ["launch_service.py"]  # a program of its own, which needs the real launch
+
 # A domain of our own, so that test runs side by side do not hear each other; processes that tests start inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 # The model is tiny: more threads would only wait for each other where the machine is busy.
