@@ -75,7 +75,7 @@ def infer_model_config(
         num_blocks=_infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
         masked_attention=_infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
         backbone_overrides=known.get("backbone_overrides", {}),
-        trained_crop_hw=trained,
+        trained_crop_hw=None if trained == crop else trained,
     )
     overrides = config.backbone_overrides
     for name in ("embed_dim", "depth"):
@@ -126,6 +126,8 @@ def _read_shapes(network: Mapping[str, Tensor]) -> dict[str, int]:
     for key, ndim in _NEEDED.items():
         if network[key].ndim != ndim:
             raise CheckpointError(f"{key} must have {ndim} dimensions, got shape {tuple(network[key].shape)}")
+    if network[POSITIONS].shape[0] != 1:
+        raise CheckpointError(f"{POSITIONS} must have shape (1, N, C), got {tuple(network[POSITIONS].shape)}")
     fc1, fc2 = (network[f"encoder.backbone.blocks.0.mlp.fc{layer}.weight"] for layer in (1, 2))
     registers = network.get("encoder.backbone.reg_token")
     if registers is not None and registers.ndim != 3:

@@ -125,6 +125,12 @@ def test_a_tensor_of_other_dimensions_is_named(shapes: dict[str, Tensor], key: s
         infer_model_config(shapes | {key: torch.zeros(4)}, OFF, HEADS)
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_there_is_one_position_embedding(shapes: dict[str, Tensor], count: int) -> None:
+    with pytest.raises(CheckpointError, match=rf"pos_embed must have shape \(1, N, C\), got \({count}, 36, 32\)"):
+        infer_model_config(shapes | {"encoder.backbone.pos_embed": torch.zeros(count, 36, 32)}, OFF, HEADS)
+
+
 def test_a_foreign_state_dict_is_called_foreign() -> None:
     with pytest.raises(CheckpointError, match=r"not the weights of an EoMT.*not found among conv1\.weight, fc\.bias"):
         infer_model_config({"conv1.weight": OFF, "fc.bias": OFF}, None, {})
