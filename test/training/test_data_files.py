@@ -110,7 +110,7 @@ def test_jpeg_files_that_break_off_are_skipped(kind: Any, tmp_path: Path, caplog
 
 @pytest.mark.parametrize("kind", [LabelledImages, CamVid])
 def test_files_as_people_have_them(kind: Any, tmp_path: Path) -> None:
-    pairs(tmp_path, 1)
+    pairs(tmp_path, 1, np.eye(20, 30, dtype=np.uint8))
     name = os.fsdecode(b"caf\xe9")
     for folder in ("images", "labels"):
         (tmp_path / folder / "0.png").rename(tmp_path / folder / f"{name}.png")

@@ -61,7 +61,7 @@ def coco_instances(folder: Path) -> Any:
 
 
 def labelled(folder: Path) -> Any:
-    for name, array in (("images", np.zeros((20, 30, 3), np.uint8)), ("labels", np.zeros((20, 30), np.uint8))):
+    for name, array in (("images", np.zeros((20, 30, 3), np.uint8)), ("labels", np.eye(20, 30, dtype=np.uint8))):
         (folder / name).mkdir()
         cv2.imwrite(str(folder / name / "a.png"), array)
     return labelled_folder.LabelledFolder(str(folder), CROP_HW)
