@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
+from eomt_ext_core.commands import options
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 
 
 def bench(
-    output: Annotated[Path, typer.Option(help="folder of bench.json and bench.png")] = Path("bench_output"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
+    output: options.Output = Path("bench_output"),
+    overwrite: options.Overwrite = False,
     sizes: Annotated[str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)} [default: base]")] = None,
     checkpoint: Annotated[str | None, typer.Option(help=_DOC["checkpoint"])] = None,
     images: Annotated[

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
-from eomt_ext_core.config import LABEL_VALUES_HELP, EngineConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import shown
 from eomt_ext_core.progress import progress
@@ -25,30 +26,24 @@ _FRAMES_PER_WORKER = 4  # below that, starting a worker costs more than it gains
 def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
     checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
-    output: Annotated[Path, typer.Option(help="where metrics.json and report.html go")],
-    scores: Annotated[str, typer.Option(help="head,msp,entropy,energy,max_logit,rba: all from one pass")] = "head",
+    output: options.Output,
+    scores: options.Scores = EngineConfig.score,
     split: Annotated[str | None, typer.Option(help="only this split, where a data set has several")] = None,
     exact: Annotated[bool, typer.Option(help="keep every score: nothing is rounded, memory grows")] = False,
     workers: Annotated[int, typer.Option(help="processes, the same digits with any number; 0: one a core", min=0)] = 0,
-    ray: Annotated[
-        str | None, typer.Option(help="address of a Ray cluster for the workers; 'local' starts one")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
+    ray: options.Ray = None,
+    overwrite: options.Overwrite = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames with pictures in the report, worst first", min=0)] = 200,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    window_mode: Annotated[str, typer.Option(help="eomt, grid or fovea")] = WindowConfig.mode,
-    blend: Annotated[str, typer.Option(help="uniform or hann")] = WindowConfig.blend,
-    overlap: Annotated[float, typer.Option(help="least overlap of grid windows")] = WindowConfig.overlap,
-    scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
-    horizon: Annotated[
-        float, typer.Option(help="row of the horizon over the height, for the fovea")
-    ] = WindowConfig.horizon,
-    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
-    label_values: Annotated[
-        str | None, typer.Option(help=f"{LABEL_VALUES_HELP}; by default what the layout says")
-    ] = None,
+    device: options.Device = EngineConfig.device,
+    precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    blend: options.Blend = WindowConfig.blend,
+    overlap: options.Overlap = WindowConfig.overlap,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
+    label_values: options.LabelMeaning = None,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures.
 
@@ -67,10 +62,8 @@ def evaluate(
     from eomt_ext_core.files import output_folder
 
     console = Console()
-    names = tuple(name.strip() for name in scores.split(",") if name.strip())
-    if not names:
-        raise ConfigError("--scores must name at least one score, got none")
-    windows = WindowConfig(window_mode, blend, overlap, scale, horizon, fovea)
+    names = options.score_names(scores)
+    window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     meaning = None if label_values is None else LabelValues.parse(label_values)
     opened = []
     for path in datasets:
@@ -84,7 +77,7 @@ def evaluate(
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
-            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=windows),
+            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=window_config),
             scores=names,
             mode="exact" if exact else "streaming",
             spool_folder=None if ray else folder,
@@ -110,7 +103,7 @@ def evaluate(
         about = {
             "checkpoint": shown(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
             "precision": precision,
-            "windows": _describe(windows),
+            "windows": _describe(window_config),
         }
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]

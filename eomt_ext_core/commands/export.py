@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commands import options
+from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.export.export_config import ExportConfig
 
 
@@ -17,9 +19,7 @@ def export(
     output: Annotated[Path, typer.Option(help="file to write, .onnx or .pt2 as the format")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
     format: Annotated[str, typer.Option(help="onnx, or pt2: a package of PyTorch's AOTInductor")] = ExportConfig.format,
-    scores: Annotated[
-        str, typer.Option(help="what the file gives: head,msp,max_logit,entropy,energy,rba; by default the head")
-    ] = "",
+    scores: options.Scores = EngineConfig.score,
     semantic: Annotated[bool, typer.Option(help="the known classes too")] = ExportConfig.semantic,
     precision: Annotated[str, typer.Option(help="of the network: fp32 or fp16")] = ExportConfig.precision,
     batch: Annotated[int, typer.Option(help="windows of a call: exactly so many, 0 for any number")] = (
@@ -41,7 +41,7 @@ def export(
 
     config = ExportConfig(
         format=format,
-        scores=tuple(name.strip() for name in scores.split(",") if name.strip()),
+        scores=options.score_names(scores),
         semantic=semantic,
         precision=precision,
         batch=batch,

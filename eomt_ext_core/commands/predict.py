@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
@@ -15,20 +16,18 @@ from eomt_ext_core.files import naming, shown
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, videos, or folders of them")],
-    output: Annotated[Path, typer.Option(help="where the results go")],
+    output: options.Output,
     checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
-    score: Annotated[str, typer.Option(help="head, msp, entropy, energy, max_logit or rba")] = EngineConfig.score,
+    overwrite: options.Overwrite = False,
+    score: options.Score = EngineConfig.score,
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    window_mode: Annotated[str, typer.Option(help="eomt, grid or fovea")] = WindowConfig.mode,
-    scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
-    horizon: Annotated[
-        float, typer.Option(help="row of the horizon over the height, for the fovea")
-    ] = WindowConfig.horizon,
-    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
+    device: options.Device = EngineConfig.device,
+    precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
 ) -> None:
     """Write what a model finds in images and videos.
 
@@ -45,8 +44,8 @@ def predict(
     console = Console()
     sources, unusable = list_inputs(inputs)
     problems, num_whole = list(unusable), 0
-    windows = WindowConfig(mode=window_mode, scale=scale, horizon=horizon, fovea=fovea)
-    config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=windows)
+    window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
+    config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
         writer = PredictionWriter(folder, probability)
         engine = AnomalyEngine.load(checkpoint, config)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.exits import ending
@@ -45,8 +46,8 @@ def demo(
     rate_hz: Annotated[float, typer.Option(help="frames a second", min=0.1)] = 15.0,
     seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_012,
     checkpoint: Annotated[str, typer.Option(help="the node's model")] = NodeConfig.checkpoint,
-    output: Annotated[Path, typer.Option(help="where the results go")] = Path("demo_output"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
+    output: options.Output = Path("demo_output"),
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run the real node on a road and record what it sees.
 

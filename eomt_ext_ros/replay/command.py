@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
-from eomt_ext_core.config import LABEL_VALUES_HELP, EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import explained
 from eomt_ext_core.files import output_folder, shown, whole_file
@@ -32,8 +33,8 @@ _MOST_FILES = 1 << 16
 def replay(
     bags: Annotated[list[Path], typer.Argument(help="rosbag2 folders, .mcap or .db3 files")],
     image_topic: Annotated[list[str], typer.Option(help="of the images, raw or compressed; once for each camera")],
-    output: Annotated[Path, typer.Option(help="folder for the results")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")] = False,
+    output: options.Output,
+    overwrite: options.Overwrite = False,
     checkpoint: Annotated[str, typer.Option(help="the model, as for the node")] = NodeConfig.checkpoint,
     head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
     label_topic: Annotated[
@@ -45,7 +46,7 @@ def replay(
     start: Annotated[float, typer.Option(help="seconds after the first message of the bag", min=0)] = 0.0,
     duration: Annotated[float | None, typer.Option(help="seconds from there on; by default all")] = None,
     every: Annotated[int, typer.Option(help="take every n-th frame of a topic", min=1)] = 1,
-    scores: Annotated[str, typer.Option(help="scores to evaluate; the first is published: head, msp, …")] = "head",
+    scores: options.Scores = EngineConfig.score,
     outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(RECORDED),
     track: Annotated[str, typer.Option(help="segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
@@ -55,26 +56,24 @@ def replay(
         float, typer.Option(help="an obstacle extends over connected pixels above this; below 0: the threshold")
     ] = ObstacleConfig.threshold_low,
     min_area_px: Annotated[int, typer.Option(help="fewest pixels of an obstacle")] = ObstacleConfig.min_area_px,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = EngineConfig.device,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = EngineConfig.precision,
-    windows: Annotated[str, typer.Option(help="how images are cut: eomt, grid or fovea")] = WindowConfig.mode,
-    scale: Annotated[float, typer.Option(help="of the image under grid windows")] = WindowConfig.scale,
-    overlap: Annotated[float, typer.Option(help="of grid windows")] = WindowConfig.overlap,
-    blend: Annotated[str, typer.Option(help="where windows overlap: uniform or hann")] = WindowConfig.blend,
-    horizon: Annotated[
-        float, typer.Option(help="row of the horizon over the height, for the fovea")
-    ] = WindowConfig.horizon,
-    fovea: Annotated[float, typer.Option(help="side of the fovea over the largest possible")] = WindowConfig.fovea,
+    device: options.Device = EngineConfig.device,
+    precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    blend: options.Blend = WindowConfig.blend,
+    overlap: options.Overlap = WindowConfig.overlap,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
     threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
-    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster, auto or local")] = None,
-    label_values: Annotated[str | None, typer.Option(help=LABEL_VALUES_HELP)] = None,
+    ray: options.Ray = None,
+    label_values: options.LabelMeaning = None,
 ) -> None:
     """Run recorded bags through the engine, every frame, offline.
 
     Writes for each bag an annotated bag and overlay.mp4, and over all of them metrics.json, timing.json and
-    report.html. Exit status: 0; 1 if nothing could be done; 3 if something could not be read or processed, with all
-    other results kept; 130 after an interruption, with the results so far.
+    report.html; the bag holds the first score. Exit status: 0; 1 if nothing could be done; 3 if something could not be
+    read or processed, with all other results kept; 130 after an interruption, with the results so far.
     """
     _check_extras()
     import torch
@@ -86,7 +85,7 @@ def replay(
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
-    names = tuple(name.strip() for name in scores.split(","))
+    names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(
         device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eomt_ext_core.config import LABEL_VALUES_HELP
+from eomt_ext_core.commands import options
+from eomt_ext_core.config import EngineConfig
 
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
@@ -26,8 +27,8 @@ def calibrate(
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the reliability, before and after")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    label_values: Annotated[str | None, typer.Option(help=LABEL_VALUES_HELP)] = None,
+    device: options.Device = EngineConfig.device,
+    label_values: options.LabelMeaning = None,
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
@@ -36,7 +37,6 @@ def calibrate(
     """
     from rich.console import Console
 
-    from eomt_ext_core.config import EngineConfig
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.errors import ConfigError

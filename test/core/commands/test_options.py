@@ -1,0 +1,50 @@
+"""Every command of every package spells an option alike."""
+
+import importlib
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from eomt_ext_core.commands import options
+from eomt_ext_core.errors import ConfigError
+
+COMMANDS = {
+    "evaluate": "eomt_ext_core.commands.evaluate",
+    "predict": "eomt_ext_core.commands.predict",
+    "export": "eomt_ext_core.commands.export",
+    "replay": "eomt_ext_ros.replay.command",
+    "demo": "eomt_ext_ros.demo.command",
+    "calibrate": "eomt_ext_training.calibrate_command",
+}
+# Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
+SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
+# A file, not a folder; a device or a precision of what is written, not of what computes; a camera.
+OTHERS = {"calibrate --output", "export --output", "export --device", "export --precision", "demo --device"}
+
+
+def declared(command: str) -> dict[str, Any]:
+    """The options of a command by name, as they are annotated."""
+    function = getattr(importlib.import_module(COMMANDS[command]), command)
+    hints = get_type_hints(function, include_extras=True)
+    return {f"--{name.replace('_', '-')}": hint for name, hint in hints.items() if name != "return"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_of_several_commands_is_declared_once(command: str) -> None:
+    pytest.importorskip({"replay": "rosbags", "demo": "rclpy"}.get(command, "typer"))
+    shared = {name: hint for name, hint in declared(command).items() if name in SHARED}
+    assert shared
+    assert [name for name, hint in shared.items() if hint != SHARED[name]] == [
+        name for name in shared if f"{command} {name}" in OTHERS
+    ]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "replay"])
+def test_how_images_are_cut_has_one_name(command: str) -> None:
+    assert {"--windows", "--scale", "--horizon", "--fovea"} <= declared(command).keys()
+
+
+def test_scores_must_be_named() -> None:
+    assert options.score_names("head, msp,") == ("head", "msp")
+    with pytest.raises(ConfigError, match="--scores must name at least one of head, msp"):
+        options.score_names(" ,")
