@@ -123,7 +123,7 @@ def run_lengths(ascending: FloatArray) -> tuple[FloatArray, IntArray]:
     return ascending[starts], np.diff(starts, append=ascending.size)
 
 
-def _starts(ascending: npt.NDArray[np.floating | np.integer]) -> IntArray:  # type: ignore[type-arg]
+def _starts(ascending: npt.NDArray[np.floating | np.integer]) -> IntArray:
     """Where runs of one value begin in a sorted array."""
     is_first = np.ones(ascending.size, dtype=np.bool_)
     np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
@@ -138,7 +138,8 @@ def _cells(ascending: npt.NDArray[np.float64], shift: int) -> IntArray:
     """
     zero = np.searchsorted(ascending, 0.0)
     below, above = _bits(-ascending[:zero][::-1]), _bits(ascending[zero:])
-    return np.concatenate((-below[::-1], above)) >> shift
+    numbers: IntArray = np.concatenate((-below[::-1], above))
+    return numbers >> shift
 
 
 def _bits(ascending: npt.NDArray[np.float64]) -> IntArray:
