@@ -138,8 +138,8 @@ def _cells(ascending: npt.NDArray[np.float64], shift: int) -> IntArray:
     """
     zero = np.searchsorted(ascending, 0.0)
     below, above = _bits(-ascending[:zero][::-1]), _bits(ascending[zero:])
-    numbers: IntArray = np.concatenate((-below[::-1], above))
-    return numbers >> shift
+    cells: IntArray = np.concatenate((-below[::-1], above)) >> shift
+    return cells
 
 
 def _bits(ascending: npt.NDArray[np.float64]) -> IntArray:
