@@ -144,8 +144,9 @@ def _cells(ascending: npt.NDArray[np.float64], shift: int) -> IntArray:
 
 def _bits(ascending: npt.NDArray[np.float64]) -> IntArray:
     """Whole numbers that ascend with sorted magnitudes, neighbours far apart where a float's are, and below 1."""
-    bits = np.clip(ascending, _SMALLEST, _LARGEST).view(np.int64)
+    bits: IntArray = np.clip(ascending, _SMALLEST, _LARGEST).view(np.int64)
     half, one = np.searchsorted(ascending, (0.5, 1.0))
     bits[half:one] = 2 * _HALF - _OFFSET - (1 - ascending[half:one]).view(np.int64)
     bits[one:] += _HALF - _OFFSET - (_ONE - _HALF)
-    return bits - _OFFSET
+    bits -= _OFFSET
+    return bits
