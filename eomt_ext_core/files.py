@@ -47,7 +47,7 @@ def writing(path: str | Path) -> Iterator[None]:
     """Say of every ``OSError`` in the block that ``path`` cannot be written.
 
     Raises:
-        OutputError: naming the path and what the system says.
+        OutputError: naming the path and the reason of the system.
     """
     try:
         yield
@@ -56,10 +56,10 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder and those above it where they are missing.
+    """Make a folder and those above it if they are missing.
 
     Raises:
-        OutputError: where there is a file of that name, or the system refuses.
+        OutputError: if there is a file of that name, or the system refuses.
     """
     with writing(path):
         try:
@@ -83,7 +83,7 @@ def shown(name: str | os.PathLike[str]) -> str:
 
 
 def naming(path: str | os.PathLike[str], error: Exception) -> str:
-    """The message of an error, the file named in front where the message does not name it.
+    """The message of an error, the file named in front if the message does not name it.
 
     >>> naming("a.png", ValueError("a.png is empty")), naming("a.png", ValueError("not finite"))
     ('a.png is empty', 'a.png: not finite')

@@ -19,7 +19,7 @@ from benchmarks.fuzz.case import Case
 PRELOAD = ("torch", "timm", "eomt_ext_core.engine", "eomt_ext_core.cli", "eomt_ext_core.evaluation.predict")
 FORBIDDEN_EVENTS = ()
 _WAYS = ("photograph", "image", "labels", "image")
-_VIDEO_SHARE, _FOLDER_SHARE = 6, 40  # one case of so many
+_VIDEO_EVERY, _FOLDER_EVERY = 6, 40  # one case of so many
 
 Mutation = tuple[str, bytes, str | None]
 """What was done, the file, and the exit code that must come."""
@@ -52,10 +52,10 @@ def cases(seed: int, count: int, folder: Path) -> Iterator[Case]:
     images, videos = _images(chance), _videos(folder / "videos")
     named = itertools.cycle(_MUTATIONS.items())
     for number in range(count):
-        if number % _FOLDER_SHARE == _FOLDER_SHARE - 1:
-            yield _folder_case(chance, folder / f"{number:04d}", images, predict=bool(number // _FOLDER_SHARE % 2))
+        if number % _FOLDER_EVERY == _FOLDER_EVERY - 1:
+            yield _folder_case(chance, folder / f"{number:04d}", images, predict=bool(number // _FOLDER_EVERY % 2))
             continue
-        if number % _VIDEO_SHARE == 0:
+        if number % _VIDEO_EVERY == 0:
             suffix, content = chance.choice(videos)
             name, data, expect = chance.choice([_cut_video, _flip, _scramble])(chance, content)
         else:
@@ -101,7 +101,7 @@ def _videos(folder: Path) -> list[tuple[str, bytes]]:
 
 
 def _folder_case(chance: random.Random, folder: Path, images: list[tuple[str, bytes]], predict: bool) -> Case:
-    """A set of which some is broken, through a whole command: it goes on, and its exit code says so."""
+    """A set of which some is broken, through a whole command: it goes on, and its exit code is not 0."""
     for name in ("images", "labels_masks"):
         (folder / name).mkdir(parents=True)
     labels = np.zeros((64, 96), np.uint8)

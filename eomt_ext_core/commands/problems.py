@@ -1,4 +1,4 @@
-"""What a command over many files does with those that it cannot use: go on, name each, and say so at the end."""
+"""What a command over many files does with those that it cannot use: go on, and name each at the end."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Source:
     is_video: bool
 
     def num_frames(self) -> int:
-        """What the file says of itself, for a progress bar; 0 for a video that cannot be opened."""
+        """What the file declares, for a progress bar; 0 for a video that cannot be opened."""
         if not self.is_video:
             return 1
         try:
@@ -69,7 +69,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
     Inside a folder, files that are hidden or have another suffix are no inputs. What is named itself must be one.
 
     Raises:
-        ConfigError: where two would be written to one name.
+        ConfigError: if two would be written to one name.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -124,9 +124,9 @@ class PredictionWriter:
         """Run the engine over a source and write its results, frame by frame as they are asked for.
 
         Raises:
-            ImageError: naming the file, where it cannot be read; for a video that is cut short, after all results of
+            ImageError: naming the file, if it cannot be read; for a video that is cut short, after all results of
                 the frames that are there.
-            OutputError: where a result cannot be written.
+            OutputError: if a result cannot be written.
         """
         return self._process_video(source.path, engine) if source.is_video else self._process_image(source.path, engine)
 

@@ -1,7 +1,7 @@
 """The file around a video: whether it is one that is read, and whether its end is missing.
 
-Decoders stop at the end of a file that was cut short as they do at the end of a video. What tells the two apart is how
-far the container says that it reaches. Sources: ISO/IEC 14496-12 (boxes, edit lists); Microsoft's AVI RIFF reference;
+Decoders stop at the end of a file that was cut short as they do at the end of a video. The two differ in how far
+the container declares that it reaches. Sources: ISO/IEC 14496-12 (boxes, edit lists); Microsoft's AVI RIFF reference;
 RFC 8794 and RFC 9559 (Matroska).
 """
 
@@ -25,13 +25,12 @@ _UNSIZED = (0, 0xFFFFFFFF)  # what recorders leave in an AVI until they close it
 
 
 class Container(NamedTuple):
-    """What a container says of itself.
+    """What a container declares.
 
     Attributes:
         kind: a name out of ``VIDEO_KINDS``.
-        missing_bytes: how far its pictures reach beyond the end of the file; 0 where they do not, or where it does not
-            say.
-        num_empty: how many of the frames that it counts hold nothing and show the one before; None where their number
+        missing_bytes: how far its frames reach beyond the end of the file; 0 if they do not, or if it declares no size.
+        num_empty: how many of the frames that it counts hold nothing and show the one before; None if their number
             is estimated from a duration, or shortened by an edit list, so that it cannot be held to it.
     """
 
@@ -50,7 +49,7 @@ def inspect_container(file: BinaryIO) -> Container:
     """Look at the structure of a video file; nothing is decoded, and only headers are read.
 
     Raises:
-        ImageError: reason ``"encoding"`` where it is of no container that is read.
+        ImageError: reason ``"encoding"`` if it is of no container that is read.
     """
     size = os.fstat(file.fileno()).st_size
     start = _read(file, 0, 12)
@@ -97,15 +96,15 @@ def _inspect_mp4(file: BinaryIO, size: int) -> Container:
 
 
 def _is_counted(file: BinaryIO, moov: _Box) -> bool:
-    """Whether every sample of the one track of pictures is shown, by its edit list."""
+    """Whether every sample of the one track of frames is shown, by its edit list."""
     inside = list(_boxes(file, moov.start, moov.end))
     if any(box.name == b"mvex" for box in inside):  # the samples are in fragments
         return False
     tracks = [_parts(file, box) for box in inside if box.name == b"trak"]
-    pictures = [parts for parts in tracks if parts.get(b"hdlr", b"")[8:12] == b"vide"]
-    if len(pictures) != 1:
+    video = [parts for parts in tracks if parts.get(b"hdlr", b"")[8:12] == b"vide"]
+    if len(video) != 1:
         return False
-    parts = pictures[0]
+    parts = video[0]
     edits = parts.get(b"elst")
     if edits is None:
         return True
@@ -122,9 +121,7 @@ def _is_counted(file: BinaryIO, moov: _Box) -> bool:
     if len(shown) != 1 or not movie_rate or not media_rate:
         return False
     length, begin = shown[0]
-    delay = _number(
-        parts.get(b"ctts", b"")[12:16]
-    )  # of the first picture, by which edit lists begin where there is one
+    delay = _number(parts.get(b"ctts", b"")[12:16])  # of the first frame; edit lists begin there
     return begin <= delay and length / movie_rate >= (media_length - delay) / media_rate - 1.5 / movie_rate
 
 
@@ -151,7 +148,7 @@ def _clock(header: bytes, at: int) -> tuple[int, int]:
 
 
 def _inspect_avi(file: BinaryIO, size: int) -> Container:
-    """How far the list of pictures, ``movi``, reaches beyond the end; what the index says of empty ones."""
+    """How far the list of frames, ``movi``, reaches beyond the end; how many of them are empty by the index."""
     missing, num_empty, num_parts = 0, None, 0
     position = 0
     for _ in range(_MOST_PARTS):
@@ -172,13 +169,13 @@ def _inspect_avi(file: BinaryIO, size: int) -> Container:
 
 
 def _num_empty(index: bytes) -> int:
-    """Frames of no bytes by an ``idx1``; every picture has an entry, those of a second stream too."""
+    """Frames of no bytes by an ``idx1``; every frame has an entry, those of a second stream too."""
     entries = struct.iter_unpack("<4sIII", index[: len(index) // 16 * 16])
     return sum(name[2:] in (b"dc", b"db") and not length for name, _, _, length in entries)
 
 
 def _missing_of_matroska(file: BinaryIO, size: int) -> int:
-    """How far the segment, or its last cluster where the segment does not say, reaches beyond the end."""
+    """How far the segment, or its last cluster if the segment declares no size, reaches beyond the end."""
     position = 0
     for _ in range(_MOST_PARTS):
         identifier, length, content = _element(file, position)
@@ -206,6 +203,6 @@ def _element(file: BinaryIO, position: int) -> tuple[int, int | None, int]:
 
 
 def _width(data: bytes, most: int) -> int:
-    """Bytes of a number whose first byte says how many there are; 0 where that is more than ``most``."""
+    """Bytes of a number whose first byte says how many there are; 0 if that is more than ``most``."""
     width = 9 - data[0].bit_length() if data else 0
     return width if width <= most else 0

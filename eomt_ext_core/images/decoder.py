@@ -1,8 +1,8 @@
 """The one decoder of images: of files, and of what arrives in messages.
 
 Every image of the project passes :func:`decode`. Pixels stay as they are stored wherever something refers to them by
-place: labels, the calibration of a camera, a recording. Only where a person hands over photographs to look at the
-result (``predict`` and the demonstration) are they turned upright by the orientation that the camera noted (EXIF).
+place: labels, the calibration of a camera, a recording. Photographs that a person hands over to look at the
+result (``predict`` and the demonstration) are turned upright by the orientation that the camera noted (EXIF).
 
 OpenCV gets bytes, never a path: it ends the process for a name that is not UTF-8.
 """
@@ -38,9 +38,9 @@ def decode(
         (H, W) or (H, W, channels) in OpenCV's order (BGR, BGRA), of the type that the flags ask for.
 
     Raises:
-        ImageError: with the reasons of :func:`~eomt_ext_core.images.formats.read_header`; ``"decode"`` also where
+        ImageError: with the reasons of :func:`~eomt_ext_core.images.formats.read_header`; ``"decode"`` also if
             OpenCV does not decode it.
-        MemoryError: where OpenCV finds no memory.
+        MemoryError: if OpenCV finds no memory.
     """
     header = read_header(data, limits, kinds)
     try:
@@ -76,12 +76,12 @@ def read_rgb(path: str | Path, *, turn: bool = False, limits: ImageLimits = DEFA
     """Read an image file as (H, W, 3) uint8 RGB.
 
     Args:
-        path: of a JPEG, PNG, WebP or BMP file, whatever its suffix says.
+        path: of a JPEG, PNG, WebP or BMP file, whatever its suffix.
         turn: by the orientation that a camera noted in it; labels are drawn on images as they are stored.
         limits: what the file may ask for.
 
     Raises:
-        ImageError: naming the file, where it cannot be read, is cut short, asks for too much, or is no such image.
+        ImageError: naming the file, if it cannot be read, is cut short, asks for too much, or is no such image.
     """
     data = read_file(path, limits.max_file_bytes)
     try:
@@ -112,7 +112,7 @@ def read_label_values(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) ->
 
     Raises:
         ImageError: as :func:`read_rgb` does.
-        DatasetError: naming the file, where it has more than 8 bits or colours.
+        DatasetError: naming the file, if it has more than 8 bits or colours.
     """
     values = read_unchanged(path, limits)
     if values.dtype != np.uint8:

@@ -17,11 +17,11 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image in the format of the path's suffix.
 
     Args:
-        path: of the file; folders are made where they are missing.
+        path: of the file; missing folders are made.
         image: (H, W), or (H, W, 3) in OpenCV's order, BGR; uint8, or uint16 for a PNG.
 
     Raises:
-        OutputError: where it cannot be encoded or written.
+        OutputError: if it cannot be encoded or written.
     """
     path = Path(path)
     try:

@@ -44,8 +44,8 @@ def read_header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, kinds: tuple[
         kinds: the formats to accept, out of ``IMAGE_KINDS``.
 
     Raises:
-        ImageError: reason ``"encoding"`` where the bytes are of no accepted format, ``"decode"`` where the header is
-            damaged or the file ends early, ``"dimensions"`` where the image has no pixel or too many, ``"work"`` where
+        ImageError: reason ``"encoding"`` if the bytes are of no accepted format, ``"decode"`` if the header is
+            damaged or the file ends early, ``"dimensions"`` if the image has no pixel or too many, ``"work"`` if
             decoding it would take too long.
 
     >>> read_header(b"GIF89a")
@@ -138,7 +138,9 @@ def _read_webp(data: bytes) -> ImageHeader:
     elif whole and chunk == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
         width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
     else:
-        raise ImageError(f"a WebP image must be as long as its header says, got {len(data)} damaged bytes", "decode")
+        raise ImageError(
+            f"a WebP image must be as long as its header declares, got {len(data)} damaged bytes", "decode"
+        )
     return ImageHeader("WebP", height, width, 4 * height * width)
 
 
@@ -154,7 +156,7 @@ def _read_bmp(data: bytes) -> ImageHeader:
             raise ImageError(
                 f"a BMP image must be uncompressed, got compression {compression}: save it as PNG", "encoding"
             )
-        height = abs(height)  # rows from the top where it is negative
+        height = abs(height)  # rows from the top if it is negative
         row = (width * depth + 31) // 32 * 4
         if depth in (1, 4, 8, 16, 24, 32) and header_size >= 12 and (width < 1 or offset + row * height <= len(data)):
             return ImageHeader("BMP", height, max(0, width), 4 * height * max(0, width))

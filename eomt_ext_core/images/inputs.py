@@ -46,7 +46,7 @@ def list_images(folder: str | Path) -> list[Path]:
     """The input images right in a folder, sorted by name.
 
     Raises:
-        DatasetError: where the folder does not exist or cannot be read.
+        DatasetError: if the folder does not exist or cannot be read.
     """
     try:
         return images_among(Path(folder).iterdir())

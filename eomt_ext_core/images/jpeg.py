@@ -21,7 +21,7 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FILL = re.compile(rb"\xff+")
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the one that ends the data of a scan
-_MOST_SEGMENTS = 10_000  # a header of 600 MB if they are full; each takes time, also where they are empty
+_MOST_SEGMENTS = 10_000  # a header of 600 MB if they are full; each takes time, also if they are empty
 
 
 class _Component(NamedTuple):
@@ -44,7 +44,7 @@ def read_jpeg(data: bytes, limits: ImageLimits) -> ImageHeader:
     ``limits.max_scan_blocks`` requires.
 
     Raises:
-        ImageError: ``"decode"`` where the file is damaged or ends early, ``"encoding"`` for a process other than
+        ImageError: ``"decode"`` if the file is damaged or ends early, ``"encoding"`` for a process other than
             baseline, sequential or progressive with Huffman codes.
     """
     frame: _Frame | None = None
@@ -70,7 +70,7 @@ def read_jpeg(data: bytes, limits: ImageLimits) -> ImageHeader:
 
 
 def _read_frame(data: bytes, position: int) -> _Frame | None:
-    """The frame header whose marker is at ``position``, or none where it is no whole one."""
+    """The frame header whose marker is at ``position``, or none if it is no whole one."""
     marker, header = data[position + 1], data[position + 4 : position + 10]
     if len(header) < 6:
         return None
@@ -94,7 +94,7 @@ def _read_frame(data: bytes, position: int) -> _Frame | None:
 
 
 def _follow_scans(data: bytes, position: int, frame: _Frame, limits: ImageLimits) -> int | None:
-    """Blocks that a decoder visits, or None where the file ends before the image does."""
+    """Blocks that a decoder visits, or None if the file ends before the image does."""
     blocks = 0
     for _ in range(_MOST_SEGMENTS):
         length = int.from_bytes(data[position + 2 : position + 4], "big")
@@ -119,7 +119,7 @@ def _follow_scans(data: bytes, position: int, frame: _Frame, limits: ImageLimits
 
 
 def _components_of(scan: bytes, frame: _Frame) -> list[_Component]:
-    """The components of a scan by its header, or none where it is damaged."""
+    """The components of a scan by its header, or none if it is damaged."""
     count = scan[0] if scan else 0
     if len(scan) < 2 * count + 4:
         return []

@@ -1,4 +1,4 @@
-"""Opening files of strangers: regular ones only, none larger than agreed; an error says what is there instead."""
+"""Opening files of strangers: regular ones only, none larger than agreed; an error names what is there instead."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_file(path: str | Path, max_bytes: int) -> bytes:
     """The content of a regular file.
 
     Raises:
-        ImageError: reason ``"file"``, where it cannot be read or is larger than ``max_bytes``; ``"empty"`` where it
+        ImageError: reason ``"file"``, if it cannot be read or is larger than ``max_bytes``; ``"empty"`` if it
             holds nothing.
     """
     with open_file(path) as file:

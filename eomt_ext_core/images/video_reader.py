@@ -31,12 +31,12 @@ class VideoReader:
         limits: what it may ask for.
 
     Attributes:
-        rate_hz: frames a second; 25 where the file does not say.
-        declared_frames: how many frames the file says it has, or the duration that it says; 0 where it says neither.
+        rate_hz: frames a second; 25 if the file does not declare it.
+        declared_frames: by a count or a duration in the file; 0 if it has neither.
         num_read: frames given so far.
 
     Raises:
-        ImageError: naming the file, where it cannot be read, is no such video, or its frames are too large.
+        ImageError: naming the file, if it cannot be read, is no such video, or its frames are too large.
     """
 
     def __init__(self, path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> None:
@@ -56,7 +56,7 @@ class VideoReader:
             raise ImageError(f"{self._name} cannot be read: {error.strerror or error}", "file") from error
         except ImageError as error:
             raise ImageError(f"{self._name}: {error}", error.reason) from error
-        # Linux opens the file anew under this name; where there is no /proc, both share its position.
+        # Linux opens the file anew under this name; if there is no /proc, both share its position.
         self._file.seek(0)
         folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
         self._capture = cv2.VideoCapture(f"{folder}/{self._file.fileno()}", cv2.CAP_FFMPEG)
@@ -78,7 +78,7 @@ class VideoReader:
         """Give each frame, (H, W, 3) uint8 RGB, upright.
 
         Raises:
-            ImageError: where there is not a single frame, or OpenCV fails.
+            ImageError: if there is not a single frame, or OpenCV fails.
         """
         while self._capture is not None:
             try:
@@ -129,6 +129,6 @@ class VideoReader:
         self.close()
 
     def _number(self, prop: int) -> float:
-        """A property of the video; 0 where it is unknown, huge or no number."""
+        """A property of the video; 0 if it is unknown, huge or no number."""
         value = 0.0 if self._capture is None else float(self._capture.get(prop))
         return value if math.isfinite(value) and 0 <= value < 1e9 else 0.0

@@ -36,9 +36,9 @@ class VideoWriter:
         """Append a frame: (H, W, 3) uint8. An odd last row or column is cut off, since 4:2:0 video has none.
 
         Raises:
-            ImageError: where its size is not that of the first frame, or less than two pixels a side.
-            OutputError: where the file cannot be written.
-            ConfigError: where ffmpeg is missing.
+            ImageError: if its size is not that of the first frame, or less than two pixels a side.
+            OutputError: if the file cannot be written.
+            ConfigError: if ffmpeg is missing.
         """
         size_hw = (frame_rgb.shape[0] // 2 * 2, frame_rgb.shape[1] // 2 * 2)
         if self._size_hw is None:
@@ -51,22 +51,22 @@ class VideoWriter:
             raise OutputError(f"{shown(self._path)} cannot be written: it is closed")
         try:
             self._encoder.stdin.write(np.ascontiguousarray(frame_rgb[: size_hw[0], : size_hw[1]]).data)
-        except BrokenPipeError as error:  # ffmpeg has ended early, and says why
+        except BrokenPipeError as error:  # ffmpeg has ended early; its log has the reason
             self.close()
             raise OutputError(f"{shown(self._path)} cannot be written: ffmpeg has ended") from error
 
     def close(self) -> None:
-        """Finish the file; nothing more where no frame was written.
+        """Finish the file; nothing more if no frame was written.
 
         Raises:
-            OutputError: where ffmpeg could not write all of it.
+            OutputError: if ffmpeg could not write all of it.
         """
         encoder, self._encoder = self._encoder, None
         if encoder is None or self._log is None:
             return
         try:
             encoder.communicate()
-        except BrokenPipeError:  # it has ended; its exit code tells
+        except BrokenPipeError:  # it has ended; its exit code is looked at below
             encoder.wait()
         with self._log as log:
             log.seek(0)
