@@ -69,7 +69,7 @@ def evaluate(
             engine=EngineConfig(device=device, precision=precision, score=names[0], windows=windows),
             scores=names,
             mode="exact" if exact else "streaming",
-            spool_folder=None if ray else folder,
+            spool_folder=None if ray else output,
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
         found = [run.select(dataset) for path in datasets for dataset in open_datasets(path, split)]
