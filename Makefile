@@ -3,13 +3,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 READY  := $(VENV)/.ready
+# demo_output/ and bench_output/ are written anew; a folder that ARGS names is not.
+OVERWRITE = $(if $(findstring --output,$(ARGS)),,--overwrite)
 
 .PHONY: help demo test test-matrix lint docs bench soak fuzz lock clean
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
 demo: $(READY) ## run the real node on a generated road and record what it sees
-	$(BIN)/eomt-ext demo $(ARGS)
+	$(BIN)/eomt-ext demo $(OVERWRITE) $(ARGS)
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
@@ -28,7 +30,7 @@ docs: $(READY) ## write the parameter reference anew
 	mv docs/parameters.md.new docs/parameters.md
 
 bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/
-	$(BIN)/eomt-ext bench $(ARGS)
+	$(BIN)/eomt-ext bench $(OVERWRITE) $(ARGS)
 
 soak: $(READY) ## drive the node for 30 minutes and look for leaks; ARGS="--minutes 5"; writes docs/reliability.md
 	$(BIN)/python benchmarks/soak.py --write $(ARGS)

@@ -80,7 +80,7 @@ def evaluate(
             engine=EngineConfig(device=device, precision=precision, score=names[0], windows=window_config),
             scores=names,
             mode="exact" if exact else "streaming",
-            spool_folder=None if ray else folder,
+            spool_folder=None if ray else output,
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
         found = [run.select(dataset) for dataset in opened]

@@ -145,7 +145,9 @@ class McapFile:
     def _walk(self) -> None:
         """Note every chunk and every message outside one, going around what is damaged."""
         if self._bytes(0, len(MAGIC)) != MAGIC:
-            self.problems.add("it does not begin as an MCAP file does")
+            self.problems.add("it does not begin as an MCAP file does" if self._size else "it is empty")
+        if self._size < len(MAGIC):
+            return
         self._read_summary()
         anchors = sorted(self._summary.chunks)
         position, following = len(MAGIC), None

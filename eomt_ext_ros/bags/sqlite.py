@@ -21,6 +21,7 @@ sequence as this the rest of the file is given up."""
 MOST_TOPICS = 10_000
 
 _TABLES = ("topics", "messages")
+_PRAGMAS = ("writable_schema", "trusted_schema", "table_xinfo")
 _INSTRUCTIONS_BETWEEN_CHECKS = 1000
 
 
@@ -39,8 +40,15 @@ class SqliteFile:
         self._rows = array("q")  # three numbers for each message: topic, time, row
         self._check_size(path)
         # A recorder that was killed may leave its last transactions in a log, which only a plain connection reads.
-        log = path.with_name(path.name + "-wal")
-        mode = "mode=ro" if log.is_file() and log.stat().st_size else "mode=ro&immutable=1"
+        log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+        mode, self._made = "mode=ro&immutable=1", None
+        if log.is_file() and log.stat().st_size:
+            if os.access(path.parent, os.W_OK):
+                mode, self._made = "mode=ro", None if index.exists() else index
+            else:
+                self.problems.add(
+                    f"{shown_name(log)} cannot be read in a folder that cannot be written to: copy the bag"
+                )
         self._database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{mode}", uri=True, isolation_level=None)
         longest = allowance.limits.name_chars
         self._database.text_factory = lambda raw: raw[:longest].decode("utf-8", "replace")
@@ -92,6 +100,8 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+        if self._made:  # SQLite leaves it beside the log
+            self._made.unlink(missing_ok=True)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -201,6 +211,6 @@ def _allowed(action: int, table: str | None, name: str | None, database: str | N
         action == sqlite3.SQLITE_SELECT
         or (action == sqlite3.SQLITE_READ and table in _TABLES)
         or (action == sqlite3.SQLITE_FUNCTION and name in ("length", "count"))
-        or (action == sqlite3.SQLITE_PRAGMA and table in ("writable_schema", "trusted_schema", "table_xinfo"))
+        or (action == sqlite3.SQLITE_PRAGMA and table in _PRAGMAS)
     )
     return sqlite3.SQLITE_OK if plain else sqlite3.SQLITE_DENY

@@ -110,7 +110,8 @@ def replay(
         label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
-        status, is_complete = run(bags, folder, config, workers, ray)
+        # In the output folder itself the next run finds and deletes what one that is killed leaves.
+        status, is_complete = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
         if not is_complete:
             raise typer.Exit(status)
     if folder != output.resolve():
@@ -120,14 +121,19 @@ def replay(
 
 
 def run(
-    bags: Sequence[Path], output: Path, config: ReplayConfig, workers: int = 1, ray_address: str | None = None
+    bags: Sequence[Path],
+    output: Path,
+    config: ReplayConfig,
+    workers: int = 1,
+    ray_address: str | None = None,
+    spool_folder: Path | None = None,
 ) -> tuple[int, bool]:
     """Replay bags and write the results; returns the exit status, and whether all bags were replayed to their end."""
     from eomt_ext_ros.replay.many import replay_bags, stoppable
 
     _raise_limit_of_files()
     console = Console(stderr=True)
-    jobs = _jobs(bags, output, config)
+    jobs = _jobs(bags, output, config, spool_folder or output)
     with stoppable(jobs[0].stop_file):
         with _progress(console, len(jobs)) as (frame_done, bag_done):
             reports = replay_bags(jobs, workers, ray_address, frame_done, bag_done)
@@ -146,7 +152,7 @@ def _raise_limit_of_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJob]:
+def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder: Path) -> list[BagJob]:
     from eomt_ext_ros.replay.job import BagJob
 
     jobs: list[BagJob] = []
@@ -158,7 +164,8 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig) -> list[BagJ
         while name in taken:
             name, number = f"{stem}_{number}", number + 1
         taken.add(name)
-        jobs.append(BagJob(path, shown(name), output / name if len(bags) > 1 else output, output / ".stop", config))
+        folder = output / name if len(bags) > 1 else output
+        jobs.append(BagJob(path, shown(name), folder, output / ".stop", spool_folder, config))
     return jobs
 
 
@@ -185,7 +192,11 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
     if problems:
         more = [f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt"] if len(problems) > _MOST_PROBLEMS else []
         about["problems"] = problems[:_MOST_PROBLEMS] + more
-    settings: dict[str, Any] = {"track": setup.track, "mask_threshold": setup.mask_threshold, "spool_folder": output}
+    settings: dict[str, Any] = {
+        "track": setup.track,
+        "mask_threshold": setup.mask_threshold,
+        "spool_folder": jobs[0].spool_folder,
+    }
     with Evaluator(setup.scores, name=setup.name, **settings) as merged:
         for evaluator in evaluators:
             merged.merge(evaluator)

@@ -63,12 +63,14 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class BagJob:
-    """A bag to replay: ``name`` in the report, ``folder`` for what is made of it, and the file that says stop."""
+    """A bag to replay: ``name`` in the report, ``folder`` for what is made of it, the file that says stop, and where
+    frames are kept until the end."""
 
     bag: Path
     name: str
     folder: Path
     stop_file: Path
+    spool_folder: Path
     config: ReplayConfig
 
 

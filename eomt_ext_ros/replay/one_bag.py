@@ -75,7 +75,7 @@ class _Replay:
             name="replay",
             track=self.config.track,
             mask_threshold=self.engine.threshold,
-            spool_folder=job.folder,
+            spool_folder=job.spool_folder,
         )
         self.evaluator = report.evaluator
         self.annotated = stack.enter_context(BagWriter(job.folder / "annotated"))

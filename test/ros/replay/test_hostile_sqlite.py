@@ -1,6 +1,7 @@
 """Databases that were made to run for ever, or that hide rows: a sentence, soon, and nothing lost unsaid."""
 
 import contextlib
+import shutil
 import sqlite3
 
 import pytest
@@ -110,3 +111,19 @@ def test_frames_whose_times_no_clock_gives_are_processed(drive, replay, read_out
     start = bag.messages[0][1] - 5
     assert sorted(times) == [start + 5, start + 100_000_000, start + 200_000_005, start + 300_000_005]
     assert "received at -5 ns: no clock gives this time, the stamp replaces it" in outcome.text
+
+
+def test_a_log_that_the_recorder_left_is_read_and_left_as_it_is(drive, readable, tmp_path):
+    path = drive(frames=2, storage="sqlite3").file
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("INSERT INTO messages VALUES(99, 1, 99, x'0001')")
+        database.commit()
+        (tmp_path / "killed").mkdir()
+        for file in (path, path.with_name(path.name + "-wal")):
+            shutil.copy(file, tmp_path / "killed")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "killed").iterdir()}
+    found, problems = readable(tmp_path / "killed" / path.name)
+    assert sorted(map(len, found))[0] == 2
+    assert (len(found), problems) == (3, [])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "killed").iterdir()} == before

@@ -65,6 +65,17 @@ def test_a_replay_that_breaks_off_leaves_the_last_results(filled, drive, replay,
     assert {name: data for name, data in files(folder).items() if not name.startswith("unfinished-")} == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_killed_replay_left_is_deleted(drive, replay, tmp_path, overwrite):
+    (tmp_path / "out" / ".scores-left").mkdir(parents=True)
+    (tmp_path / "out" / ".scores-left" / "000000.npz").write_bytes(b"")
+    if overwrite:
+        (tmp_path / "out" / "metrics.json").write_text("half")
+    outcome = replay(drive(frames=1), **({"overwrite": True} if overwrite else {}))
+    assert outcome.status == 0, outcome.text
+    assert [path.name for path in outcome.folder.iterdir() if path.name.startswith((".", "unfinished"))] == []
+
+
 def test_a_bag_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "annotated").mkdir()
     (tmp_path / "annotated" / "drive.db3").write_bytes(b"mine")
@@ -90,7 +101,7 @@ def test_a_bag_may_not_be_among_its_results(drive, replay):
         ("upper.MCAP", "/cam/image_raw", 0, "frames processed"),
         ("h_shortname.mcap", "/cam/image_raw", 0, "frames processed"),
         ("empty", "/cam/image_raw", 1, "/cam/image_raw has no messages"),
-        ("zero", "/cam/image_raw", 1, "the file ends without a footer"),
+        ("zero", "/cam/image_raw", 1, "mcap_plain.mcap: it is empty"),
     ],
 )
 def test_bags_with_unusual_names_or_nothing_in_them(replay, name, topic, status, what):
