@@ -59,7 +59,7 @@ def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]
     """Frames of a video file; where it is cut short, that is added to ``problems`` after the last.
 
     Raises:
-        ImageError: where it cannot be opened.
+        ImageError: if it cannot be opened.
     """
     with VideoReader(path) as video:
         yield from map(CameraFrame, video)
@@ -71,7 +71,7 @@ def camera_frames(number: int) -> Iterator[CameraFrame]:
     """Frames of the camera of that number.
 
     Raises:
-        DatasetError: where it cannot be opened.
+        DatasetError: if it cannot be opened.
     """
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
@@ -90,7 +90,7 @@ def photo_frames(folder: Path, rate_hz: float, problems: list[str]) -> Iterator[
     """The images of a folder by name, upright, each for a second; what cannot be read is added to ``problems``.
 
     Raises:
-        DatasetError: where the folder holds none that can be read.
+        DatasetError: if the folder holds none that can be read.
     """
     num_read = 0
     for path in list_images(folder):
@@ -110,7 +110,7 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     """Wait until ``listeners`` subscribe, then publish frames at a rate; returns how many.
 
     Raises:
-        TimeoutError: where the listeners do not come.
+        TimeoutError: if the listeners do not come.
     """
     import rclpy
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy

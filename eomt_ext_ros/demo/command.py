@@ -80,7 +80,7 @@ def demo(
 def _run(
     console: Console, camera_arguments: list[str], frames: int, rate_hz: float, checkpoint: str, output: Path
 ) -> dict[str, Any]:
-    """Start the processes, record until all is answered, and write the results."""
+    """Start the processes, record until all is processed, and write the results."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -134,7 +134,7 @@ def _run(
 
 
 def _wait_until_active(node: Any, executor: Any, process: subprocess.Popen[str], log: Path) -> None:
-    """Ask the node for its state, which it tells when its transitions are over, and hold it to being active."""
+    """Wait until the node's transitions are over, and require that it is active then."""
     from lifecycle_msgs.msg import State
     from lifecycle_msgs.srv import GetState
 
@@ -160,10 +160,10 @@ def _watch(
     node_process: subprocess.Popen[str],
     frames: int,
 ) -> None:
-    """Record, and show how far it is, until the camera has ended and no answer has come for a while."""
+    """Record and show the progress, until the camera has ended and nothing has been published for a while."""
     with _progress(console) as progress:
         sent = progress.add_task("published", total=frames or None)
-        answered = progress.add_task("answered", total=frames or None)
+        answered = progress.add_task("processed", total=frames or None)
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S:
             before = recording.count(OUTPUTS["probability"])
@@ -181,7 +181,7 @@ def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Where the user chose nothing: large images through shared memory, and a domain of our own."""
+    """Unless the user chose: large images through shared memory, and a domain of our own."""
     environment = dict(os.environ)
     if not transports_chosen(environment):
         environment["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
@@ -213,13 +213,13 @@ def _progress(console: Console) -> Progress:
 
 def _show(console: Console, summary: dict[str, Any], output: Path) -> None:
     table = Table(show_header=False, box=None)
-    table.add_row("frames answered", f"{summary['frames_received']} of {summary['frames_published']} published")
+    table.add_row("frames processed", f"{summary['frames_received']} of {summary['frames_published']} published")
     if summary["latency_ms"]:
         latency = summary["latency_ms"]
         table.add_row("stamp to result", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms p99")
     if "auprc" in summary:
         ratio = summary["auprc"] / summary["anomaly_share"]
-        table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the share of anomalous pixels)")
+        table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the fraction of anomalous pixels)")
         table.add_row("FPR95", f"{summary['fpr95']:.3f}")
     console.print(table)
     console.print(f"\nLook at [bold]{output / 'overlay.mp4'}[/bold] in any browser; bag: {output / 'bag'}; "

@@ -1,4 +1,4 @@
-"""What becomes of the images of a camera, counted and timed as it happens; needs no ROS."""
+"""What becomes of the images of a camera, counted and timed; needs no ROS."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ TIMING_SPAN_S = 30.0
 
 @dataclass(frozen=True)
 class CameraSnapshot:
-    """What was known of a camera at one moment.
+    """The statistics of a camera at one moment.
 
     Attributes:
-        name: of the camera; empty for the one without a name.
-        counts: since the node began: ``received``, ``published``, ``dropped`` (a newer image took its place),
-            ``skipped`` (it needed no answer), ``rejected/<reason>``, ``failed/<kind>`` (``input``, ``memory``,
+        name: of the camera; empty for a single camera.
+        counts: since the node began: ``received``, ``published``, ``dropped`` (a newer image replaced it), ``skipped``
+            (there was nothing to publish), ``rejected/<reason>``, ``failed/<kind>`` (``input``, ``memory``,
             ``inference`` or ``output``), and of the published ones ``withheld/<output>``.
         input_rate_hz, output_rate_hz: over the last 5 s.
-        input_age_s: time since the newest image came in, none before the first one.
-        waiting_s: the same, or time since the camera was started.
-        processing_s: from the turn of an image to its published answer, over the last 30 s; its pictures count only
-            where they are all that is subscribed to.
-        latency_s: from an image's stamp to its published answer, over the last 30 s, none where it is unknown.
-        unanswered_s: since an image came in after the last turn had ended, 0 where none did.
-        skip: why the newest image that had its turn needed no answer, or empty.
-        late_in_a_row: answers later than the limit, since the last one in time.
+        input_age_s: time since the newest image came in; None before the first one.
+        waiting_s: the same; before the first image, time since the camera was started.
+        processing_s: from the turn of an image to its published outputs, over the last 30 s; its visualisations count
+            only if nothing else is subscribed to.
+        latency_s: from the stamp of an image to its published outputs, over the last 30 s; None if it is unknown.
+        unprocessed_s: since an image came in after the last turn had ended; 0 if none did.
+        skip: why the newest image that had its turn was skipped, or empty.
+        late_in_a_row: images published later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
-        failure: what went wrong last, until an image whose turn came later is answered; or empty.
+        failure: why the last image failed, until an image whose turn came later is published; or empty.
     """
 
     name: str = ""
@@ -45,7 +45,7 @@ class CameraSnapshot:
     waiting_s: float = 0.0
     processing_s: Percentiles | None = None
     latency_s: Percentiles | None = None
-    unanswered_s: float = 0.0
+    unprocessed_s: float = 0.0
     skip: str = ""
     late_in_a_row: int = 0
     rejection: str = ""
@@ -53,13 +53,13 @@ class CameraSnapshot:
 
 
 class CameraStatistics:
-    """Accumulates what happens to the images of one camera, in bounded memory; for use by several threads.
+    """Count and time the images of one camera, in bounded memory; for use by several threads.
 
     Each image that is :meth:`received` ends as one of :meth:`dropped`, :meth:`skipped`, :meth:`rejected`,
-    :meth:`failed` or :meth:`published`, the last of them perhaps with outputs :meth:`withheld`.
+    :meth:`failed` or :meth:`published`; of a published one, outputs may be :meth:`withheld`.
 
     Args:
-        name: of the camera; empty for the one without a name.
+        name: of the camera; empty for a single camera.
         clock: steady, in seconds: sim time may stand still.
     """
 
@@ -73,13 +73,13 @@ class CameraStatistics:
         self._timings = SlidingWindow(columns=2, span_s=TIMING_SPAN_S)
         self._started_s = clock()
         self._newest_input_s: float | None = None
-        self._unanswered_since_s: float | None = None
+        self._unprocessed_since_s: float | None = None
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = ""
 
     def restart(self) -> None:
-        """Begin anew, as when the node is activated; only the counts go on."""
+        """Start over, as when the node is activated; only the counts go on."""
         with self._lock:
             for window in (self._inputs, self._outputs, self._timings):
                 window.clear()
@@ -90,35 +90,35 @@ class CameraStatistics:
             self._end_turn()
 
     def received(self) -> None:
-        """An image came in."""
+        """Count an image that came in."""
         with self._lock:
             self._counts["received"] += 1
             self._newest_input_s = self._clock()
             self._inputs.add(self._newest_input_s)
-            if self._unanswered_since_s is None:
-                self._unanswered_since_s = self._newest_input_s
+            if self._unprocessed_since_s is None:
+                self._unprocessed_since_s = self._newest_input_s
 
     def dropped(self) -> None:
-        """An image had no turn, as a newer one came first or the node was stopped."""
+        """Count an image that had no turn, as a newer one replaced it or the node was stopped."""
         with self._lock:
             self._counts["dropped"] += 1
 
     def skipped(self, why: str) -> None:
-        """An image needed no answer; ``why`` is what people read."""
+        """Count an image of which there was nothing to publish; ``why`` is for people."""
         with self._lock:
             self._counts["skipped"] += 1
             self._end_turn(skip=why)
 
     def rejected(self, reason: str, text: str) -> None:
-        """An image could not be used; ``reason`` is the short word of an ``ImageError``, ``text`` what people read."""
+        """Count an image that cannot be used; ``reason`` is that of an ``ImageError``, ``text`` is for people."""
         with self._lock:
             self._counts[f"rejected/{reason}"] += 1
             self._end_turn(rejection=text)
 
     def failed(self, kind: str, text: str, taken_s: float = 0.0) -> None:
-        """An image could have been used and has no answer; ``kind`` is a short word, ``text`` what people read.
+        """Count an image that could have been used and has no outputs; ``text`` is for people.
 
-        ``taken_s`` is the time since its turn began, if the next image may have had its turn meanwhile.
+        ``taken_s`` is the time since its turn began, if the next image may have had its turn since.
         """
         with self._lock:
             self._counts[f"failed/{kind}"] += 1
@@ -126,18 +126,18 @@ class CameraStatistics:
             self._end_turn(taken_s)
 
     def withheld(self, outputs: Iterable[str]) -> None:
-        """An image is answered, but without these outputs, which somebody waits for."""
+        """Count outputs that were subscribed to and are not published with their image."""
         with self._lock:
             self._counts.update(f"withheld/{output}" for output in outputs)
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
-        """An image was answered; where pictures are the answer, perhaps after the next image had its turn.
+        """Count an image that was published; if only visualisations were, the next one may have had its turn since.
 
         Args:
             processing_s: since its turn began.
-            latency_s: since its stamp, on the clock of the stamps; below 0 where that clock is ahead of ours. None
-                where the camera does not stamp its images.
-            late_after_s: the latency, or where that is unknown the processing time, above which the answer is late.
+            latency_s: since its stamp, on the clock of the stamps; below 0 if that clock is ahead of ours. None if the
+                camera does not stamp its images.
+            late_after_s: above this latency, or processing time if the latency is unknown, the image is late.
         """
         taken_s = processing_s if latency_s is None else latency_s
         with self._lock:
@@ -151,12 +151,12 @@ class CameraStatistics:
 
     @property
     def counts(self) -> Counter[str]:
-        """How often each of these happened."""
+        """How many images ended in each way."""
         with self._lock:
             return self._counts.copy()
 
     def snapshot(self) -> CameraSnapshot:
-        """What is known now."""
+        """The statistics of now."""
         with self._lock:
             now_s = self._clock()
             processing_s, latency_s = self._timings.percentiles(now_s)
@@ -170,7 +170,7 @@ class CameraStatistics:
                 waiting_s=now_s - since_s,
                 processing_s=processing_s,
                 latency_s=latency_s,
-                unanswered_s=0.0 if self._unanswered_since_s is None else now_s - self._unanswered_since_s,
+                unprocessed_s=0.0 if self._unprocessed_since_s is None else now_s - self._unprocessed_since_s,
                 skip=self._skip,
                 late_in_a_row=self._late_in_a_row,
                 rejection=self._rejection,
@@ -178,10 +178,10 @@ class CameraStatistics:
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:
-        """Note how the turn of an image ended; false if that of a later one ended before, which then stands."""
+        """Note how the turn of an image ended; returns false, and notes nothing, if a later one ended before."""
         began_s = self._clock() - taken_s
         if began_s < self._last_turn_s:
             return False
-        self._last_turn_s, self._unanswered_since_s = began_s, None
+        self._last_turn_s, self._unprocessed_since_s = began_s, None
         self._skip, self._rejection = skip, rejection
         return True

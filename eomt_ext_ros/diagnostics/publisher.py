@@ -1,4 +1,4 @@
-"""Publishes the node's diagnostics once a second."""
+"""The node's diagnostics, published once a second."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PERIOD_S = 1.0
 
 
 class Diagnostics:
-    """A ``diagnostic_msgs/DiagnosticArray`` on ``/diagnostics`` at 1 Hz, in every state of the lifecycle.
+    """Publish a ``diagnostic_msgs/DiagnosticArray`` on ``/diagnostics`` at 1 Hz, in every state of the lifecycle.
 
-    The timer runs on the steady clock, as sim time may stand still, and in the executor's thread. What keeps that
-    thread for long, as a model that is loaded, is to call :meth:`publish_when_due` meanwhile: else nothing is
-    published, and whoever listens calls the node stale.
+    The timer runs on the steady clock, as sim time may stand still, and in the executor's thread. What occupies that
+    thread for long, such as loading a model, must call :meth:`publish_when_due` every now and then: otherwise listeners
+    would report the node as stale.
 
     Args:
         node: that publishes.
-        observe: gives what is known of it and the configuration in force; called in the executor's thread.
+        observe: gives a snapshot of it and the limits in force; called in the executor's thread.
     """
 
     def __init__(self, node: Node, observe: Callable[[], tuple[NodeSnapshot, DiagnosticsConfig]]) -> None:
@@ -36,13 +36,13 @@ class Diagnostics:
         self._timer = node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def publish_when_due(self) -> None:
-        """Publish in the timer's stead where it is due, in the executor's thread."""
+        """Publish if it is time to, in the place of the timer; call it in the executor's thread."""
         if self._timer.is_ready():
             self._timer.reset()
             self._timer.callback()
 
     def publish(self) -> None:
-        """Publish what is known now; if that fails, publish the reason and raise it."""
+        """Publish a snapshot of now; if that fails, publish the reason and raise it."""
         try:
             self._publish(build_statuses(*self._observe()))
         except Exception as error:
@@ -72,15 +72,15 @@ def input_topic(node: Any, subscription: Any) -> InputTopic:
 
 
 def type_name(message: type) -> str:
-    """The name of a message type as the graph has it, such as ``sensor_msgs/msg/Image``."""
+    """Give the name of a message type in the ROS graph, such as ``sensor_msgs/msg/Image``."""
     return f"{message.__module__.partition('.')[0]}/msg/{message.__name__}"
 
 
 def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
-    """What PyTorch holds of a GPU's memory, in MiB; empty where the engine runs on no GPU.
+    """Report what PyTorch holds of a GPU's memory, in MiB; empty if the engine runs on no GPU.
 
-    Of another backend's memory nothing is known, and said so. Reads PyTorch's own books and does not call the driver,
-    so that any thread may ask.
+    The memory of another backend is unknown, and reported so. PyTorch's own counters are read and the driver is not
+    called, so that any thread may ask.
 
     Args:
         facts: of the engine, as it describes itself.
@@ -89,7 +89,7 @@ def gpu_memory(facts: Mapping[str, str]) -> dict[str, str]:
     if not device.startswith("cuda"):
         return {}
     if (backend := facts.get("backend")) != "torch":
-        return {"GPU memory": f"unknown: {backend} does not tell"}
+        return {"GPU memory": f"unknown: {backend} does not report it"}
     numbers_b = {
         "allocated": torch.cuda.memory_allocated(device),
         "allocated at most": torch.cuda.max_memory_allocated(device),

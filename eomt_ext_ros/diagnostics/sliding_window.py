@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 
 class Percentiles(NamedTuple):
-    """Of a measurement in seconds."""
+    """Median and 99th percentile of a measurement in seconds."""
 
     p50_s: float
     p99_s: float
 
 
 class SlidingWindow:
-    """A ring of the newest events of the last seconds, each with some values. Not thread-safe.
+    """Hold the newest events of the last seconds in a ring, each with some values. Not thread-safe.
 
     Args:
-        columns: values of an event, in seconds; NaN where one is unknown.
+        columns: how many values an event has, in seconds; NaN if one is unknown.
         span_s: how far back an event counts.
-        capacity: most events that are held; a faster stream is judged by these alone.
+        capacity: most events that are held; of a faster stream only these count.
 
     >>> window = SlidingWindow(columns=1, span_s=10.0)
     >>> for second in range(20): window.add(float(second), 0.1 * second)
@@ -39,18 +39,18 @@ class SlidingWindow:
         self._next = 0
 
     def add(self, now_s: float, *values: float) -> None:
-        """Take an event in; the oldest makes room."""
+        """Add an event; it replaces the oldest."""
         self._times_s[self._next] = now_s
         if values:
             self._values[self._next] = values
         self._next = (self._next + 1) % len(self._times_s)
 
     def clear(self) -> None:
-        """Forget all events."""
+        """Drop all events."""
         self._times_s.fill(-math.inf)
 
     def rate_hz(self, now_s: float, since_s: float) -> float:
-        """Events a second: over the span, or since the beginning where that is less, but over one second at least."""
+        """Give the events a second, over the span or since the start if that is shorter, but over a second at least."""
         recent = self._recent(now_s)
         covered_s = min(self._span_s, now_s - since_s)
         if recent.all():  # the ring is too short for the span
@@ -58,7 +58,7 @@ class SlidingWindow:
         return float(recent.sum() / max(covered_s, 1.0))
 
     def percentiles(self, now_s: float) -> list[Percentiles | None]:
-        """Median and 99th percentile of each value (linear between neighbours), none where no event has it."""
+        """Give median and 99th percentile of each value, linear between neighbours; None if no event has it."""
         values: NDArray[np.float64] = self._values[self._recent(now_s)]
         known = (column[np.isfinite(column)] for column in values.T)
         return [Percentiles(*map(float, np.percentile(column, (50, 99)))) if len(column) else None for column in known]

@@ -1,4 +1,4 @@
-"""What is known of the node at one moment, for its diagnostics."""
+"""A snapshot of the node for its diagnostics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eomt_ext_ros.diagnostics.status import NodeSnapshot
 from eomt_ext_ros.diagnostics.throttled_log import in_brief
 from eomt_ext_ros.parameters.settings import Settings
 
-INFERENCE_ENDED = "the inference thread has ended, and no image is answered: clean the node up and configure it"
+INFERENCE_ENDED = "inference thread died; images are not processed. Run cleanup, then configure."
 
 
 class ObservedSession(Protocol):
@@ -77,7 +77,7 @@ class ObservedNode(Protocol):
 
 
 def observe(node: ObservedNode) -> NodeSnapshot:
-    """Look at the node, from the executor's thread."""
+    """Take a snapshot of the node, in the executor's thread."""
     session = node.session
     facts = {} if session is None else session.describe()
     cameras = []
@@ -107,8 +107,8 @@ def _inference_error(node: ObservedNode, cameras: Sequence[CameraSnapshot]) -> s
         return INFERENCE_ENDED
     if session.processing_for_s > limits.hung_after_s:
         return (
-            f"inference has been at one batch for {session.processing_for_s:.1f} s, which is more than "
-            f"diagnostics.hung_after_s ({limits.hung_after_s:g} s): if it never ends, restart the process"
+            f"inference has processed one batch for {session.processing_for_s:.1f} s, longer than "
+            f"diagnostics.hung_after_s ({limits.hung_after_s:g} s); if it never ends, restart the process"
         )
     failures, failing = session.failures, defaultdict[str, list[str]](list)
     for camera in cameras:

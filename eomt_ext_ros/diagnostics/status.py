@@ -1,9 +1,8 @@
-"""What an operator reads on /diagnostics: statuses, built from what is known of the node and its cameras.
+"""What an operator reads on /diagnostics: statuses, built from a snapshot of the node and its cameras.
 
-Levels: ERROR where an image failed to be answered, until one is, or the node reports an error itself; WARN where the
-node does not run, a camera is silent, its newest image was rejected, answers come late, not at all, or to stamps of
-another clock; else OK. Images dropped for newer ones are no fault: the node works on the newest. STALE is what
-listeners call a node that says nothing.
+Levels: ERROR if an image failed, until one is published, or if the node itself reports an error; WARN if the node does
+not run, a camera is silent, its newest image was rejected, images are published late or not at all, or their stamps are
+of another clock; else OK. Images dropped for newer ones are no fault: the node processes the newest.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostics.sliding_window import Percentiles
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
-FOREIGN_CLOCK_S = 3600.0  # no answer takes this long: the stamps are of another clock
+FOREIGN_CLOCK_S = 3600.0  # no image takes this long: the stamps are of another clock
 
 _ALWAYS_COUNTED = ("received", "published", "dropped", "skipped")
 
@@ -41,18 +40,18 @@ class InputTopic:
 
 @dataclass(frozen=True)
 class NodeSnapshot:
-    """What is known of the node at one moment.
+    """The node at one moment.
 
     Attributes:
         name: of the node with its namespace; slashes before it are left out.
         state: of the lifecycle: ``unconfigured``, ``inactive``, ``active`` …
-        enabled: whether an active node is to answer images.
-        least_period_s: between two answers of a camera.
+        enabled: whether an active node processes images.
+        least_period_s: between two images of a camera that are processed.
         error: what keeps the whole node from its work, such as a checkpoint that cannot be read; or empty.
         facts: of the engine, as it describes itself; empty without one.
         gpu_memory: as :func:`~eomt_ext_ros.diagnostics.publisher.gpu_memory` gives it; empty without a GPU.
         simulated_time: whether latencies are of simulated time.
-        cameras: each with its input, where it has one.
+        cameras: each with its input, None if there is none.
     """
 
     name: str
@@ -67,17 +66,17 @@ class NodeSnapshot:
 
     @property
     def idle(self) -> str:
-        """Why no image is answered, or empty."""
+        """Why no image is processed, or empty."""
         if self.state != "active":
-            return f"the node is {self.state}: images are not answered"
-        return "" if self.enabled else "the node is disabled by ~/set_enabled: images are not answered"
+            return f"node is {self.state}; images are not processed"
+        return "" if self.enabled else "node is disabled by ~/set_enabled; images are not processed"
 
 
 Finding = tuple[bytes, str]
 
 
 def build_statuses(node: NodeSnapshot, config: DiagnosticsConfig) -> list[DiagnosticStatus]:
-    """One status for the node, ``<node>: inference``, and one for each camera, ``<node>: camera <name>``."""
+    """Build a status of the node, ``<node>: inference``, and one of each camera, ``<node>: camera <name>``."""
     findings = [(DiagnosticStatus.ERROR, node.error)] if node.error else []
     findings += [(DiagnosticStatus.WARN, node.idle)] if node.idle else []
     node_name = node.name.lstrip("/")
@@ -93,7 +92,7 @@ def build_statuses(node: NodeSnapshot, config: DiagnosticsConfig) -> list[Diagno
 
 
 def unknown_status(node: str, why: str) -> DiagnosticStatus:
-    """The status of a node, by its name with the namespace, of which nothing else can be reported."""
+    """Build the status of a node, by its name with the namespace, of which nothing else can be reported."""
     return _status(f"{node.lstrip('/')}: inference", "", [(DiagnosticStatus.ERROR, f"diagnostics fail: {why}")], "", {})
 
 
@@ -114,14 +113,14 @@ def _camera_findings(
     camera: CameraSnapshot, topic: InputTopic | None, node: NodeSnapshot, config: DiagnosticsConfig
 ) -> Iterator[Finding]:
     if camera.failure:
-        yield DiagnosticStatus.ERROR, f"image not answered: {camera.failure}"
+        yield DiagnosticStatus.ERROR, f"image not processed: {camera.failure}"
     if node.idle:
         yield DiagnosticStatus.WARN, node.idle
         return
     if camera.waiting_s > config.silent_after_s:
         yield DiagnosticStatus.WARN, _silence(camera, topic)
-    elif camera.unanswered_s > node.least_period_s + config.silent_after_s:
-        yield DiagnosticStatus.WARN, f"images come in, but for {camera.unanswered_s:.1f} s none was answered"
+    elif camera.unprocessed_s > node.least_period_s + config.silent_after_s:
+        yield DiagnosticStatus.WARN, f"receiving images, none processed for {camera.unprocessed_s:.1f} s"
     if camera.rejection:
         yield DiagnosticStatus.WARN, f"newest image rejected: {camera.rejection}"
     latency_s = camera.latency_s.p50_s if camera.latency_s else 0.0
@@ -132,7 +131,7 @@ def _camera_findings(
     elif camera.late_in_a_row >= config.late_frames:
         yield (
             DiagnosticStatus.WARN,
-            f"{camera.late_in_a_row} answers in a row later than {config.late_after_s:g} s: {_in_order(camera)}",
+            f"{camera.late_in_a_row} images in a row later than {config.late_after_s:g} s: {_in_order(camera)}",
         )
 
 
@@ -147,7 +146,7 @@ def _silence(camera: CameraSnapshot, topic: InputTopic | None) -> str:
     text = f"{text} ({_qos_of(topic.publishers)}), subscribed as {topic.qos}"
     mismatches = {publisher.mismatch for publisher in topic.publishers}
     if "" in mismatches:
-        return f"{text}: compatible, so nothing is sent, or the network loses it"
+        return f"{text}: compatible; nothing is sent, or the network loses it"
     return f"{text}: incompatible ({'; '.join(sorted(mismatches))})"
 
 
@@ -170,7 +169,7 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
         **_timing("processing time", camera.processing_s),
         **_timing("latency", camera.latency_s),
         "latency clock": "simulated" if node.simulated_time else "system",
-        "consecutive late answers": str(camera.late_in_a_row),
+        "consecutive late images": str(camera.late_in_a_row),
         **{name: str(camera.counts.get(name, 0)) for name in _ALWAYS_COUNTED},
         **{name: str(count) for name, count in sorted(camera.counts.items()) if name not in _ALWAYS_COUNTED},
     }

@@ -46,7 +46,7 @@ def in_brief(error: BaseException) -> str:
 
 
 def explained(error: BaseException) -> str:
-    """Describe an error in full: its message if it is one of ours and says it all, else the traceback."""
+    """Describe an error in full: its message if it is one of ours, else the traceback."""
     if isinstance(error, EomtExtError):
         return str(error)
     return "".join(traceback.format_exception(type(error), error, error.__traceback__))

@@ -23,7 +23,7 @@ class Engine(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the model's semantic classes, in the order of their ids; empty where the checkpoint names none."""
+        """Of the model's semantic classes, in the order of their ids; empty if the checkpoint names none."""
 
     @property
     def fitting_windows(self) -> int | None:
@@ -61,8 +61,8 @@ def load_engine(config: NodeConfig) -> Engine:
     """Load the engine that the node's configuration describes.
 
     Raises:
-        CheckpointError: where the checkpoint is missing, damaged or foreign.
-        ConfigError: where the device is not there, or is a CPU and ``require_cuda`` is set.
+        CheckpointError: if the checkpoint is missing, damaged or foreign.
+        ConfigError: if the device is not there, or is a CPU and ``require_cuda`` is set.
     """
     device = config.engine.device
     if config.require_cuda:

@@ -1,4 +1,4 @@
-"""Memory that is short, on the GPU or on the host: how it is told, and what is given back."""
+"""Memory that is short, on the GPU or on the host: how to recognise it, and how to free what a model held."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_out_of_memory(error: object) -> bool:
 def free_model_memory() -> None:
     """Free the memory of a model that is gone, on the host and on the GPU."""
     gc.collect()  # a model lies in reference cycles, and would stay in memory beside the next one
-    with suppress(RuntimeError):  # a GPU that is lost says so when it is used next
+    with suppress(RuntimeError):  # a lost GPU raises again when it is used next
         torch.cuda.empty_cache()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from reprlib import repr as _short  # what a message says may be megabytes long
+from reprlib import repr as _short  # a field of a message may be megabytes long
 from typing import Any
 
 from eomt_ext_core.errors import ImageError
@@ -33,7 +33,7 @@ def published_camera_info(info: Any, header: Any, size_hw: tuple[int, int], publ
         published_hw: of the image as it is published.
 
     Raises:
-        ImageError: reason ``"camera_info"``, where it is of another frame or of images of another size.
+        ImageError: reason ``"camera_info"``, if it is of another frame or of images of another size.
     """
     if info.header.frame_id != header.frame_id:
         raise ImageError(

@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from reprlib import repr as _short  # what a message says may be megabytes long
+from reprlib import repr as _short  # a field of a message may be megabytes long
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 

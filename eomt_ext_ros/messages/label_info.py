@@ -1,4 +1,4 @@
-"""The names of the known classes as a ``vision_msgs/LabelInfo``, for nodes that read ``~/output/semantic``."""
+"""The names of the semantic classes as a ``vision_msgs/LabelInfo``, for nodes that read ``~/output/semantic``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Obstacles as a message: ``vision_msgs/Detection2DArray`` where that is installed, else ``sensor_msgs/PointCloud2``.
+"""Obstacles as a message: ``vision_msgs/Detection2DArray`` if that is installed, else ``sensor_msgs/PointCloud2``.
 
 Both hold the same figures of each obstacle, the largest obstacle first, in pixels of the published images, whose
 ``camera_info`` goes with them: the pixel in column i covers [i, i + 1), so that the centre of a box minus half its
@@ -45,7 +45,7 @@ NO_SCALE = (1.0, 1.0)
 
 
 def to_obstacles_msg(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple[float, float] = NO_SCALE) -> Any:
-    """A ``vision_msgs/Detection2DArray`` where that is installed, else a ``sensor_msgs/PointCloud2``.
+    """Make a ``vision_msgs/Detection2DArray`` if that is installed, else a ``sensor_msgs/PointCloud2``.
 
     Args:
         obstacles: in pixels of the camera's image.

@@ -96,7 +96,7 @@ OUTPUT_NAMES = tuple(output.name for output in OUTPUTS if output.render is not N
 
 
 RECORDED = ("probability", "mask", "overlay")
-"""What replay and demo record unless told otherwise."""
+"""What replay and demo record by default."""
 
 
 def output_topic(output: str, camera: str = "", node: str = "/eomt_ext") -> str:

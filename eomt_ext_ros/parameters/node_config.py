@@ -16,21 +16,21 @@ RESERVED_CAMERA_NAMES = ("input", "output")
 
 @dataclass(frozen=True)
 class DiagnosticsConfig:
-    """When the diagnostics tell of a fault."""
+    """When the diagnostics report a fault."""
 
     silent_after_s: float = option(
         5.0,
-        "seconds without an image, or without an answer to any, after which a camera is faulty",
+        "seconds without an image, or without any being processed, after which a camera is faulty",
         minimum=0.1,
         live=True,
     )
     late_after_s: float = option(
-        0.5, "seconds from an image's stamp to its answer above which the answer is late", minimum=0.0, live=True
+        0.5, "seconds from an image's stamp to its outputs above which it is late", minimum=0.0, live=True
     )
-    late_frames: int = option(5, "late answers in a row that are a fault", minimum=1, live=True)
+    late_frames: int = option(5, "late images in a row that are a fault", minimum=1, live=True)
     hung_after_s: float = option(
         10.0,
-        "seconds at one batch after which inference is said to hang; more than the slowest batch takes on the machine",
+        "seconds at one batch after which inference is reported to hang; set it above what the slowest batch takes",
         minimum=0.1,
         live=True,
     )
@@ -44,7 +44,7 @@ class NodeConfig:
     """Settings of the node; those of the engine are parameters of the same node.
 
     Raises:
-        ConfigError: where an option, an output or a camera's name breaks its rule, or a model would be downloaded.
+        ConfigError: if an option, an output or a camera's name breaks its rule, or a model would be downloaded.
     """
 
     checkpoint: str = option(
@@ -66,13 +66,13 @@ class NodeConfig:
         0, "most cameras in one batch, taken in turn; 0: all that have an image waiting", minimum=0, live=True
     )
     max_rate_hz: float = option(
-        0.0, "most answers a second of each camera; 0: as many as can be done", minimum=0.0, live=True
+        0.0, "most images a second that are processed of each camera; 0: as many as possible", minimum=0.0, live=True
     )
     outputs: tuple[str, ...] = option(
-        OUTPUT_NAMES, "outputs that are computed where somebody subscribes: " + ", ".join(OUTPUT_NAMES), live=True
+        OUTPUT_NAMES, "outputs that are computed if somebody subscribes: " + ", ".join(OUTPUT_NAMES), live=True
     )
     publish_scale: float = option(
-        1.0, "size of the published images, as a share of the camera's", minimum=0.05, maximum=1.0, live=True
+        1.0, "size of the published images, as a fraction of the camera's", minimum=0.05, maximum=1.0, live=True
     )
     overlay_opacity: float = option(
         0.75, "opacity of the heatmap where the probability is 1", minimum=0.0, maximum=1.0, live=True
@@ -103,7 +103,7 @@ class NodeConfig:
 
     @property
     def least_period_s(self) -> float:
-        """Between two answers of a camera."""
+        """Between two images of a camera that are processed."""
         return 1 / self.max_rate_hz if self.max_rate_hz else 0.0
 
 
@@ -120,7 +120,7 @@ class CameraConfig:
     """Settings of one of several cameras, each a parameter ``<camera>.<name>``.
 
     Raises:
-        ConfigError: as ``ObstacleConfig`` where the polygon is none.
+        ConfigError: as ``ObstacleConfig``, if it is no polygon.
     """
 
     polygon: tuple[float, ...] = option(

@@ -45,7 +45,7 @@ class ParameterField:
         empty. A whole number may stand for a float. Elsewhere ROS itself holds a parameter to its type.
 
         Raises:
-            ConfigError: where it is no list, or of another type.
+            ConfigError: if it is no list, or of another type.
         """
         if not self.is_list:
             return self._element(value) if self.kind is float else value
@@ -95,7 +95,7 @@ def build(config: type[Config], values: Mapping[str, Any], prefix: str = "") -> 
     """Build a dataclass, and those nested in it, from a value for each of its parameters.
 
     Raises:
-        ConfigError: where a value breaks a rule.
+        ConfigError: if a value breaks a rule.
     """
     arguments: dict[str, Any] = {}
     for item in _items(config, prefix):
@@ -121,7 +121,7 @@ def refuse_fixed_changes(before: Config, after: Config, prefix: str = "") -> Non
     """Hold a configuration that is in use to what may change then.
 
     Raises:
-        ConfigError: where anything else differs, with the names.
+        ConfigError: if anything else differs, with the names.
 
     >>> from eomt_ext_core.config import EngineConfig
     >>> refuse_fixed_changes(EngineConfig(), EngineConfig(threshold=0.7))

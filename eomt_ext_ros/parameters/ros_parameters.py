@@ -65,7 +65,7 @@ def read_parameters(
         prefix: of the names.
 
     Raises:
-        ConfigError: where a value breaks a rule, or a parameter is to be deleted.
+        ConfigError: if a value breaks a rule, or a parameter is to be deleted.
     """
     changed = changed or {}
     deleted = [name for name, value in changed.items() if value is None]

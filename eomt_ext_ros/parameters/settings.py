@@ -31,7 +31,7 @@ def declare_settings(node: Node) -> Settings:
     """Declare the parameters of the node and of the cameras that these name, and read them.
 
     Raises:
-        ConfigError, ParameterException: where a value breaks a rule.
+        ConfigError, ParameterException: if a value breaks a rule.
     """
     if not node.has_parameter("checkpoint"):
         declare_parameters(node)
@@ -46,7 +46,7 @@ def read_settings(node: Node, changed: list[Parameter] | None = None) -> Setting
     """Build the settings from declared parameters, those that change in place of the node's.
 
     Raises:
-        ConfigError: where a value breaks a rule.
+        ConfigError: if a value breaks a rule.
     """
     changed = changed or []
     config: NodeConfig = read_parameters(node, changed_values(changed))

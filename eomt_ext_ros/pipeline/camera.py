@@ -1,4 +1,4 @@
-"""The topics of one camera: what comes in of it, and what is published of it."""
+"""The topics of one camera: its images and calibration come in, its outputs are published."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Camera:
         return "nobody subscribes to an output"
 
     def publish_label_info(self, class_names: Sequence[str], threshold: float) -> None:
-        """Latch the names of the known classes, where the message type is installed.
+        """Latch the names of the semantic classes, if the message type is installed.
 
         Without names nothing is latched, unless those of another model are to be replaced.
         """

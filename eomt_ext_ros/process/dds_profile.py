@@ -22,14 +22,14 @@ def transports_chosen(environment: Mapping[str, str]) -> bool:
 
 
 def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[str, str]:
-    """The variables to add so that Fast DDS carries large images between processes; none where the user chose.
+    """Give the variables that let Fast DDS carry large images between processes; none if the user chose.
 
-    Fast DDS's default transports lose most best-effort images of a megabyte and more. The profile is left out where
-    another middleware runs, where the user names a profile or transports, and under ``ROS_LOCALHOST_ONLY``: Humble
+    Fast DDS's default transports lose most best-effort images of a megabyte and more. The profile is left out if
+    another middleware runs, if the user names a profile or transports, and under ``ROS_LOCALHOST_ONLY``: Humble
     adds its loopback transport to those of a profile, which would go on reaching other hosts.
 
     Args:
-        environment: of the calling process; ``ROS_DISTRO`` tells the version of Fast DDS.
+        environment: of the calling process; ``ROS_DISTRO`` implies the version of Fast DDS.
         profile: the XML file.
 
     >>> profile_environment({"ROS_DISTRO": "humble"}, Path("/share/fastdds.xml"))
@@ -44,7 +44,7 @@ def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[s
 
 
 def publication_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variable to add to the node's processes so that publishing does not wait; none where the user chose.
+    """Give the variable that lets the node publish without waiting; none if the user chose.
 
     A thread of Fast DDS then sends while the node works on what it publishes next, and no slow receiver holds it up. An
     output that has not been sent when the next one of its topic is published is replaced by it, so that what publishes

@@ -48,8 +48,8 @@ def finish_within(
 def context_ends(is_ok: Callable[[], bool]) -> bool:
     """Whether a context has ended, or does so in a moment; ``is_ok`` says that it has not.
 
-    On SIGINT Python raises at once, which rclpy, where it converts a message, makes a ``RuntimeError`` of; the context
-    is ended by a thread of ROS's own, later.
+    On SIGINT Python raises at once, which becomes a ``RuntimeError`` while rclpy converts a message; a thread of ROS's
+    own ends the context a little later.
     """
     until_s = time.monotonic() + CONTEXT_END_TIMEOUT_S
     while is_ok() and time.monotonic() < until_s:

@@ -97,16 +97,16 @@ def test_quoted_diagnostics_are_what_the_node_says():
     source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in SPEAKING)
     guide = GUIDES[1].read_text(encoding="utf-8")
     for words in (
-        "compatible, so nothing is sent, or the network loses it",
+        "compatible; nothing is sent, or the network loses it",
         "nobody subscribes to an output",
         "subscribed to, but not in the parameter outputs",
         "the node was disabled",
         "while ~/reload loads a checkpoint",
         "newest image rejected",
-        "the node is disabled by ~/set_enabled",
-        "image not answered",
+        "node is disabled by ~/set_enabled",
+        "image not processed",
         "inference fails",
-        "inference has been at one batch for",
+        "inference has processed one batch for",
         "camera_info alone is subscribed to, and none goes with the image",
         "but the model does not give the class of each pixel",
         "ahead of the node's clock",

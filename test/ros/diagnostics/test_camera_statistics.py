@@ -182,14 +182,14 @@ def test_a_failure_that_comes_to_light_late_ends_with_the_next_answer(camera, cl
 
 def test_images_that_come_in_without_an_end_are_unanswered(camera, clock):
     clock.now_s += 7
-    assert camera.snapshot().unanswered_s == 0
+    assert camera.snapshot().unprocessed_s == 0
     for _ in range(5):
         camera.received()
         camera.dropped()
         clock.now_s += 1
-    assert camera.snapshot().unanswered_s == 5
+    assert camera.snapshot().unprocessed_s == 5
     publish(camera)
-    assert camera.snapshot().unanswered_s == 0
+    assert camera.snapshot().unprocessed_s == 0
 
 
 def test_why_an_image_needed_no_answer_is_known_until_the_next_has_its_turn(camera):

@@ -142,13 +142,13 @@ def test_simulated_time_that_stands_still_does_not_silence_it(pair):
     Diagnostics(watched, lambda: (NodeSnapshot("vehicle/watched", "inactive"), DiagnosticsConfig()))
     until(lambda: heard)
     assert heard[0].header.stamp.sec == 0
-    assert heard[0].status[0].message == "the node is inactive: images are not answered"
+    assert heard[0].status[0].message == "node is inactive; images are not processed"
 
 
 def test_gpu_memory_is_told_of_pytorch_on_a_gpu_alone():
     assert gpu_memory({"device": "cpu", "backend": "torch"}) == gpu_memory({}) == {}
     told = gpu_memory({"device": "cuda:0", "backend": "onnxruntime"})
-    assert told == {"GPU memory": "unknown: onnxruntime does not tell"}
+    assert told == {"GPU memory": "unknown: onnxruntime does not report it"}
 
 
 @pytest.mark.gpu

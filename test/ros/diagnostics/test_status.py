@@ -76,7 +76,7 @@ def test_the_values_say_all_of_a_camera():
         "latency p50 (s)": "0.1000",
         "latency p99 (s)": "0.1200",
         "latency clock": "system",
-        "consecutive late answers": "0",
+        "consecutive late images": "0",
         "received": "40",
         "published": "30",
         "dropped": "9",
@@ -116,13 +116,13 @@ def test_a_node_that_does_not_run_warns_and_does_not_call_its_cameras_silent(sta
     node = replace(NODE, state=state, facts={}, cameras=[(replace(CAMERA, waiting_s=60.0), None)])
     for status in statuses(node):
         assert status.level == WARN
-        assert status.message == f"the node is {state}: images are not answered"
+        assert status.message == f"node is {state}; images are not processed"
 
 
 def test_a_disabled_node_warns():
     for status in statuses(replace(NODE, enabled=False)):
         assert (status.level, values(statuses(replace(NODE, enabled=False))[0])["enabled"]) == (WARN, "false")
-        assert status.message == "the node is disabled by ~/set_enabled: images are not answered"
+        assert status.message == "node is disabled by ~/set_enabled; images are not processed"
 
 
 def test_an_error_of_the_node_comes_first():
@@ -130,7 +130,7 @@ def test_an_error_of_the_node_comes_first():
     (status,) = statuses(node)
     assert status.level == ERROR
     assert status.message == (
-        "configure failed: checkpoint x is truncated; the node is unconfigured: images are not answered"
+        "configure failed: checkpoint x is truncated; node is unconfigured; images are not processed"
     )
 
 
@@ -153,7 +153,7 @@ def test_silence_of_publishers_that_match():
     topic = replace(TOPIC, publishers=[Endpoint("reliable, volatile"), Endpoint("reliable, volatile")])
     assert silent(topic) == (
         "no image on /camera/image_raw for 5.0 s: 2 publishers (reliable, volatile), subscribed as best effort, "
-        "volatile: compatible, so nothing is sent, or the network loses it"
+        "volatile: compatible; nothing is sent, or the network loses it"
     )
 
 
@@ -169,21 +169,21 @@ def test_silence_begins_after_the_limit():
 
 
 def test_images_that_get_no_answer_warn():
-    status = statuses(unanswered_s=12.0)[1]
-    assert (status.level, status.message) == (WARN, "images come in, but for 12.0 s none was answered")
-    assert "none was answered" not in statuses(unanswered_s=12.0, waiting_s=6.0)[1].message
+    status = statuses(unprocessed_s=12.0)[1]
+    assert (status.level, status.message) == (WARN, "receiving images, none processed for 12.0 s")
+    assert "none processed" not in statuses(unprocessed_s=12.0, waiting_s=6.0)[1].message
 
 
 def test_a_low_rate_that_was_asked_for_is_no_fault():
     slow = replace(NODE, least_period_s=10.0)  # max_rate_hz 0.1
-    assert statuses(slow, unanswered_s=14.9)[1].level == OK
-    assert statuses(slow, unanswered_s=15.1)[1].level == WARN
+    assert statuses(slow, unprocessed_s=14.9)[1].level == OK
+    assert statuses(slow, unprocessed_s=15.1)[1].level == WARN
 
 
 def test_a_failure_is_an_error_and_says_what_else_is_wrong():
     status = statuses(failure="CUDA out of memory", rejection="bad size")[1]
     assert status.level == ERROR
-    assert status.message == "image not answered: CUDA out of memory; newest image rejected: bad size"
+    assert status.message == "image not processed: CUDA out of memory; newest image rejected: bad size"
 
 
 def test_a_rejected_image_warns():
@@ -195,8 +195,8 @@ def test_a_rejected_image_warns():
 def test_late_answers_warn_when_there_are_enough_in_a_row():
     assert statuses(late_in_a_row=2)[1].level == OK
     status = statuses(late_in_a_row=3, latency_s=Percentiles(0.7, 0.9))[1]
-    assert (status.level, values(status)["consecutive late answers"]) == (WARN, "3")
-    assert status.message == "3 answers in a row later than 0.5 s: 15.0 Hz in, 10.0 Hz out, latency p50 0.700 s"
+    assert (status.level, values(status)["consecutive late images"]) == (WARN, "3")
+    assert status.message == "3 images in a row later than 0.5 s: 15.0 Hz in, 10.0 Hz out, latency p50 0.700 s"
 
 
 def test_stamps_of_another_clock_warn():

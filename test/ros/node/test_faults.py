@@ -261,7 +261,7 @@ def test_a_node_whose_every_image_fails_is_an_error_until_one_does_not(stand_in,
             rig.send(rig.stamped(image_msg(seed)))
             rig.spin_until_counted(f"failed/{kind}", seed + 1)
             status = rig.diagnostics()["camera"]
-            assert (status.level, status.message) == (ERROR, "image not answered: KeyError: 'layer 7'")
+            assert (status.level, status.message) == (ERROR, "image not processed: KeyError: 'layer 7'")
     rig.answer(rig.stamped(image_msg(9)), "mask")
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
@@ -320,7 +320,7 @@ def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_config
     rig.spin_until(lambda: not rig.node.session.is_inferring, "the thread to end")
     status = rig.diagnostics()["inference"]
     assert status.level == ERROR
-    assert "the inference thread has ended" in status.message
+    assert "inference thread died" in status.message
     reply = rig.call(Trigger, "reload", Trigger.Request())
     assert (reply.success, reply.message) == (False, status.message)
     assert [rig.change_state(label) for label in ("deactivate", "cleanup", "configure", "activate")] == [True] * 4

@@ -214,7 +214,7 @@ def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg,
     rig.spin_until(lambda: rig.node.session.processing_for_s > 0.1, "the limit")
     status = rig.diagnostics()["inference"]
     assert status.level == b"\x02"
-    assert "s, which is more than diagnostics.hung_after_s (0.1 s): if it never ends, restart" in status.message
+    assert "s, longer than diagnostics.hung_after_s (0.1 s); if it never ends, restart" in status.message
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.ERROR
     assert "inference or visualisation did not end" in capfd.readouterr().err
     assert rig.state == "finalized", "never two inference threads"

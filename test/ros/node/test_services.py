@@ -67,7 +67,7 @@ def test_why_images_need_no_answer_is_told_apart(stand_in, image_msg):
     assert rig.set(outputs=["probability"]) == ""
     assert told_of(2).endswith("Hz out: heatmap subscribed to, but not in the parameter outputs")
     enable(rig, False)
-    assert told_of(3) == "the node is disabled by ~/set_enabled: images are not answered"
+    assert told_of(3) == "node is disabled by ~/set_enabled; images are not processed"
     enable(rig, True)
     assert rig.diagnostics()["camera"].message.endswith("Hz out: the node was disabled")
 
