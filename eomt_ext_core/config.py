@@ -31,6 +31,7 @@ BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
     "num_heads": (int, 1, 1 << 10),
     "mlp_ratio": (float, 0.01, 64.0),
     "reg_tokens": (int, 0, 1 << 10),
+    "init_values": (float, 0.0, 10.0),  # of the layer scales of a network that is to be trained
 }
 MOST_CLASSES = 10_000
 MOST_WINDOW_PIXELS = 1 << 23  # 2896², or 2048 × 4096
