@@ -69,7 +69,7 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
     Inside a folder, files that are hidden or have another suffix are no inputs. What is named itself must be one.
 
     Raises:
-        ConfigError: if two would be written to one name.
+        ConfigError: if two images, or two videos, would be written to one name.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -88,18 +88,16 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
         if not found and not folders:
             problems.append(f"{shown(path)} holds no image and no video")
         files += found
-    by_stem: dict[str, Path] = {}
+    by_name: dict[tuple[str, str], Path] = {}  # a photograph and a video may share a stem: results do not meet
     sources = []
     for file in files:
         kind = kind_of(file)
         if kind is None:
             problems.append(f"{shown(file)} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
             continue
-        if file.stem in by_stem:
-            raise ConfigError(
-                f"results are named after their input, {shown(by_stem[file.stem])} and {shown(file)} have one name"
-            )
-        by_stem[file.stem] = file
+        other = by_name.setdefault((kind, file.stem), file)
+        if other is not file:
+            raise ConfigError(f"results are named after their input, {shown(other)} and {shown(file)} have one name")
         sources.append(Source(file, kind == "video"))
     return Inputs(tuple(sources), tuple(problems))
 

@@ -70,6 +70,8 @@ def test_two_inputs_of_one_name_are_refused(tmp_path, write_image):
     write_image(tmp_path / "two" / "a.jpg")
     with pytest.raises(ConfigError, match=r"one/a\.png and .*two/a\.jpg have one name"):
         list_inputs([tmp_path / "one", tmp_path / "two"])
+    (tmp_path / "one" / "a.mp4").touch()  # cameras name the video of a photograph so
+    assert len(list_inputs([tmp_path / "one"]).sources) == 2
 
 
 def test_a_folder_holds_visible_images_and_videos_only(tmp_path, write_image):
