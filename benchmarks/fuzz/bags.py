@@ -255,7 +255,7 @@ def bomb(folder: Path, chance: random.Random) -> str | None:
 
     # A frame of runs: 4 bytes for 128 KiB each.
     runs = b"\x28\xb5\x2f\xfd\x00\x38" + (0x100002).to_bytes(3, "little") + b"\0"
-    gigabytes = runs + runs[6:] * chance.choice((8_000, 200_000)) + b"\x01\0\0"
+    gigabytes = runs + runs[6:] * chance.choice((12_000, 200_000)) + b"\x01\0\0"
     frames = zstd.compress(b"") * 100_000
     skipped = (b"\x50\x2a\x4d\x18" + bytes(4)) * 100_000
     packed = chance.choice((gigabytes, frames, skipped))

@@ -28,8 +28,8 @@ class BagLimits:
 
     message_bytes: int = 257 << 20
     chunk_bytes: int = 320 << 20
-    made_bytes: int = 2 << 30
-    made_ratio: int = 2000
+    made_bytes: int = 1 << 30
+    made_ratio: int = 1000
     records: int = 250_000
     records_ratio: float = 0.25
     query_s: float = 5.0

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from array import array
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_ros.bags.compression import inflate_all, start_lz4, start_zstd
+from eomt_ext_core.files import shown
 from eomt_ext_ros.bags.limits import Allowance, ExhaustedError
-from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, shown_name, type_name
+from eomt_ext_ros.bags.mcap_chunk import Chunk, DamageError, OpenChunks, read_chunk
+from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, type_name
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -27,31 +27,10 @@ _HEADER_OPCODE, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _C
 _STATISTICS, _DATA_END, _FIRST_PRIVATE = 0x0B, 0x0F, 0x80
 _HEADER = struct.Struct("<BQ")  # opcode, length
 _MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
-_CHUNK_HEAD = struct.Struct("<QQQII")  # first, last log time, uncompressed size, crc, length of a name
-_LONGEST_NAME = 16  # of a compression
 _LONGEST_DECLARATION = 1 << 24  # of a schema, with its text, or a channel
 _FOOTER_BYTES = _HEADER.size + 20 + len(MAGIC)
-_CACHED_CHUNKS = 4
-_DECOMPRESSORS = {"zstd": start_zstd, "lz4": start_lz4}
 
 _Message = tuple[int, int, int, int]  # channel, time, offset, size
-
-
-@dataclass
-class _Chunk:
-    record: int  # where it begins in the file
-    start: int  # of the compressed bytes in the file
-    stored_size: int  # that are there
-    size: int  # uncompressed
-    crc: int
-    compression: str
-    first_ns: int
-    last_ns: int
-    whole: bool
-    channels: Counter[int] = field(default_factory=Counter)  # messages, by the message indexes that follow
-
-    def __str__(self) -> str:
-        return f"the chunk of {self.stored_size} bytes at offset {self.start}"
 
 
 @dataclass
@@ -62,10 +41,6 @@ class _Summary:
     messages: Counter[int] = field(default_factory=Counter)  # by channel
 
 
-class _DamageError(Exception):
-    """Bytes that break the specification."""
-
-
 class McapFile:
     """An ``.mcap`` file; see :class:`~eomt_ext_ros.bags.storage.Storage`.
 
@@ -73,16 +48,16 @@ class McapFile:
     """
 
     def __init__(self, path: Path, allowance: Allowance) -> None:
-        self.problems = Problems(shown_name(path), allowance.limits.problems)
+        self.problems = Problems(shown(path.name), allowance.limits.problems)
         self._allowance = allowance
         self._file = open_regular(path)
         self._size = os.fstat(self._file.fileno()).st_size
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, tuple[int, str, str]] = {}  # schema, topic, message encoding
         self._summary = _Summary()
-        self._chunks: list[_Chunk] = []
+        self._chunks: list[Chunk] = []
         self._loose = array("Q")  # four numbers for each message outside chunks
-        self._opened: OrderedDict[int, bytes] = OrderedDict()
+        self._open_chunks = OpenChunks(self._bytes, allowance)
         self._walk()
 
     @property
@@ -132,7 +107,9 @@ class McapFile:
         if location.size > self._allowance.limits.message_bytes:
             raise DatasetError(f"a message has {location.size} bytes, {self._allowance.limits.message_bytes} are read")
         if location.block >= 0:
-            return self._content(location.block)[location.offset : location.offset + location.size]
+            return self._open_chunks.content(self._chunks[location.block])[
+                location.offset : location.offset + location.size
+            ]
         self._allowance.spend(location.size)
         return self._bytes(location.offset, location.size)
 
@@ -158,11 +135,11 @@ class McapFile:
             except ExhaustedError as error:
                 self.problems.add(str(error))
                 return
-            except (_DamageError, struct.error, UnicodeDecodeError) as damage:
+            except (DamageError, struct.error, UnicodeDecodeError) as damage:
                 after = bisect_right(anchors, position)
                 following = anchors[after] if after < len(anchors) else None
                 lost = (self._size if following is None else following) - position
-                reason = damage if isinstance(damage, _DamageError) else f"a record is damaged ({damage})"
+                reason = damage if isinstance(damage, DamageError) else f"a record is damaged ({damage})"
                 self.problems.add(f"{reason}; {lost} bytes from offset {position} on are lost")
             if following is None:
                 return
@@ -174,25 +151,25 @@ class McapFile:
         body, end = position + _HEADER.size, position + _HEADER.size + size
         if opcode == _FOOTER:
             if self._bytes(end, len(MAGIC)) != MAGIC:
-                raise _DamageError("the file ends within its footer")
+                raise DamageError("the file ends within its footer")
             if end + len(MAGIC) < self._size:
-                raise _DamageError("the file goes on after its footer")
+                raise DamageError("the file goes on after its footer")
             return None
         if not (_HEADER_OPCODE <= opcode <= _DATA_END or opcode >= _FIRST_PRIVATE):
-            raise _DamageError(f"a record has the opcode {opcode}")
+            raise DamageError(f"a record has the opcode {opcode}")
         if opcode == _MESSAGE and size < _MESSAGE_HEAD.size:
-            raise _DamageError(f"a message has {size} bytes, too few even for an empty one")
+            raise DamageError(f"a message has {size} bytes, too few even for an empty one")
         if end > self._size and opcode != _CHUNK:
-            raise _DamageError(f"a record claims {size} bytes, the file has {self._size - body} more")
+            raise DamageError(f"a record claims {size} bytes, the file has {self._size - body} more")
         if opcode in (_SCHEMA, _CHANNEL):
             self._declare(opcode, self._declaration(body, size))
         elif opcode == _MESSAGE:
             channel, _, time_ns, _ = _MESSAGE_HEAD.unpack(self._bytes(body, _MESSAGE_HEAD.size))
             self._loose.extend((channel, time_ns, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size))
         elif opcode == _CHUNK:
-            self._chunks.append(self._chunk_at(body, end))
+            self._chunks.append(read_chunk(self._bytes, position, body, end, self._size))
             if end > self._size:
-                raise _DamageError(f"the file ends in the middle of {self._chunks[-1]}")
+                raise DamageError(f"the file ends in the middle of {self._chunks[-1]}")
         elif opcode == _MESSAGE_INDEX and self._chunks:
             channel, length = struct.unpack("<HI", self._bytes(body, 6))
             self._chunks[-1].channels[channel] += length // 16
@@ -201,25 +178,9 @@ class McapFile:
     def _head(self, position: int) -> tuple[int, int]:
         head = self._bytes(position, _HEADER.size)
         if len(head) < _HEADER.size:
-            raise _DamageError("the file ends without a footer")
+            raise DamageError("the file ends without a footer")
         opcode, size = _HEADER.unpack(head)
         return opcode, size
-
-    def _chunk_at(self, body: int, end: int) -> _Chunk:
-        if end - body < _CHUNK_HEAD.size + 8:
-            raise _DamageError(f"a chunk has {end - body} bytes, too few even for an empty one")
-        first_ns, last_ns, size, crc, length = _CHUNK_HEAD.unpack(self._bytes(body, _CHUNK_HEAD.size))
-        if length > _LONGEST_NAME:
-            raise _DamageError(f"a chunk's compression has a name of {length} bytes")
-        rest = self._bytes(body + _CHUNK_HEAD.size, length + 8)
-        compression, (stored,) = rest[:length].decode(), struct.unpack("<Q", rest[length:])
-        start = body + _CHUNK_HEAD.size + length + 8
-        if start + stored != end:
-            raise _DamageError(f"a chunk of {end - start} bytes claims {stored}")
-        there = min(end, self._size) - start
-        return _Chunk(
-            body - _HEADER.size, start, there, size, crc, compression, first_ns, last_ns, whole=end <= self._size
-        )
 
     def _read_summary(self) -> None:
         """Take in what the end of the file says, if it can be read: topics, chunks, numbers of messages."""
@@ -233,7 +194,7 @@ class McapFile:
                 opcode, size = self._head(position)
                 body, position = position + _HEADER.size, position + _HEADER.size + size
                 if position > self._size:
-                    raise _DamageError("it claims more than there is")
+                    raise DamageError("it claims more than there is")
                 if opcode in (_SCHEMA, _CHANNEL):
                     self._declare(opcode, self._declaration(body, size))
                 elif opcode == _CHUNK_INDEX:
@@ -244,12 +205,12 @@ class McapFile:
                 elif opcode == _STATISTICS:
                     counts = struct.iter_unpack("<HQ", self._declaration(body, size)[46:])
                     self._summary.messages = Counter(dict(counts))
-        except (_DamageError, struct.error, UnicodeDecodeError, ExhaustedError) as damage:
+        except (DamageError, struct.error, UnicodeDecodeError, ExhaustedError) as damage:
             self.problems.add(f"its summary is damaged ({damage})")
 
     def _declaration(self, body: int, size: int) -> bytes:
         if size > _LONGEST_DECLARATION:
-            raise _DamageError(f"a record of {size} bytes must have at most {_LONGEST_DECLARATION}")
+            raise DamageError(f"a record of {size} bytes must have at most {_LONGEST_DECLARATION}")
         return self._bytes(body, size)
 
     def _declare(self, opcode: int, data: bytes) -> None:
@@ -283,7 +244,7 @@ class McapFile:
 
     # -- chunks -------------------------------------------------------------------------------------------------------
 
-    def _is_foreign(self, chunk: _Chunk, wanted: set[str], start_ns: int, stop_ns: int) -> bool:
+    def _is_foreign(self, chunk: Chunk, wanted: set[str], start_ns: int, stop_ns: int) -> bool:
         """Whether a chunk holds nothing that is wanted. It is believed if the chunk and the summary say the same."""
         said = self._summary.chunks.get(chunk.record)
         if not chunk.whole or said != (chunk.first_ns, chunk.last_ns, frozenset(chunk.channels)):
@@ -305,7 +266,7 @@ class McapFile:
         """Each message of a chunk; takes in what it declares."""
         chunk, position = self._chunks[number], 0
         try:
-            content = self._content(number)
+            content = self._open_chunks.content(chunk)
             while position + _HEADER.size <= len(content):
                 self._allowance.spend(records=1)
                 opcode, size = _HEADER.unpack_from(content, position)
@@ -325,30 +286,3 @@ class McapFile:
         else:
             if position != len(content) and chunk.whole:
                 self.problems.add(f"{chunk}: the record at {position} claims more than the {len(content)} bytes")
-
-    def _content(self, number: int) -> bytes:
-        """The bytes of a chunk, decompressed; of one that the end of the file cuts off, those that are there."""
-        if number in self._opened:
-            self._opened.move_to_end(number)
-            return self._opened[number]
-        chunk, most = self._chunks[number], self._allowance.limits.chunk_bytes
-        if max(chunk.size, chunk.stored_size) > most:
-            raise DatasetError(f"{chunk} claims to hold {chunk.size} bytes, up to {most} are read")
-        while len(self._opened) == _CACHED_CHUNKS or chunk.size + sum(map(len, self._opened.values())) > most:
-            self._opened.popitem(last=False)
-        if chunk.compression == "":
-            self._allowance.spend(chunk.stored_size)
-            content, problem = self._bytes(chunk.start, chunk.stored_size), ""
-        elif chunk.compression in _DECOMPRESSORS:
-            stored, start = self._bytes(chunk.start, chunk.stored_size), _DECOMPRESSORS[chunk.compression]
-            content, problem = inflate_all(stored, start, chunk.size, self._allowance.spend)
-        else:
-            raise DatasetError(f"{chunk}: its compression is {chunk.compression!r}, known are zstd and lz4")
-        if chunk.whole and problem:
-            raise DatasetError(f"{chunk} cannot be decompressed: {problem}")
-        if chunk.whole and len(content) != chunk.size:
-            raise DatasetError(f"{chunk} must hold {chunk.size} bytes, got {len(content)}")
-        if chunk.whole and chunk.crc and zlib.crc32(content) != chunk.crc:
-            raise DatasetError(f"{chunk} does not match its checksum")
-        self._opened[number] = content
-        return content

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.files import shown
 from eomt_ext_ros.bags.compression import ZSTD_MAGIC, DamagedFrameError, inflate, inflate_all, start_zstd
 from eomt_ext_ros.bags.limits import Allowance, BagLimits
 from eomt_ext_ros.bags.mcap import McapFile
 from eomt_ext_ros.bags.metadata import read_metadata
 from eomt_ext_ros.bags.sqlite import SqliteFile
-from eomt_ext_ros.bags.storage import Location, Storage, Topic, open_regular, shown_name
+from eomt_ext_ros.bags.storage import Location, Storage, Topic, open_regular
 
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
 _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
@@ -68,14 +69,14 @@ class Bag:
                 try:
                     self._open(file, stack)
                 except (OSError, sqlite3.Error) as error:
-                    self._problems.append(f"{shown_name(file)}: cannot be opened ({error})")
+                    self._problems.append(f"{shown(file.name)}: cannot be opened ({error})")
             self._stack = stack.pop_all()
 
     @property
     def name(self) -> str:
         """The name of the folder or file, without suffixes."""
         path = self.path.resolve()
-        return shown_name(path).split(".")[0] if path.is_file() else shown_name(path)
+        return path.name.split(".")[0] if path.is_file() else path.name
 
     @property
     def problems(self) -> list[str]:
@@ -124,7 +125,7 @@ class Bag:
             return data
         content, problem = inflate_all(data, start_zstd, self._limits.message_bytes, allowance.spend)
         if problem:
-            raise DatasetError(f"{self.name}: a compressed message of {message.topic} cannot be read: {problem}")
+            raise DatasetError(f"a compressed message of {message.topic} cannot be read: {problem}")
         return content
 
     def close(self) -> None:
@@ -143,10 +144,10 @@ class Bag:
         """The files of the bag in the order of recording."""
         if self.path.is_file():
             if _kind(self.path) is None:
-                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {shown_name(self.path)}")
+                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {shown(self.path.name)}")
             return [self.path]
         if not self.path.is_dir():
-            name = shown_name(self.path)
+            name = shown(self.path.name)
             what = f"{name} is a pipe or device" if self.path.exists() else f"there is no {name}"
             raise DatasetError(f"a bag must be a folder or a file, {what}")
         visible = (file for file in self.path.iterdir() if not file.name.startswith("."))
@@ -160,15 +161,17 @@ class Bag:
         except DatasetError as error:
             self._problems.append(f"metadata.yaml cannot be read ({error})")
         if not there and not listed:
-            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {shown_name(self.path)}")
+            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {shown(self.path.name)}")
         if listed is None:
             return there
         for file in listed:
             if file not in there:
-                self._problems.append(f"{shown_name(file)}: is missing")
+                self._problems.append(f"{shown(file.name)}: is missing")
         unlisted = [file for file in there if file not in listed]
         if unlisted:
-            self._problems.append(f"metadata.yaml does not list {', '.join(map(shown_name, unlisted))}: read too")
+            self._problems.append(
+                f"metadata.yaml does not list {', '.join(shown(file.name) for file in unlisted)}: read too"
+            )
         return [file for file in listed if file in there] + unlisted
 
     def _open(self, path: Path, stack: ExitStack) -> None:
@@ -193,7 +196,7 @@ class Bag:
                         raise DatasetError(f"{folder.parent} has no room for it: make room, or set TMPDIR")
                     file.write(piece)
             except (DamagedFrameError, DatasetError) as error:
-                self._problems.append(f"{shown_name(path)}: {error}; its first {file.tell()} bytes are read")
+                self._problems.append(f"{shown(path.name)}: {error}; its first {file.tell()} bytes are read")
         return target
 
     def _compare(self, topics: Collection[str], found: list[BagMessage]) -> None:

@@ -83,11 +83,6 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def shown_name(path: Path) -> str:
-    """The name of a file in a form that can be printed: it may be any bytes."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
-
-
 def type_name(name: str) -> str:
     """The name of a message type as ROS 2 has it; some writers leave the middle out.
 

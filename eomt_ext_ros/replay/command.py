@@ -159,13 +159,13 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
     taken: set[str] = set()
     for bag in bags:
         path = bag.resolve()
-        stem = shown(path.name.split(".")[0] if path.is_file() else path.name)
+        stem = path.name.split(".")[0] if path.is_file() else path.name
         name, number = stem, 2
         while name in taken:
             name, number = f"{stem}_{number}", number + 1
         taken.add(name)
         folder = output / name if len(bags) > 1 else output
-        jobs.append(BagJob(path, shown(name), folder, output / ".stop", spool_folder, config))
+        jobs.append(BagJob(path, name, folder, output / ".stop", spool_folder, config))
     return jobs
 
 
@@ -187,7 +187,7 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
         "checkpoint": Path(config.node.checkpoint).name,
         "threshold": setup.mask_threshold,
         "image topics": list(config.image_topics),
-        "bags": {report.name: f"{report.done} of {report.found} frames" for report in reports},
+        "bags": {shown(report.name): f"{report.done} of {report.found} frames" for report in reports},
     }
     if problems:
         more = [f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt"] if len(problems) > _MOST_PROBLEMS else []
@@ -206,12 +206,13 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
 def _problems(reports: Sequence[BagReport]) -> list[str]:
     lines = [f"no AuPRC, FPR95 or AUROC: {problem}"] if (problem := _label_problem(reports)) else []
     for report in reports:
-        lines += [f"{report.name}: {problem}" for problem in (*report.problems, *report.notes)]
+        name = shown(report.name)
+        lines += [f"{name}: {problem}" for problem in (*report.problems, *report.notes)]
         if report.error:
             more = "; all of it is in problems.txt" if "\n" in report.error else ""
-            lines.append(f"{report.name}: ended early: {report.error.strip().splitlines()[-1]}{more}")
+            lines.append(f"{name}: ended early: {report.error.strip().splitlines()[-1]}{more}")
         if report.interrupted:
-            lines.append(f"{report.name}: interrupted")
+            lines.append(f"{name}: interrupted")
     # Topics and types may be named by anybody, so that a line break or an escape sequence is not printed.
     return ["".join(part if part.isprintable() else "\ufffd" for part in line) for line in lines]
 
