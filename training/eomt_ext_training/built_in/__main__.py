@@ -1,5 +1,8 @@
 """Run the command."""
 
-from eomt_ext_training.built_in.command import main
+from eomt_ext_core.exits import explained
 
-main()
+with explained("built_in"):
+    from eomt_ext_training.built_in.command import main
+
+    main()
