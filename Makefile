@@ -25,9 +25,10 @@ lint: $(READY) ## ruff, mypy, and pip-audit where its database can be reached
 	$(BIN)/mypy
 	$(BIN)/python test/audit.py
 
-docs: $(READY) ## write the parameter reference anew
+docs: $(READY) ## write the parameter reference and the drawing of the rooms anew
 	$(BIN)/python -m eomt_ext_ros.parameters.reference > docs/parameters.md.new
 	mv docs/parameters.md.new docs/parameters.md
+	$(BIN)/python docs/rooms.py
 
 bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/
 	$(BIN)/eomt-ext bench $(OVERWRITE) $(ARGS)

@@ -10,7 +10,7 @@ from eomt_ext_core.errors import ImageError
 
 
 def image_size_hw(info: Any) -> tuple[int, int]:
-    """Height and width of the images that a ``sensor_msgs/CameraInfo`` is of: its region of interest, binned.
+    """Give height and width of the images that a ``sensor_msgs/CameraInfo`` describes: its region of interest, binned.
 
     Source: ``sensor_msgs/CameraInfo.msg``, where 0 stands for no region and for no binning.
     """
@@ -19,9 +19,9 @@ def image_size_hw(info: Any) -> tuple[int, int]:
 
 
 def published_camera_info(info: Any, header: Any, size_hw: tuple[int, int], published_hw: tuple[int, int]) -> Any:
-    """A ``CameraInfo`` with another header, for an image that was resized.
+    """Make a ``CameraInfo`` with another header, for an image that was resized.
 
-    For an image in its own size it is as it was received. For a smaller one it describes just the published image:
+    For an image in its own size it is as it was received. For a smaller one it describes the published image alone:
     region of interest and binning are worked into ``k`` and ``p`` and reset, and the centre of pixel (0, 0) stays where
     it is seen, at ((0.5 + u)·scale − 0.5). image_proc's resize node leaves out those halves of a pixel. The
     distortion, which is in units of the focal length, stays.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def to_label_info(class_names: Sequence[str], threshold: float, header: Header) -> Any:
-    """A ``vision_msgs/LabelInfo`` (vision_msgs 4.1 and later), to be latched.
+    """Make a ``vision_msgs/LabelInfo`` (vision_msgs 4.1 and later), which is to be latched.
 
     Args:
         class_names: in the order of the ids in the semantic image, of which there are no more than 256.

@@ -57,7 +57,7 @@ def to_obstacles_msg(obstacles: Sequence[Obstacle], header: Header, scale_xy: tu
 
 
 def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple[float, float] = NO_SCALE) -> Any:
-    """A ``vision_msgs/Detection2DArray`` (vision_msgs 4, Humble and later); arguments as :func:`to_obstacles_msg`."""
+    """Make a ``vision_msgs/Detection2DArray`` (vision_msgs 4 and later); arguments as :func:`to_obstacles_msg`."""
     from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
     msg = Detection2DArray(header=header)
@@ -77,7 +77,7 @@ def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple
 def to_point_cloud(
     obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple[float, float] = NO_SCALE
 ) -> PointCloud2:
-    """A ``sensor_msgs/PointCloud2`` of ``CLOUD_FIELDS``, little-endian; arguments as :func:`to_obstacles_msg`."""
+    """Make a ``sensor_msgs/PointCloud2`` of ``CLOUD_FIELDS``, little-endian; arguments as :func:`to_obstacles_msg`."""
     from sensor_msgs.msg import PointCloud2, PointField
 
     rows = np.array([_figures(obstacle, scale_xy) for obstacle in obstacles], "<f4").reshape(-1, len(CLOUD_FIELDS))

@@ -89,11 +89,11 @@ class AnomalyNode(GuardedNode):
 
     @property
     def counts(self) -> Counter[str]:
-        """What became of the images of all cameras since the node began, named as ``CameraStatistics`` does."""
+        """How many images of all cameras ended in each way since the node began, as ``CameraStatistics`` names them."""
         return sum((statistics.counts for statistics in self.statistics.values()), Counter())
 
     def statistics_of(self, camera: str) -> CameraStatistics:
-        """What became of the images of a camera, also while the node is not configured."""
+        """Give the statistics of a camera, also while the node is not configured."""
         return self.statistics.setdefault(camera, CameraStatistics(camera))
 
     # -- lifecycle ----------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class DiagnosticsConfig:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Settings of the node; those of the engine are parameters of the same node.
+    """Hold the settings of the node; those of the engine are parameters of the same node.
 
     Raises:
         ConfigError: if an option, an output or a camera's name breaks its rule, or a model would be downloaded.
@@ -117,7 +117,7 @@ def _refuse_download(name: str, source: str) -> None:
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Settings of one of several cameras, each a parameter ``<camera>.<name>``.
+    """Hold the settings of one of several cameras, each a parameter ``<camera>.<name>``.
 
     Raises:
         ConfigError: as ``ObstacleConfig``, if it is no polygon.
@@ -131,5 +131,5 @@ class CameraConfig:
         ObstacleConfig(polygon=self.polygon)
 
     def obstacles(self, shared: ObstacleConfig) -> ObstacleConfig:
-        """What counts as an obstacle in the images of this camera."""
+        """Give what counts as an obstacle in the images of this camera."""
         return replace(shared, polygon=self.polygon) if self.polygon else shared

@@ -39,10 +39,10 @@ class ParameterField:
     live: bool
 
     def checked(self, value: Any) -> Any:
-        """The value as the dataclass takes it.
+        """Give the value as the dataclass takes it.
 
-        Of lists, the empty string is no element: a parameter file has no other way to write a list of strings that is
-        empty. A whole number may stand for a float. Elsewhere ROS itself holds a parameter to its type.
+        The empty string is no element of a list: a parameter file has no other way to write an empty list of strings.
+        A whole number may stand for a float. Elsewhere ROS itself holds a parameter to its type.
 
         Raises:
             ConfigError: if it is no list, or of another type.

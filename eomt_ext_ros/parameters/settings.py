@@ -23,7 +23,7 @@ class Settings:
     cameras: Mapping[str, CameraConfig]
 
     def obstacles(self, camera: str) -> ObstacleConfig:
-        """What counts as an obstacle in the images of a camera."""
+        """Give what counts as an obstacle in the images of a camera."""
         return self.cameras[camera].obstacles(self.node.obstacles)
 
 
@@ -43,7 +43,7 @@ def declare_settings(node: Node) -> Settings:
 
 
 def read_settings(node: Node, changed: list[Parameter] | None = None) -> Settings:
-    """Build the settings from declared parameters, those that change in place of the node's.
+    """Build the settings from declared parameters, with those that change in the place of the node's.
 
     Raises:
         ConfigError: if a value breaks a rule.

@@ -25,18 +25,18 @@ _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Camera:
-    """Subscriptions and publishers of a camera.
+    """Hold the subscriptions and publishers of a camera.
 
     Args:
         node: that they belong to.
         image_transport: ``raw``, or ``compressed`` for ``~/input/image/compressed`` (``sensor_msgs/CompressedImage``).
-        statistics: of the camera. Its topics are ``~/<name>/input/…`` and ``~/<name>/output/…``, without a name
+        statistics: of the camera. Its topics are ``~/<name>/input/…`` and ``~/<name>/output/…``, or, if it has no name,
             ``~/input/…`` and ``~/output/…``.
 
     Attributes:
         name: of the camera, or empty.
-        info_topic: where its calibrations come in.
-        info: the newest calibration that came in, or none.
+        info_topic: of its calibrations.
+        info: the newest calibration that came in, or None.
         stamps: which images are not stale.
     """
 
@@ -55,7 +55,7 @@ class Camera:
 
     def advertise(self) -> None:
         """Create the publishers, which publish nothing before the node is active."""
-        group = MutuallyExclusiveCallbackGroup()  # a group keeps a note of all that was ever in it: let it go with them
+        group = MutuallyExclusiveCallbackGroup()  # of their own: a group remembers all that was ever in it
         for output in OUTPUTS:
             if (kind := installed_type(*output.message_types)) is not None:
                 is_of_image = output.render is not None
@@ -113,11 +113,11 @@ class Camera:
             publisher.publish(to_label_info(class_names, threshold, header))
 
     def decode(self, msg: Any) -> NDArray[np.uint8]:
-        """The pixels of an image message, (H, W, 3) uint8 RGB; raises ``ImageError``."""
+        """Decode an image message to (H, W, 3) uint8 RGB; raises ``ImageError``."""
         return decompress(msg) if self._compressed else to_rgb(msg)
 
     def age_s(self, stamp: Any) -> float | None:
-        """Time since a stamp on the node's clock, none for the zero of a driver that does not stamp."""
+        """Give the time since a stamp on the node's clock; None for the zero of a driver that does not stamp."""
         since_ns = self._node.get_clock().now().nanoseconds - stamp_ns(stamp)
         return since_ns * 1e-9 if stamp_ns(stamp) else None
 
@@ -132,12 +132,12 @@ class Camera:
 
 
 def stamp_ns(stamp: Any) -> int:
-    """A ``builtin_interfaces/Time`` in nanoseconds."""
+    """Convert a ``builtin_interfaces/Time`` to nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def _newest_only(reliability: QoSReliabilityPolicy) -> dict[str, Any]:
-    """Keywords for a topic; rclpy writes a topic's overrides into the profile, so that none can be shared."""
+    """Keywords for a topic, new for each, as rclpy writes the overrides of a topic into its profile."""
     return {
         "qos_profile": QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=reliability),
         "qos_overriding_options": QoSOverridingOptions.with_default_policies(),

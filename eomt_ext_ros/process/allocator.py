@@ -1,4 +1,4 @@
-"""How the process keeps memory for images."""
+"""The memory of the process for images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LARGEST_HEAP_BLOCK = 32 << 20
 def keep_freed_images() -> bool:
     """Let the C library reuse the memory of freed images rather than give it back to the system after each.
 
-    What is given back has to be mapped and cleared page by page for the next image, which takes longer than filling it.
-    Memory stays at the most that was in use at a time. All threads share one arena: with one for each, as glibc has it
-    else, what a thread has freed is lost to the others, and memory grows whenever a thread first meets another's arena.
+    Memory that was given back has to be mapped and cleared page by page for the next image, which takes longer than
+    filling it. With this setting, memory stays at the most that was ever in use. All threads share one arena: with one
+    for each, which is the default of glibc, no thread reuses what another one freed, and memory grows.
 
     Returns:
-        whether it does; only glibc is asked.
+        whether the C library took the settings; only glibc does.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""How processes should be started so that Fast DDS carries large images; needs no ROS."""
+"""The environment in which Fast DDS carries large images; needs no ROS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _USERS_CHOICE = (_FAST_DDS_2_PROFILES, _FAST_DDS_3_PROFILES, "FASTDDS_BUILTIN_TR
 
 
 def transports_chosen(environment: Mapping[str, str]) -> bool:
-    """Whether the user names a Fast DDS profile or transports.
+    """Whether the user chose a Fast DDS profile or transports.
 
     >>> transports_chosen({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}), transports_chosen({})
     (True, False)
