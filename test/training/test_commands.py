@@ -62,6 +62,7 @@ def test_these_are_the_commands_of_the_guide() -> None:
         "eomt-ext-train fit -c training/configs/eomt_base_640_ext.yaml --model.checkpoint EOMT_CHECKPOINT",
         "eomt-ext-train-network --config training/configs/camvid_network.yaml",  # see the recipe below
         "python -m eomt_ext_training.demo_model",
+        "python -m eomt_ext_training.built_in --start runs/demo/demo.safetensors",
         CALIBRATE,
     ]
 
