@@ -1,6 +1,14 @@
-"""What all tests share: GPU tests skip where there is no GPU."""
+"""What all tests share: GPU tests skip where there is no GPU, and Ctrl-C works as for a person."""
+
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and processes that tests start inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
