@@ -63,7 +63,8 @@ class FactoredHead:
     @torch.no_grad()
     def _score(self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor) -> None:
         # autocast would round the statistics, and its products do not fit into what is written in place
-        with torch.autocast(mask_logits.device.type, enabled=False):
+        device = mask_logits.device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):
             masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
             probs_by_class = class_logits.float().softmax(dim=-1)[..., :-1].mT.contiguous()
             hidden = self._weights.project(features.float())
