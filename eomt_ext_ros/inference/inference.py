@@ -73,12 +73,11 @@ class Inference:
         ``batch_windows`` is such as ``16 (reduced to 8, to 5 for front: out of memory)``.
         """
         configured = self.engine.batch_windows_of(config)
-        limits = {"": self._common.windows} | {camera: own.windows for camera, own in self._cameras.copy().items()}
-        reduced = [
-            f"to {limit} for {camera}" if camera else f"to {limit}"
-            for camera, limit in limits.items()
-            if limit is not None and limit < configured
-        ]
+        limits = dict[str, int]()  # a single camera has no name, as the common batch has none
+        for camera, backoff in [("", self._common), *self._cameras.copy().items()]:
+            if backoff.windows is not None and backoff.windows < limits.get(camera, configured):
+                limits[camera] = backoff.windows
+        reduced = [f"to {limit} for {camera}" if camera else f"to {limit}" for camera, limit in limits.items()]
         batch = f"{configured} (reduced {', '.join(reduced)}: out of memory)" if reduced else str(configured)
         return {**self.engine.describe(config), "batch_windows": batch, "memory freed (times)": str(self._frees)}
 

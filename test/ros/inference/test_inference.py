@@ -298,12 +298,19 @@ def test_a_common_batch_that_is_too_large_is_made_smaller_and_stays_common(infer
     assert batch_windows(inference) == "16 (reduced to 3: out of memory)"
 
 
+def test_a_camera_that_does_not_fit_takes_no_windows_from_the_others(inference, engine):
+    engine.poison = {7: OUT_OF_MEMORY}
+    assert processed(inference, {"bad": BAD, "front": WIDE}) == {"bad": OUT_OF_MEMORY, "front": FRAME}
+    assert batch_windows(inference) == "16 (reduced to 4 for bad: out of memory)"
+
+
 def test_what_fitted_at_warm_up_is_not_exceeded_until_there_may_be_more_memory(engine, now):
     engine.fitting_windows = engine.fits = 4
     inference = Inference(engine, clock=lambda: now[0])
     assert infer(inference, [WIDE, WIDE]) == [FRAME] * 2
-    assert (engine.calls, engine.freed) == ([(2, 4)], 0)
-    assert batch_windows(inference) == "16 (reduced to 4: out of memory)"
+    assert processed(inference, {"": WIDE}) == {"": FRAME}
+    assert (engine.calls, engine.freed) == ([(2, 4), (1, 4)], 0)
+    assert batch_windows(inference) == "16 (reduced to 4: out of memory)", "also for a single camera"
     engine.fits = 1000
     drive(inference, now, {"": WIDE}, {"": 1.0}, for_s=3 * GROW_PERIOD_S)
     assert batch_windows(inference) == "16"
