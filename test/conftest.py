@@ -1,8 +1,13 @@
-"""What all tests share: GPU tests skip where there is no GPU, and Ctrl-C works as for a person."""
+"""What all tests share: repeatable examples, GPU tests that skip without a GPU, and Ctrl-C as for a person."""
 
 import signal
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a run differs by what was changed. --hypothesis-profile default looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
