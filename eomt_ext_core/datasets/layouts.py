@@ -55,8 +55,8 @@ def open_datasets(path: str | Path, split: str | None = None, label_values: Labe
         one data set per split and folder, in the order of their names; images are not opened.
 
     Raises:
-        DatasetError: where there is no such folder, layout or split, where a folder fits two data sets, where an image
-            has no label, or there is none.
+        DatasetError: if there is no such folder, layout, split or image, if a folder fits two data sets, or if none of
+            its images has a label.
     """
     root = Path(path)
     if not root.is_dir():

@@ -15,13 +15,6 @@ def images(paths: Iterable[Path], stem_suffix: str = "") -> list[Path]:
     return [path for path in images_among(paths) if path.stem.endswith(stem_suffix)]
 
 
-def labelled(frame_id: str, image: Path, label: Path) -> Sample:
-    """An image and its labels. Raises ``DatasetError`` where these are not there."""
-    if not label.is_file():
-        raise DatasetError(f"{image} has no label, {label} is not there")
-    return Sample(frame_id, image, label)
-
-
 def ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Samples by their id."""
     return tuple(sorted(samples, key=lambda sample: sample.frame_id))
