@@ -24,7 +24,7 @@ class UpscaleBlock(nn.Module):
 
 
 def make_upscale(dim: int, patch_size: int) -> nn.Sequential:
-    """Blocks that bring the patch map to a quarter of the crop, at least one."""
+    """Blocks that bring the patch map to a quarter of the crop, or nearly, at least one (official EoMT's count)."""
     count = max(1, patch_size.bit_length() - 3)
     return nn.Sequential(*(UpscaleBlock(dim) for _ in range(count)))
 
