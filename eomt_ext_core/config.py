@@ -15,6 +15,7 @@ from typing import Any
 
 from eomt_ext_core.errors import ConfigError
 
+HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
 DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint says
 LABEL_VALUES_HELP = "what the values in the labels mean, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
 

@@ -24,7 +24,7 @@ _CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
 
 
 @contextmanager
-def explained(program: str) -> Iterator[None]:
+def exit_on_error(program: str) -> Iterator[None]:
     """Turn whatever ends a command early into a sentence on standard error and ``SystemExit``.
 
     The status is 130 after Ctrl-C and 1 after an error; what chose its own status keeps it. If the reader of standard
@@ -48,13 +48,13 @@ def explained(program: str) -> Iterator[None]:
         raise SystemExit(EXIT_INTERRUPTED) from end
     except Exception as error:
         if not (isinstance(error, BrokenPipeError) and _has_lost_its_reader()):
-            _say(program, sentence(error), error)
+            _say(program, describe_error(error), error)
         if isinstance(error, OSError):
             _discard_output()
         raise SystemExit(EXIT_ERROR) from error
 
 
-def sentence(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What went wrong, for people: the message of our own errors, and of others what they are and where they arose."""
     if isinstance(error, EomtExtError):
         return str(error)
@@ -74,12 +74,12 @@ def sentence(error: Exception) -> str:
     return f"unexpected {kind}{f': {text}' if text else ''} ({_place(error)})"
 
 
-def ending(exit_code: int | None) -> str:
+def describe_exit(exit_code: int | None) -> str:
     """How a process ended, by its exit code, which is the negative number of a signal if one ended it.
 
-    >>> ending(-9)
+    >>> describe_exit(-9)
     'was ended by SIGKILL, which the system sends if memory is short, and which people send'
-    >>> ending(-11), ending(3), ending(None)
+    >>> describe_exit(-11), describe_exit(3), describe_exit(None)
     ('crashed (SIGSEGV)', 'ended with status 3', 'has not ended')
     """
     if exit_code is None:

@@ -22,7 +22,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; rename it when the block ends well, else remove it.
 
     The temporary name keeps the suffix, since many writers choose their format by it.
@@ -52,7 +52,7 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def make_folder(path: str | Path) -> None:
@@ -65,30 +65,30 @@ def make_folder(path: str | Path) -> None:
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise OutputError(f"{shown(path)} must be a folder, there is a file of that name") from error
+            raise OutputError(f"{printable(path)} must be a folder, there is a file of that name") from error
 
 
-def shown(name: str | os.PathLike[str]) -> str:
+def printable(name: str | os.PathLike[str]) -> str:
     r"""A name as people and JSON read it: text that is always valid UTF-8 and prints on one line.
 
     Bytes that are not UTF-8, control characters and backslashes are escaped, so that the name can be had back.
 
-    >>> shown(b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+    >>> printable(b"caf\xe9.png".decode("utf-8", "surrogateescape"))
     'caf\\xe9.png'
-    >>> shown("Stra\xdfe 1.png") == "Stra\xdfe 1.png"
+    >>> printable("Stra\xdfe 1.png") == "Stra\xdfe 1.png"
     True
     """
     text = os.fspath(name).replace("\\", r"\\")
     return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
 
 
-def naming(path: str | os.PathLike[str], error: Exception) -> str:
+def message_with_path(path: str | os.PathLike[str], error: Exception) -> str:
     """The message of an error, the file named in front if the message does not name it.
 
-    >>> naming("a.png", ValueError("a.png is empty")), naming("a.png", ValueError("not finite"))
+    >>> message_with_path("a.png", ValueError("a.png is empty")), message_with_path("a.png", ValueError("not finite"))
     ('a.png is empty', 'a.png: not finite')
     """
-    text, name = str(error), shown(path)
+    text, name = str(error), printable(path)
     return text if name in text else f"{name}: {text}"
 
 
@@ -138,20 +138,22 @@ def output_folder(
         filled = any(not entry.name.startswith(".") for entry in path.iterdir())
         if filled and not overwrite:
             raise ConfigError(
-                f"the output folder must be empty, {shown(path)} is not: give another one, or --overwrite to replace "
-                "the results in it"
+                f"the output folder must be empty, {printable(path)} is not: choose another, or pass --overwrite to "
+                "replace the results in it"
             )
         for source in inputs if filled else ():
             if path.resolve() in (source.resolve(), *source.resolve().parents):
-                raise ConfigError(f"no input may be in the output folder, {shown(source)} is: give another --output")
+                raise ConfigError(
+                    f"the output folder must not contain an input, got {printable(source)}: choose another --output"
+                )
         new = Path(tempfile.mkdtemp(prefix="unfinished-", dir=path)) if filled else path
     except OSError as error:
-        raise ConfigError(f"the output folder {shown(path)} cannot be used: {error.strerror or error}") from error
+        raise ConfigError(f"the output folder {printable(path)} cannot be used: {error.strerror or error}") from error
     try:
         yield new
     except BaseException:
         if new != path and any(new.iterdir()):
-            _LOG.warning("%s is as it was; what was written until now is in %s", shown(path), shown(new))
+            _LOG.warning("%s is as it was; what was written until now is in %s", printable(path), printable(new))
         elif new != path:
             new.rmdir()
         raise
@@ -165,7 +167,7 @@ def _replace_files(new: Path, path: Path, stale: Sequence[str]) -> None:
     blocked = [path / file for file in files if (path / file).is_dir()]
     blocked += [path / part for file in files for part in file.parents if (path / part).is_file()]
     if blocked:
-        raise ConfigError(f"{shown(blocked[0])} is in the way of a result: the results are in {shown(new)}")
+        raise ConfigError(f"{printable(blocked[0])} is in the way of a result: the results are in {printable(new)}")
     for file in files:
         (path / file).parent.mkdir(parents=True, exist_ok=True)
         os.replace(new / file, path / file)
@@ -179,7 +181,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
     """Write tensors as a safetensors file, whole or not at all."""
     from safetensors.torch import save_file  # with torch, which few writers of files need
 
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         parts = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}

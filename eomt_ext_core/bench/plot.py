@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eomt_ext_core.bench.config import STAGES
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def write_plot(result: BenchResult, path: Path) -> None:
     place = result.machine.get("GPU", result.machine["processor"])
     figure.suptitle(place, fontsize=9)
     FigureCanvasAgg(figure)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
 

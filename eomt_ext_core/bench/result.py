@@ -12,7 +12,7 @@ import numpy as np
 
 from eomt_ext_core.bench.config import REFERENCE
 from eomt_ext_core.bench.memory import Memory
-from eomt_ext_core.files import valid_text, whole_file
+from eomt_ext_core.files import atomic_write, valid_text
 
 
 @dataclass(frozen=True)
@@ -137,5 +137,5 @@ class BenchResult:
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
         content: dict[str, Any] = asdict(self)
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(valid_text(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from eomt_ext_core.export.onnx_file import write_onnx
 from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.export.program import ScoringProgram
 from eomt_ext_core.export.pt2_file import Pt2Package, write_pt2
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.uncertainty import BASELINES
 
@@ -57,7 +57,7 @@ def export_model(
     device = choose_device(config.device)
     program = ScoringProgram(model, contents.outputs, half=config.precision == "fp16", score_stride=config.score_stride)
     reference = TorchWindowScorer(model, torch.device("cpu"), "fp32", "none", config.score_stride)
-    with whole_file(path) as temporary, torch.inference_mode():
+    with atomic_write(path) as temporary, torch.inference_mode():
         exported: Score
         if config.format == "onnx":
             write_onnx(program, contents, temporary, config.opset)

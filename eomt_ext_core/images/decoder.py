@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, ImageError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images.formats import IMAGE_KINDS, read_header
 from eomt_ext_core.images.limits import DEFAULT_LIMITS, ImageLimits
 from eomt_ext_core.images.opening import read_file
@@ -87,9 +87,9 @@ def read_rgb(path: str | Path, *, turn: bool = False, limits: ImageLimits = DEFA
     try:
         return decode_rgb(data, turn=turn, limits=limits)
     except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+        raise ImageError(f"{printable(path)}: {error}", error.reason) from error
     except MemoryError as error:
-        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+        raise ImageError(f"{printable(path)}: there is no memory to decode it: {error}", "memory") from error
 
 
 def read_unchanged(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[Any]:
@@ -102,9 +102,9 @@ def read_unchanged(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> ND
     try:
         return decode(data, cv2.IMREAD_UNCHANGED, limits)
     except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+        raise ImageError(f"{printable(path)}: {error}", error.reason) from error
     except MemoryError as error:
-        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+        raise ImageError(f"{printable(path)}: there is no memory to decode it: {error}", "memory") from error
 
 
 def read_label_values(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -116,11 +116,11 @@ def read_label_values(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) ->
     """
     values = read_unchanged(path, limits)
     if values.dtype != np.uint8:
-        raise DatasetError(f"{shown(path)}: labels must have 8 bits, got {values.dtype}")
+        raise DatasetError(f"{printable(path)}: labels must have 8 bits, got {values.dtype}")
     if values.ndim == 3:
         if any((values[..., channel] != values[..., 0]).any() for channel in (1, 2)):
             raise DatasetError(
-                f"{shown(path)}: labels must be grey values, got colours: is this the coloured version for people?"
+                f"{printable(path)}: labels must be grey values, got colours: is this the coloured version for people?"
             )
         values = values[..., 0]
     return np.asarray(values, dtype=np.uint8)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """The suffixes of the formats that are read, in lower case."""
@@ -51,6 +51,6 @@ def list_images(folder: str | Path) -> list[Path]:
     try:
         return images_among(Path(folder).iterdir())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatasetError(f"{shown(folder)}: no such folder") from error
+        raise DatasetError(f"{printable(folder)}: no such folder") from error
     except OSError as error:
-        raise DatasetError(f"{shown(folder)} cannot be read: {error.strerror or error}") from error
+        raise DatasetError(f"{printable(folder)} cannot be read: {error.strerror or error}") from error

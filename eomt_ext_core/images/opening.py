@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -20,15 +20,15 @@ def open_file(path: str | Path) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(f"{shown(path)} is a folder, not a file", "file")
+            raise ImageError(f"{printable(path)} is a folder, not a file", "file")
         if not stat.S_ISREG(mode):
-            raise ImageError(f"{shown(path)} must be a regular file, got a pipe or a device", "file")
+            raise ImageError(f"{printable(path)} must be a regular file, got a pipe or a device", "file")
         return open(path, "rb")
     except FileNotFoundError as error:
         broken = "is a link to a file that is not there" if os.path.islink(path) else "is not there"
-        raise ImageError(f"{shown(path)} {broken}", "file") from error
+        raise ImageError(f"{printable(path)} {broken}", "file") from error
     except OSError as error:
-        raise ImageError(f"{shown(path)} cannot be read: {error.strerror or error}", "file") from error
+        raise ImageError(f"{printable(path)} cannot be read: {error.strerror or error}", "file") from error
 
 
 def read_file(path: str | Path, max_bytes: int) -> bytes:
@@ -42,9 +42,9 @@ def read_file(path: str | Path, max_bytes: int) -> bytes:
         try:
             content = file.read(max_bytes + 1)
         except OSError as error:
-            raise ImageError(f"{shown(path)} cannot be read: {error.strerror or error}", "file") from error
+            raise ImageError(f"{printable(path)} cannot be read: {error.strerror or error}", "file") from error
     if len(content) > max_bytes:
-        raise ImageError(f"{shown(path)} must have at most {max_bytes} bytes, got more", "file")
+        raise ImageError(f"{printable(path)} must have at most {max_bytes} bytes, got more", "file")
     if not content:
-        raise ImageError(f"{shown(path)} is empty", "empty")
+        raise ImageError(f"{printable(path)} is empty", "empty")
     return content

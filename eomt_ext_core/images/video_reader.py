@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ImageError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images.container import inspect_container
 from eomt_ext_core.images.limits import DEFAULT_LIMITS, ImageLimits
 from eomt_ext_core.images.opening import open_file
@@ -40,7 +40,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> None:
-        self._name = shown(path)
+        self._name = printable(path)
         self._file = open_file(path)
         self._capture: cv2.VideoCapture | None = None
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ConfigError, ImageError, OutputError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
 _QUALITY = 15  # x264's constant rate factor; 18 and less is taken for free of visible loss
 
@@ -48,12 +48,12 @@ class VideoWriter:
         if size_hw != self._size_hw:
             raise ImageError(f"a video's frames must all be {self._size_hw}, got {size_hw}", "dimensions")
         if self._encoder is None or self._encoder.stdin is None:
-            raise OutputError(f"{shown(self._path)} cannot be written: it is closed")
+            raise OutputError(f"{printable(self._path)} cannot be written: it is closed")
         try:
             self._encoder.stdin.write(np.ascontiguousarray(frame_rgb[: size_hw[0], : size_hw[1]]).data)
         except BrokenPipeError as error:  # ffmpeg has ended early; its log has the reason
             self.close()
-            raise OutputError(f"{shown(self._path)} cannot be written: ffmpeg has ended") from error
+            raise OutputError(f"{printable(self._path)} cannot be written: ffmpeg has ended") from error
 
     def close(self) -> None:
         """Finish the file; nothing more if no frame was written.
@@ -73,7 +73,7 @@ class VideoWriter:
             reason = log.read(2000).decode("utf-8", "replace").strip()
         if encoder.returncode:
             last = reason.splitlines()[-1] if reason else f"ffmpeg ended with exit code {encoder.returncode}"
-            raise OutputError(f"{shown(self._path)} cannot be written: {last}")
+            raise OutputError(f"{printable(self._path)} cannot be written: {last}")
 
     def __enter__(self) -> VideoWriter:
         return self

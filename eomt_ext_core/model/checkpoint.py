@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eomt_ext_core.config import ModelConfig
+from eomt_ext_core.config import HUB_SCHEME, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
@@ -25,7 +25,6 @@ from eomt_ext_core.model.weight_files import read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
 
 DEMO = "demo"
-HUB_SCHEME = "hf://"
 _METADATA_KEY = "eomt_ext"
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _NOT_STORED = "trained_crop_hw"  # what is saved is laid out for the window that it is saved with

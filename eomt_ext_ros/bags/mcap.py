@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.limits import Allowance, ExhaustedError
 from eomt_ext_ros.bags.mcap_chunk import Chunk, DamageError, OpenChunks, read_chunk
 from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, type_name
@@ -48,7 +48,7 @@ class McapFile:
     """
 
     def __init__(self, path: Path, allowance: Allowance) -> None:
-        self.problems = Problems(shown(path.name), allowance.limits.problems)
+        self.problems = Problems(printable(path.name), allowance.limits.problems)
         self._allowance = allowance
         self._file = open_regular(path)
         self._size = os.fstat(self._file.fileno()).st_size

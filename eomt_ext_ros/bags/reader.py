@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.compression import ZSTD_MAGIC, DamagedFrameError, inflate, inflate_all, start_zstd
 from eomt_ext_ros.bags.limits import Allowance, BagLimits
 from eomt_ext_ros.bags.mcap import McapFile
@@ -69,7 +69,7 @@ class Bag:
                 try:
                     self._open(file, stack)
                 except (OSError, sqlite3.Error) as error:
-                    self._problems.append(f"{shown(file.name)}: cannot be opened ({error})")
+                    self._problems.append(f"{printable(file.name)}: cannot be opened ({error})")
             self._stack = stack.pop_all()
 
     @property
@@ -144,10 +144,10 @@ class Bag:
         """The files of the bag in the order of recording."""
         if self.path.is_file():
             if _kind(self.path) is None:
-                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {shown(self.path.name)}")
+                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {printable(self.path.name)}")
             return [self.path]
         if not self.path.is_dir():
-            name = shown(self.path.name)
+            name = printable(self.path.name)
             what = f"{name} is a pipe or device" if self.path.exists() else f"there is no {name}"
             raise DatasetError(f"a bag must be a folder or a file, {what}")
         visible = (file for file in self.path.iterdir() if not file.name.startswith("."))
@@ -161,16 +161,16 @@ class Bag:
         except DatasetError as error:
             self._problems.append(f"metadata.yaml cannot be read ({error})")
         if not there and not listed:
-            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {shown(self.path.name)}")
+            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {printable(self.path.name)}")
         if listed is None:
             return there
         for file in listed:
             if file not in there:
-                self._problems.append(f"{shown(file.name)}: is missing")
+                self._problems.append(f"{printable(file.name)}: is missing")
         unlisted = [file for file in there if file not in listed]
         if unlisted:
             self._problems.append(
-                f"metadata.yaml does not list {', '.join(shown(file.name) for file in unlisted)}: read too"
+                f"metadata.yaml does not list {', '.join(printable(file.name) for file in unlisted)}: read too"
             )
         return [file for file in listed if file in there] + unlisted
 
@@ -196,7 +196,7 @@ class Bag:
                         raise DatasetError(f"{folder.parent} has no room for it: make room, or set TMPDIR")
                     file.write(piece)
             except (DamagedFrameError, DatasetError) as error:
-                self._problems.append(f"{shown(path.name)}: {error}; its first {file.tell()} bytes are read")
+                self._problems.append(f"{printable(path.name)}: {error}; its first {file.tell()} bytes are read")
         return target
 
     def _compare(self, topics: Collection[str], found: list[BagMessage]) -> None:

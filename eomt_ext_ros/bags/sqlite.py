@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.limits import Allowance
 from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, type_name
 
@@ -33,7 +33,7 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path, allowance: Allowance) -> None:
-        self.problems = Problems(shown(path.name), allowance.limits.problems)
+        self.problems = Problems(printable(path.name), allowance.limits.problems)
         self._allowance = allowance
         self._topics: dict[int, Topic] = {}
         self._foreign: set[int] = set()  # topics in other encodings
@@ -48,7 +48,7 @@ class SqliteFile:
                 mode, self._made = "mode=ro", None if index.exists() else index
             else:
                 self.problems.add(
-                    f"{shown(log.name)} cannot be read in a folder that cannot be written to: copy the bag"
+                    f"{printable(log.name)} cannot be read in a folder that cannot be written to: copy the bag"
                 )
         self._database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{mode}", uri=True, isolation_level=None)
         longest = allowance.limits.name_chars

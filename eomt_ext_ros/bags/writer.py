@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.messages import IMAGE
 
 
@@ -29,7 +29,7 @@ class BagWriter:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
         if folder.exists():
-            raise ConfigError(f"a bag is written to a new folder, {shown(folder)} is there: remove it, or give another")
+            raise ConfigError(f"a bag needs a new folder, {printable(folder)} exists: remove it, or choose another")
         self._folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The file inside is named after its folder, so the folder has its final name, inside a temporary one.

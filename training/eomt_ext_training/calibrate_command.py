@@ -138,7 +138,7 @@ def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> A
         cells = [f"{low:.2f}–{high:.2f}"]
         for result in (before, after):
             if result.num_pixels[row]:
-                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_share[row]:.3f}")
+                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
                 cells += [f"{result.num_pixels[row]:,}", *shares]
             else:
                 cells += ["0", "", ""]

@@ -126,7 +126,7 @@ class LogitCounts:
             bin_edges=tuple(step / num_bins for step in range(num_bins + 1)),
             num_pixels=tuple(int(count) for count in pixels),
             mean_probability=tuple((said / divisor).tolist()),
-            anomaly_share=tuple((anomalous / divisor).tolist()),
+            anomaly_fraction=tuple((anomalous / divisor).tolist()),
             ece=float(np.abs(said - anomalous).sum() / total) if total else math.nan,
         )
 

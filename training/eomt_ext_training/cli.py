@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.export import BestCheckpoint, ExportBest
 from eomt_ext_training.head_module import HeadModule, check_resumable
@@ -99,7 +99,7 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
 
 def main() -> None:
     """Run the command; whatever ends it early is told in one line."""
-    with explained("eomt-ext-train"):
+    with exit_on_error("eomt-ext-train"):
         run()
 
 

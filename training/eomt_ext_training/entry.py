@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 
 
 def train() -> None:
     """``eomt-ext-train``: train the anomaly head."""
-    with explained("eomt-ext-train"):
+    with exit_on_error("eomt-ext-train"):
         from eomt_ext_training.cli import main
 
         main()
@@ -15,7 +15,7 @@ def train() -> None:
 
 def train_network() -> None:
     """``eomt-ext-train-network``: train a network on known classes."""
-    with explained("eomt-ext-train-network"):
+    with exit_on_error("eomt-ext-train-network"):
         from eomt_ext_training.network_cli import main
 
         main()

@@ -17,7 +17,7 @@ from eomt_ext_core.datasets.labels import NORMAL
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation import PixelMetrics, PixelResult
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.progress import tracked
 from eomt_ext_training.data.anomaly_data import JoinedSamples
@@ -89,7 +89,7 @@ def report(
         table.add_row(*row)
     first = next(iter(results.values()))
     console = Console()
-    console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_share:.2f} % of them anomalous")
+    console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_fraction:.2f} % of them anomalous")
     if output is not None:
         lines = [columns, ["---"] * len(columns), *rows]
         output.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
@@ -97,7 +97,7 @@ def report(
 
 def main() -> None:
     """Run the command; whatever ends it early is told in one line."""
-    with explained("measure"):
+    with exit_on_error("measure"):
         run()
 
 

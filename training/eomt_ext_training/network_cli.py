@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_training.data.sample import SemanticDataset
 from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
@@ -46,7 +46,7 @@ def train(
 
 def main() -> None:
     """Run the command; whatever ends it early is told in one line."""
-    with explained("eomt-ext-train-network"):
+    with exit_on_error("eomt-ext-train-network"):
         run()
 
 

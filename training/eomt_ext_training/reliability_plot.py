@@ -48,7 +48,7 @@ def _diagram(result: CalibrationResult, title: str) -> NDArray[np.uint8]:
     for row, (low, high, count) in enumerate(bins):
         if not count:
             continue
-        said, true = result.mean_probability[row], result.anomaly_share[row]
+        said, true = result.mean_probability[row], result.anomaly_fraction[row]
         left, right = x_of(low) + 1, x_of(high) - 1
         cv2.rectangle(picture, (left, y_of(true)), (right, base), _BAR, -1)
         cv2.rectangle(picture, (left, y_of(max(said, true))), (right, y_of(min(said, true))), _GAP_COLOUR, -1)

@@ -110,7 +110,7 @@ def test_frames_whose_times_no_clock_gives_are_processed(drive, replay, read_out
     }
     start = bag.messages[0][1] - 5
     assert sorted(times) == [start + 5, start + 100_000_000, start + 200_000_005, start + 300_000_005]
-    assert "received at -5 ns: no clock gives this time, the stamp replaces it" in outcome.text
+    assert "received at -5 ns: impossible time, its stamp is used instead" in outcome.text
 
 
 def test_a_log_that_the_recorder_left_is_read_and_left_as_it_is(drive, readable, tmp_path):

@@ -204,8 +204,8 @@ def test_colours_that_were_lost_before_the_recording_are_reported_once(write_bag
 
     assert outcome.status == 0, outcome.text
     (problem,) = (outcome.folder / "problems.txt").read_text().splitlines()
-    assert problem.startswith("drive: /camera/image comes without colours: its publisher made grey of the colours")
-    assert "comes without colours" in outcome.text
+    assert problem.startswith("drive: /camera/image has no colours: its publisher made grey of the colours")
+    assert "has no colours" in outcome.text
 
 
 def test_frames_with_one_stamp_are_all_evaluated(write_bag, serialize, pixels_of, replay):
@@ -289,20 +289,20 @@ def test_a_video_that_cannot_be_written_ends_the_replay_in_order(drive, replay, 
     ("options", "what"),
     [
         ({"every": 0}, "every"),
-        ({"duration": -1.0}, "duration above"),
+        ({"duration": -1.0}, "duration more than 0 s"),
         ({"scores": "head,nonsense"}, "nonsense"),
-        ({"outputs": "picture"}, "outputs must be among"),
+        ({"outputs": "picture"}, "outputs must be some of"),
         ({"track": "race"}, "track must be one of"),
-        ({"labels": "/nowhere"}, "there is no /nowhere"),
-        ({"label_topic": ("/a", "/b")}, "as many as image topics"),
-        ({"image_topic": ("/a", "/a")}, "each once"),
+        ({"labels": "/nowhere"}, "existing folder, got /nowhere"),
+        ({"label_topic": ("/a", "/b")}, "match the image topics"),
+        ({"image_topic": ("/a", "/a")}, "different names"),
         ({"checkpoint": "/nowhere.safetensors"}, "nowhere.safetensors"),
         ({"image_topic": "/camera/labels"}, "/camera/labels is not in the bag"),
         ({"image_topic": "/wrong"}, "/wrong is not in the bag; its image topics are /camera/image"),
-        ({"label_topic": "/wrong"}, "no label topic /wrong"),
+        ({"label_topic": "/wrong"}, "label topic /wrong is not in the bag"),
     ],
 )
-def test_what_is_wrong_is_said(drive, replay, options, what):
+def test_wrong_option_is_reported(drive, replay, options, what):
     outcome = replay(drive(frames=1), **options)
 
     assert outcome.status in (1, 2, 3)

@@ -137,7 +137,7 @@ def make(
         "held_out_families": list(HELD_OUT_FAMILIES),
         "plan": {"started_from": model.info.get("plan", {}), "further": asdict(plan)},
         "results": {
-            score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_share")}
+            score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_fraction")}
             for score, result in measured.items()
         },
     }

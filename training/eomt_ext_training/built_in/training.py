@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from eomt_ext_core.config import check_options, option
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.built_in.joint_loss import JointLoss, head_loss
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
@@ -193,7 +193,7 @@ def _save(
         "averaged": average.state,
         "optimizer": optimizer.state_dict(),
     }
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         torch.save(content, temporary)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import eomt_ext_core.scenes as scenes_package
 from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import list_images, read_unchanged
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES, SceneConfig, Sprite, draw_obstacle
 from eomt_ext_training.data.fingerprint import fingerprint_of
@@ -148,7 +148,7 @@ def checked_heights(height_m: tuple[float, float]) -> tuple[float, float]:
 def _read_rgba(path: Path) -> NDArray[np.uint8]:
     image = read_unchanged(path)
     if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-        raise DatasetError(f"{shown(path)}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
+        raise DatasetError(f"{printable(path)}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
     if not image[..., 3].any():
-        raise DatasetError(f"{shown(path)}: every pixel is clear")
+        raise DatasetError(f"{printable(path)}: every pixel is clear")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)

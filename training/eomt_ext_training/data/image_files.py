@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import read_label_values, read_rgb
 
 Item = TypeVar("Item")
@@ -59,9 +59,8 @@ def readable_pairs(
         except EomtExtError as error:
             return str(error)
         if image.shape[:2] != labels.shape:
-            return (
-                f"{shown(pair.image)}: image and labels must be of one size, got {image.shape[:2]} and {labels.shape}"
-            )
+            name = printable(pair.image)
+            return f"{name}: image and labels must have the same size, got {image.shape[:2]} and {labels.shape}"
         check_labels(pair.labels, labels)
         return None
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core import scenes
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.progress import tracked
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
@@ -57,9 +57,9 @@ def _render(seeds: Sequence[int], config: SceneConfig, paths: dict[str, Path]) -
     height, width = config.size_hw
     shapes = {"images_rgb": (len(seeds), height, width, 3)}
     with (
-        whole_file(paths["images_rgb"]) as images_path,
-        whole_file(paths["labels"]) as labels_path,
-        whole_file(paths["semantic"]) as semantic_path,
+        atomic_write(paths["images_rgb"]) as images_path,
+        atomic_write(paths["labels"]) as labels_path,
+        atomic_write(paths["semantic"]) as semantic_path,
         ProcessPoolExecutor(os.cpu_count()) as pool,
     ):
         images, labels, semantic = (
