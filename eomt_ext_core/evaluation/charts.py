@@ -12,7 +12,7 @@ import numpy as np
 from eomt_ext_core.evaluation.calibration import CalibrationResult
 from eomt_ext_core.evaluation.result import ScoreResult
 
-_WIDTH, _HEIGHT = 340, 280
+WIDTH, HEIGHT = 340, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 42
 
 Point = tuple[float, float]
@@ -124,26 +124,26 @@ class _Frame:
         grid = []
         for value, text in self.x.ticks:
             x, _ = self._place((value, self.y.low))
-            grid.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-            grid.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{text}</text>')
+            grid.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+            grid.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">{text}</text>')
         for value, text in self.y.ticks:
             _, y = self._place((self.x.low, value))
-            grid.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            grid.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             grid.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-        middle = (_TOP + _HEIGHT - _BOTTOM) / 2
+        middle = (_TOP + HEIGHT - _BOTTOM) / 2
         titles = (
-            f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{self.x.title}</text>'
+            f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{self.x.title}</text>'
             f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{self.y.title}</text>'
         )
         return (
-            f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
             f'<g class="grid">{"".join(grid)}{titles}</g>{"".join(parts)}</svg>'
         )
 
     def _place(self, point: Point) -> Point:
         x = (point[0] - self.x.low) / (self.x.high - self.x.low)
         y = (point[1] - self.y.low) / (self.y.high - self.y.low)
-        return _LEFT + x * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM)
+        return _LEFT + x * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - y * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _title(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Writing images: whole or not at all, under any name that the file system allows."""
+"""Atomic writing of images, with any file name that the file system allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image in the format of the path's suffix.
 
     Args:
-        path: of the file; missing folders are made.
+        path: of the file; missing folders are created.
         image: (H, W), or (H, W, 3) in OpenCV's order, BGR; uint8, or uint16 for a PNG.
 
     Raises:

@@ -59,7 +59,7 @@ def load_model(
         the model in eval mode; its ``info`` is what the checkpoint says of itself.
 
     Raises:
-        CheckpointError: where a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
+        CheckpointError: if a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
             message names the file and the first offending keys.
     """
     path = resolve_source(source, download=download)
@@ -102,7 +102,7 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
     The file appears under its name only when it is complete.
 
     Raises:
-        CheckpointError: where ``path`` does not end in ``.safetensors``, or ``model.info`` holds more than JSON values.
+        CheckpointError: if ``path`` does not end in ``.safetensors``, or ``model.info`` holds more than JSON values.
     """
     path = Path(path)
     if path.suffix != ".safetensors":

@@ -1,7 +1,7 @@
-"""State-dict layouts of EoMT met in the wild, brought to the official one.
+"""Conversion of published state-dict layouts of EoMT to the official one.
 
-Official (github.com/tue-mps/eomt): keys under ``network.`` as :class:`~eomt_ext_core.model.eomt.EoMT` names them.
-Transformers (``EomtForUniversalSegmentation``): the same weights under other names, query, key and value apart.
+Official (github.com/tue-mps/eomt): keys under ``network.``, with the names of :class:`~eomt_ext_core.model.eomt.EoMT`.
+Transformers (``EomtForUniversalSegmentation``): the same weights with other names; query, key and value are separate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
 
-# Wrappers that training tools leave around a network, outermost first.
+# Prefixes of wrappers that training tools put around a network, outermost first.
 _PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "_orig_mod.")
 _IGNORED = ("criterion.",)
 _HEAD_PREFIX = "anomaly_head."
@@ -41,7 +41,7 @@ _TRANSFORMERS_NAMES: tuple[tuple[str, str], ...] = (
     (r"upscale_block\.block\.(\d+)\.layernorm2d\.(\w+)", r"upscale.\1.norm.\2"),
 )
 
-# Parts of one official tensor, in the order in which they stand along its first dimension.
+# Parts of one official tensor, in their order along its first dimension.
 _TRANSFORMERS_JOINS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (r"layers\.(\d+)\.attention\.(q_proj|k_proj|v_proj)\.(\w+)", ("q_proj", "k_proj", "v_proj"), "attn.qkv"),
     (r"layers\.(\d+)\.mlp\.(gate_proj|up_proj)\.(\w+)", ("gate_proj", "up_proj"), "mlp.fc1"),
@@ -50,12 +50,12 @@ _TRANSFORMERS_JOINS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a checkpoint, sorted by what they belong to.
+    """The tensors of a checkpoint by module.
 
     Attributes:
         network: of the EoMT, official names without ``network.``; empty in a separate head file.
-        head: of the anomaly head, ``feature_proj.*`` and ``mlp.*``; empty where there is none.
-        attn_mask_probs: (num_blocks,), the annealing state of masked attention; none where the file has none.
+        head: of the anomaly head, ``feature_proj.*`` and ``mlp.*``; empty if there is none.
+        attn_mask_probs: (num_blocks,), the annealing state of masked attention; None if the file has none.
     """
 
     network: dict[str, Tensor]
@@ -64,17 +64,17 @@ class Weights:
 
 
 def sort_weights(state: Mapping[str, Tensor]) -> Weights:
-    """Recognise the layout of a state dict and bring it to the official one.
+    """Convert a state dict to the official layout.
 
-    Keys that no layout knows are kept under the name they have, for the strict loading to report.
+    Unknown keys keep their names; strict loading reports them.
 
     Raises:
-        CheckpointError: where tensors that belong together do not fit together.
+        CheckpointError: if tensors that belong together do not fit together.
     """
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         name = _without_prefixes(key)
-        plain[key if name in plain else name] = value  # a second network under another prefix is not this one
+        plain[key if name in plain else name] = value  # a second network with another prefix is not the model's
     plain = {key: value for key, value in plain.items() if not key.startswith(_IGNORED)}
     probs = plain.pop("attn_mask_probs", None)
     head = {key.removeprefix(_HEAD_PREFIX): plain.pop(key) for key in list(plain) if key.startswith(_HEAD_PREFIX)}

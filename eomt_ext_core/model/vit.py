@@ -1,4 +1,4 @@
-"""The backbone: a timm DINOv2 vision transformer at the patch and crop size of EoMT."""
+"""The backbone: a timm DINOv2 vision transformer with EoMT's patch and window size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ViTEncoder(nn.Module):
     """A DINOv2 ViT with its input normalisation.
 
     Raises:
-        ConfigError: where timm refuses the overrides.
+        ConfigError: if timm refuses the overrides.
     """
 
     pixel_mean: Tensor
@@ -54,16 +54,16 @@ class ViTEncoder(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """Channels of a token."""
+        """Number of channels of a token."""
         return int(self.backbone.embed_dim)
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Class and register tokens before the patch tokens."""
+        """Number of class and register tokens before the patch tokens."""
         return int(self.backbone.num_prefix_tokens)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Turn images into tokens with their positions.
+        """Convert images to tokens with positions.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
@@ -77,12 +77,12 @@ class ViTEncoder(nn.Module):
 
 
 def run_block(block: Any, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Run a timm ViT block, with its attention restricted where a mask is given.
+    """Run a timm ViT block, with its attention restricted if there is a mask.
 
     Args:
         block: a ``timm.models.vision_transformer.Block``.
         tokens: (B, T, C).
-        attention_mask: (B, T, T) bool, true where the row's token may look at the column's; or none.
+        attention_mask: (B, T, T) bool, true if the row's token may attend to the column's; or None.
 
     Returns:
         (B, T, C).

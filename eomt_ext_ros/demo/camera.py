@@ -109,7 +109,9 @@ def photo_frames(folder: Path, rate_hz: float, problems: list[str]) -> Iterator[
 
 
 def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> int:
-    """Wait for ``listeners`` subscribers, then publish frames at a rate; returns the number of frames.
+    """Wait for ``listeners`` subscribers of the images and one of the labels, then publish frames at a rate.
+
+    Returns the number of frames.
 
     Raises:
         TimeoutError: if the subscribers do not appear.
@@ -127,7 +129,7 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     image_publisher = node.create_publisher(Image, IMAGE_TOPIC, reliable)
     label_publisher = node.create_publisher(Image, LABEL_TOPIC, reliable)
     deadline = time.monotonic() + MATCH_TIMEOUT_S
-    while image_publisher.get_subscription_count() < listeners:
+    while image_publisher.get_subscription_count() < listeners or not label_publisher.get_subscription_count():
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"{IMAGE_TOPIC} must have {listeners} subscribers after {MATCH_TIMEOUT_S:.0f} s, got "

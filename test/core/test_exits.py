@@ -44,12 +44,12 @@ def fail(error: Exception) -> Callable[[Path], None]:
         (lambda folder: (folder / "a").rename(folder / "b"), ".*/a and .*/b: No such file or directory"),
         (fail(OSError(28, "No space left on device")), r"No space left on device \(test_exits\.py, line .*"),
         (fail(TimeoutError("nobody listens")), "nobody listens"),
-        (fail(MemoryError()), "memory is short: take smaller images, a smaller model or fewer workers"),
+        (fail(MemoryError()), "out of memory: use smaller images, a smaller model or fewer workers"),
         (
             fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")),
-            r"memory is short: .* \(DefaultCPUAllocator: can't allocate memory.*",
+            r"out of memory: .* \(DefaultCPUAllocator: can't allocate memory.*",
         ),
-        (fail(OutOfMemoryError("CUDA out of memory.\nTried it.")), r"memory of the GPU is short: CUDA out of .* it\."),
+        (fail(OutOfMemoryError("CUDA out of memory.\nTried it.")), r"out of GPU memory: CUDA out of .* it\."),
         (lambda folder: cv2.resize(np.zeros((0, 0)), (1, 1)), r"unexpected cv2\.error: OpenCV.*=1 shows the .*\)"),
         (
             lambda folder: safe_open(ROOT / "setup.py", framework="pt"),

@@ -58,7 +58,7 @@ def test_what_the_system_refuses_is_told_of_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="cannot be written: No space left on device"):
         fill_the_disk()
-    with pytest.raises(OutputError, match="file must be a folder, there is a file of that name"):
+    with pytest.raises(OutputError, match="file must be a folder, got a file"):
         make_folder(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -57,7 +57,7 @@ def _outlier_stage(steps: int, batch_size: int, **settings: Any) -> NetworkTrain
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of what. At half resolution (``shrink=2``) a step costs less than a quarter."""
+    """Amounts of data and steps. At half resolution (``shrink=2``) a step costs less than a quarter."""
 
     class_scenes: int = 6000
     class_stages: tuple[NetworkTraining, ...] = (

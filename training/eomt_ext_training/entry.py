@@ -1,4 +1,4 @@
-"""The executables of training: they load at once, so that Ctrl-C ends them in order also while they import the rest."""
+"""The executables of training. This module imports in no time, so that Ctrl-C works during the slow imports too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eomt_ext_core.exits import exit_on_error
 
 
 def train() -> None:
-    """``eomt-ext-train``: train the anomaly head."""
+    """Run ``eomt-ext-train``, which trains the anomaly head."""
     with exit_on_error("eomt-ext-train"):
         from eomt_ext_training.cli import main
 
@@ -14,7 +14,7 @@ def train() -> None:
 
 
 def train_network() -> None:
-    """``eomt-ext-train-network``: train a network on known classes."""
+    """Run ``eomt-ext-train-network``, which trains a network on semantic classes."""
     with exit_on_error("eomt-ext-train-network"):
         from eomt_ext_training.network_cli import main
 

@@ -76,8 +76,8 @@ def test_evaluate_refuses_labels_without_anomalies_and_says_what_their_values_ma
     arguments = "evaluate", masks_of_0_and_255, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     refused = invoke(*arguments)
     assert isinstance(refused.exception, DatasetError)
-    way_out = "if 255 marks the anomalies, give --label-values normal=0,anomaly=255"
-    assert f"whose values are 0 (normal) in 11,088 pixels, 255 (void) in 1,200 pixels: {way_out}" in str(
+    way_out = "if 255 marks the anomalies, pass --label-values normal=0,anomaly=255"
+    assert f"with the values 0 (normal) in 11,088 pixels, 255 (void) in 1,200 pixels: {way_out}" in str(
         refused.exception
     )
     assert not (tmp_path / "out").exists()
@@ -130,9 +130,9 @@ def test_predict_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path)
         "folder.jpg is a folder",
         "page.jpg: an image must be JPEG, PNG, WebP or BMP, got a web page",
         "empty.png is empty",
-        "gone.png is a link to a file that is not there",
+        "gone.png is a broken link",
         "pipe.bmp must be a regular file",
-        "no.png is not there",
+        "no.png does not exist",
         "2 of 8 inputs",
     ):
         assert told in done.output
@@ -152,7 +152,7 @@ def test_predict_says_how_much_of_a_video_there_was(checkpoint, tmp_path):
     assert done.exit_code == 3, done.output
     assert "1 of 2 inputs" in done.output
     (num_read,) = re.findall(
-        r"cut\.mp4 is cut short: (\d+) of 12 frames could be read, at least \d+ bytes", done.output
+        r"cut\.mp4 is truncated: only (\d+) of 12 frames could be read, at least \d+ bytes", done.output
     )
     for kind in ("overlay", "mask"):
         with VideoReader(tmp_path / "out" / kind / "cut.mp4") as video:
@@ -164,7 +164,7 @@ def test_evaluate_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path
     arguments = "evaluate", dataset, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     done = invoke(*arguments)
     assert done.exit_code == 3, done.output
-    assert "images/0.png: a PNG image must run from IHDR to IEND" in done.output
+    assert "images/0.png: a PNG image must go from IHDR to IEND" in done.output
     assert "streets (1 of 2 images)" in done.output
     (dataset / "labels_masks" / "1.png").write_bytes(b"")
     done = invoke(*arguments, "--overwrite")

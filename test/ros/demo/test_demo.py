@@ -100,5 +100,5 @@ def test_a_video_that_is_cut_short_is_told(tmp_path: Path) -> None:
 def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="found none"):
         list(photo_frames(tmp_path, 2, []))
-    with pytest.raises(ImageError, match=r"none\.mp4 is not there"):
+    with pytest.raises(ImageError, match=r"none\.mp4 does not exist"):
         list(video_frames(tmp_path / "none.mp4", []))

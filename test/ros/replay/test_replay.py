@@ -102,7 +102,7 @@ def test_labels_without_anomalies_are_reported_with_what_their_values_may_mean(d
     problem = (outcome.folder / "problems.txt").read_text(encoding="utf-8")
     assert "no AuPRC, FPR95 or AUROC: " in problem
     assert "no anomalous one in 3 label maps" in problem
-    assert "if 255 marks the anomalies, give --label-values normal=0,anomaly=255" in problem
+    assert "if 255 marks the anomalies, pass --label-values normal=0,anomaly=255" in problem
     assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 3
 
     outcome = replay(bag, out="read", labels=folder, label_values="normal=0,anomaly=255")
@@ -124,7 +124,7 @@ def test_labels_that_do_not_fit_are_reported_and_the_frame_still_shown(drive, re
     assert metrics(outcome)["sets"][0]["num_frames"] == 4
     assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 1
     said = (outcome.folder / "problems.txt").read_text()
-    assert "got 7: say what they mean by --label-values" in said
+    assert "got 7: define their meaning by --label-values" in said
     assert "same shape" in said
 
 
@@ -161,7 +161,7 @@ def test_a_cut_bag_is_replayed_as_far_as_it_goes(drive, replay, read_outputs):
     assert 2 <= answered <= 8
     about = metrics(outcome)["about"]
     assert about["bags"] == {"drive": f"{answered} of {answered} frames"}
-    assert any(f"{answered} of 10 recorded messages are there" in problem for problem in about["problems"])
+    assert any(f"{answered} of 10 recorded messages found" in problem for problem in about["problems"])
     assert "the file ends" in outcome.text
 
 

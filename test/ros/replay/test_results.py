@@ -101,7 +101,7 @@ def test_a_bag_may_not_be_among_its_results(drive, replay):
         ("upper.MCAP", "/cam/image_raw", 0, "frames processed"),
         ("h_shortname.mcap", "/cam/image_raw", 0, "frames processed"),
         ("empty", "/cam/image_raw", 1, "/cam/image_raw has no messages"),
-        ("zero", "/cam/image_raw", 1, "mcap_plain.mcap: it is empty"),
+        ("zero", "/cam/image_raw", 1, "mcap_plain.mcap: is empty"),
     ],
 )
 def test_bags_with_unusual_names_or_nothing_in_them(replay, name, topic, status, what):

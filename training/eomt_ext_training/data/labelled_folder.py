@@ -28,14 +28,14 @@ class LabelledImages:
 
     Args:
         folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.datasets`` recognises.
-        label_values: what the values in the labels mean, where it is not 0 known, 1 anomaly, 255 void, or what the
-            layout of a benchmark says.
+        label_values: the meaning of the values in the labels, if it differs from 0 normal, 1 anomaly, 255 void and
+            from that of the layout.
 
     Attributes:
         skipped: a line for each image that is broken, has no labels, or has labels with other values.
 
     Raises:
-        DatasetError: where nothing readable is left.
+        DatasetError: if nothing readable is left.
     """
 
     def __init__(self, folder: str | Path, label_values: LabelValues | None = None) -> None:
@@ -128,8 +128,8 @@ class LabelledFolder(Dataset[Sample]):
         seed: of the crops.
 
     Raises:
-        ConfigError: where ``label_values`` maps to anything else.
-        DatasetError: where nothing readable is left, or the labels show no anomalous or no normal pixel and
+        ConfigError: if ``label_values`` maps to anything else.
+        DatasetError: if nothing readable is left, or the labels show no anomalous or no normal pixel and
             ``label_values`` do not say that it is meant so.
     """
 

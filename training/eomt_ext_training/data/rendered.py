@@ -1,4 +1,4 @@
-"""Procedural scenes rendered once and kept on disk, so that epochs do not render them again."""
+"""Procedural scenes, rendered once and cached on disk for all epochs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SceneSet:
     Attributes:
         images_rgb: (N, H, W, 3) uint8.
         labels: (N, H, W) uint8: 0 known, 1 anomaly, 255 void.
-        semantic: (N, H, W) uint8 class ids, 255 where the label is not 0.
+        semantic: (N, H, W) uint8 class ids, 255 if the label is not 0.
     """
 
     images_rgb: NDArray[np.uint8]
@@ -38,12 +38,12 @@ class SceneSet:
 
 
 def load_scenes(seeds: Sequence[int], config: SceneConfig, folder: str | Path) -> SceneSet:
-    """Render scenes, or map them from disk where the same ones have been rendered before.
+    """Render scenes, or map them from disk if the same scenes have been rendered before.
 
     Args:
         seeds: one scene each.
         config: how they look.
-        folder: where the arrays are kept; a set's name follows from seeds, configuration and the generator's source.
+        folder: of the arrays; a set is named after seeds, configuration and the source code of the generator.
     """
     generator = b"".join(path.read_bytes() for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")))
     key = hashlib.sha256(repr((list(seeds), config)).encode() + generator).hexdigest()[:16]
