@@ -21,7 +21,7 @@ from rich.table import Table
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
 from eomt_ext_core.evaluation import PixelMetrics
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
 STRIDES = (1, 2, 4)
@@ -59,7 +59,7 @@ def main() -> None:
         rows.append({"score_stride": stride, "auprc": found.auprc, "fpr95": found.fpr95, "median_s": median_s})
     report(console, rows, args.frames)
     if args.json:
-        with whole_file(args.json) as temporary:
+        with atomic_write(args.json) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 

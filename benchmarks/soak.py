@@ -34,7 +34,7 @@ from vehicle.operator import Operator
 from vehicle.processes import Holding, Listener, camera_process, node_process, prepare_environment
 
 from eomt_ext_core.bench.machine import describe_machine
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 
 SIZE_HW = (120, 160)
 RATE_HZ = 4.0
@@ -178,7 +178,7 @@ def main(
     if write:
         text = DOCUMENT.read_text()
         block = f"<!-- soak -->\n{table}\n<!-- end of soak -->"
-        with whole_file(DOCUMENT) as path:
+        with atomic_write(DOCUMENT) as path:
             path.write_text(re.sub(r"<!-- soak -->.*<!-- end of soak -->", lambda _: block, text, flags=re.DOTALL))
     raise SystemExit(0 if passed else 1)
 

@@ -1,8 +1,11 @@
-"""``eomt-ext``: the commands of the core, and those that other packages add to it."""
+"""``eomt-ext``: the commands of the core, and those that other packages add to it.
+
+Modules of commands import without torch, so that ``--help`` is fast: a command imports what it runs when it runs.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +16,7 @@ from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.predict import predict
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 
 _MOST_NAMES_BYTES = 1 << 20
 COMMAND_GROUP = "eomt_ext.commands"
@@ -27,14 +30,22 @@ app.command()(export)
 app.command()(predict)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eomt-ext {version('eomt_ext_ros')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _group() -> None:
+def _group(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
     """Road-anomaly perception with EoMT-EXT."""
 
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="checkpoint: file, folder of Transformers, or hf://owner/name")],
+    source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
     target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
     base: Annotated[
@@ -44,15 +55,18 @@ def convert(
     class_names: Annotated[
         str | None, typer.Option(help="names of the semantic classes: a text file, one a line, or separated by commas")
     ] = None,
-    crop: Annotated[tuple[int, int] | None, typer.Option(help="crop height and width, in pixels")] = None,
+    crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
     trained_crop: Annotated[
-        tuple[int, int] | None, typer.Option(help="those it was trained at, if not square and the file does not say")
+        tuple[int, int] | None,
+        typer.Option(help="height and width of the window in training, if not square and missing from the file"),
     ] = None,
-    num_heads: Annotated[int | None, typer.Option(help="attention heads, where the weights leave them open")] = None,
+    num_heads: Annotated[int | None, typer.Option(help="attention heads, if the weights do not determine it")] = None,
     num_blocks: Annotated[
-        int | None, typer.Option(help="blocks that see the queries, where they are left open")
+        int | None, typer.Option(help="blocks that see the queries, if the weights do not determine it")
     ] = None,
-    masked_attention: Annotated[bool | None, typer.Option(help="where training stopped while annealing it")] = None,
+    masked_attention: Annotated[
+        bool | None, typer.Option(help="use masked attention, if training ended before it was annealed away")
+    ] = None,
 ) -> None:
     """Write a checkpoint as one safetensors file that holds its architecture."""
     from eomt_ext_core.model.checkpoint import load_model, save_model
@@ -73,7 +87,7 @@ def convert(
     config = model.config
     typer.echo(
         f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "
-        f"crop {config.crop_hw[1]}×{config.crop_hw[0]}, "
+        f"window {config.crop_hw[1]}×{config.crop_hw[0]}, "
         f"{config.num_queries} queries, {config.num_classes} classes, "
         f"{'with' if model.anomaly_head is not None else 'without'} anomaly head"
     )
@@ -92,11 +106,16 @@ def _read_names(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Run a command; whatever ends it early is told in one line."""
-    with explained("eomt-ext"):
-        for entry in entry_points(group=COMMAND_GROUP):
-            app.command(entry.name)(entry.load())
+    """Run a command; report whatever ends it early in one line."""
+    with exit_on_error("eomt-ext"):
+        add_commands()
         app()
+
+
+def add_commands() -> None:
+    """Add the commands of the other packages."""
+    for entry in entry_points(group=COMMAND_GROUP):
+        app.command(entry.name)(entry.load())
 
 
 if __name__ == "__main__":

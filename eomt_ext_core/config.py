@@ -15,8 +15,9 @@ from typing import Any
 
 from eomt_ext_core.errors import ConfigError
 
-DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint says
-LABEL_VALUES_HELP = "what the values in the labels mean, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
+HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
+DEFAULT_THRESHOLD = 0.5  # if neither the configuration nor the checkpoint has one
+LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
 
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
 REGIONS = ("everywhere", "polygon", "drivable")
@@ -52,14 +53,14 @@ def option(
 ) -> Any:
     """Declare a dataclass field with its description and the range or choices of its values.
 
-    A ``live`` one may change while what it configures is running.
+    A ``live`` option can change at run time.
     """
     metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices, "live": live}
     return field(default=default, metadata=metadata)
 
 
 def check_options(config: Any) -> None:
-    """Hold every field declared with :func:`option` to its range or choices.
+    """Check every field declared with :func:`option` against its range or choices.
 
     Raises:
         ConfigError: naming the field, the rule and the value received.
@@ -83,14 +84,13 @@ def check_options(config: Any) -> None:
 class ModelConfig:
     """Architecture of an EoMT (Kerssies et al., CVPR 2025).
 
-    ``backbone`` is one of ``BACKBONES``; ``backbone_overrides`` are keyword arguments for it, some of
-    ``BACKBONE_OVERRIDES``. ``crop_hw`` is the size in pixels of the window that the network sees; it need not be
-    square. ``trained_crop_hw`` says which window the position embedding of a checkpoint is laid out for, if the file
-    itself does not and it is not square. It is None in a model that is loaded: its positions are those of ``crop_hw``.
+    ``backbone`` is one of ``BACKBONES``; ``backbone_overrides`` are keyword arguments of it, listed in
+    ``BACKBONE_OVERRIDES``. ``crop_hw`` is the size of the network's window in pixels; it need not be square.
+    ``trained_crop_hw`` is the window of a checkpoint's position embedding, if it is neither in the file nor square. It
+    is None in a loaded model, which has the positions of ``crop_hw``.
 
     Raises:
-        ConfigError: if a name, a number or a type is not one of those allowed, or a window is not a multiple of the
-            patch size.
+        ConfigError: if a name, a number or a type is not allowed, or a window is not a multiple of the patch size.
 
     >>> ModelConfig("vit_base_patch14_reg4_dinov2", crop_hw=(640, 640)).grid_hw
     (40, 40)
@@ -100,9 +100,9 @@ class ModelConfig:
     crop_hw: tuple[int, int]
     patch_size: int = option(16, "side of a patch in pixels", minimum=4, maximum=64)
     num_queries: int = option(100, "learned queries", minimum=1, maximum=10_000)
-    num_classes: int = option(19, "known classes, without the no-object class", minimum=1, maximum=MOST_CLASSES)
+    num_classes: int = option(19, "semantic classes, without the no-object class", minimum=1, maximum=MOST_CLASSES)
     num_blocks: int = option(4, "last transformer blocks that see the queries", minimum=1)
-    masked_attention: bool = option(False, "restrict queries to their predicted masks, as early in EoMT's training")
+    masked_attention: bool = option(False, "restrict queries to their predicted masks, as in EoMT's early training")
     backbone_overrides: Mapping[str, Any] = field(default_factory=dict)
     trained_crop_hw: tuple[int, int] | None = None
 
@@ -163,13 +163,13 @@ def _overrides(given: Any) -> dict[str, Any]:
 class HeadConfig:
     """Shape of the pixel-wise anomaly head of EoMT-EXT.
 
-    With ``feature_proj_dim`` the visual features pass a 1×1 convolution and a ReLU before they are resized (the form
-    that the reference's checkpoints hold); with ``None`` they are concatenated as they are.
+    With ``feature_proj_dim`` the visual features pass a 1×1 convolution and a ReLU before they are resized, as in the
+    reference's checkpoints; with ``None`` they are concatenated unchanged.
     """
 
     hidden_dim: int = option(256, "width of the first hidden layer; the second has half of it", minimum=2)
     dropout: float = option(0.3, "dropout rate while training", minimum=0.0, maximum=0.99)
-    feature_proj_dim: int | None = option(32, "channels the visual features are projected to, or none")
+    feature_proj_dim: int | None = option(32, "channels of the projected visual features, or none")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -179,23 +179,23 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How an image is cut into the windows that the network sees."""
+    """Settings of the windows of an image."""
 
     mode: str = option(
         "eomt",
-        "eomt: short side resized to the crop, windows along the long side; grid: 2-D windows at a chosen scale; "
-        "fovea: as eomt, and one window more that looks closer at the far road",
+        "eomt: short side resized to the window, windows along the long side; grid: 2-D windows at a chosen scale; "
+        "fovea: eomt and another window that magnifies the distant road",
         choices=("eomt", "grid", "fovea"),
         live=True,
     )
     blend: str = option("uniform", "weights where windows overlap", choices=("uniform", "hann"), live=True)
     overlap: float = option(
-        0.25, "least overlap of grid windows, as a share of the crop", minimum=0.0, maximum=0.9, live=True
+        0.25, "least overlap of grid windows, as a fraction of the window", minimum=0.0, maximum=0.9, live=True
     )
     scale: float = option(1.0, "scale of the image under grid windows", minimum=0.05, maximum=8.0, live=True)
     horizon: float = option(
         0.45,
-        "row of the horizon as a fraction of the image's height, for the fovea",
+        "row of the horizon as a fraction of the image height, for the fovea",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -214,40 +214,39 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the engine runs a frame."""
+    """Settings of the engine."""
 
-    device: str = option("auto", "auto, cpu, cuda or cuda:N; auto takes the first GPU, else the CPU")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU without one")
     backend: str = option(
         "torch",
-        "what runs the network: torch a checkpoint, onnxruntime a file that `eomt-ext export` wrote",
+        "torch runs a checkpoint, onnxruntime a file written by `eomt-ext export`",
         choices=("torch", "onnxruntime"),
     )
     precision: str = option(
         "auto",
-        "arithmetic of the network; auto is bf16 where the hardware multiplies in it, else fp16 on a GPU and fp32 on a "
-        "CPU",
+        "arithmetic of the network; auto is bf16 if the hardware supports it, else fp16 on a GPU and fp32 on a CPU",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     optimize: str = option(
         "auto",
-        "how torch runs the network: none operator by operator; graph as a CUDA graph; compile by torch.compile, which "
-        "takes minutes at the start, and on a GPU as a CUDA graph too; auto is graph on a GPU and none on a CPU",
+        "how torch runs the network: none: operator by operator; graph: as a CUDA graph; compile: by torch.compile, "
+        "which takes minutes at the start, and on a GPU as a CUDA graph too; auto: graph on a GPU and none on a CPU",
         choices=("auto", "none", "compile", "graph"),
     )
-    score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES, live=True)
+    score: str = option("head", "anomaly score: the trained head or a baseline", choices=SCORES, live=True)
     score_stride: int = option(
         1, "score every pixel of a window, or every 2nd or 4th of each row and column and resize", minimum=1, maximum=4
     )
     threshold: float = option(
         -1.0,
-        "probability above which a pixel belongs to the mask; below 0 takes what the checkpoint says, or 0.5",
+        "probability above which a pixel is in the mask; negative: the checkpoint's threshold, or 0.5",
         minimum=-1.0,
         maximum=1.0,
         live=True,
     )
-    batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1, live=True)
+    batch_windows: int = option(16, "most windows in a batch of the network", minimum=1, live=True)
     max_windows: int = option(
-        256, "most windows of one image; longer images are refused rather than run out of memory", minimum=1
+        256, "most windows of an image; an image that needs more is refused, to save memory", minimum=1
     )
     windows: WindowConfig = field(default_factory=WindowConfig)
 
@@ -261,10 +260,10 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class ObstacleConfig:
-    """What counts as an obstacle in a probability image.
+    """Definition of an obstacle in a probability image.
 
     Raises:
-        ConfigError: where an option breaks its rule, or ``polygon`` is not a flat list of at least three corners around
+        ConfigError: if an option breaks its rule, or ``polygon`` is not a flat list of at least three corners around
             an area.
 
     >>> ObstacleConfig(region="polygon", polygon=[0, 1, 0.5, 0.4, 1, 1]).polygon
@@ -273,32 +272,32 @@ class ObstacleConfig:
 
     threshold_low: float = option(
         -1.0,
-        "an obstacle extends from a pixel above the threshold over all connected ones above this; below 0: the same",
+        "an obstacle extends over all connected pixels above this; negative: the threshold",
         minimum=-1.0,
         maximum=1.0,
         live=True,
     )
-    min_area_px: int = option(50, "fewest pixels of an obstacle, in the image's own resolution", minimum=1, live=True)
+    min_area_px: int = option(50, "smallest obstacle, in pixels of the image", minimum=1, live=True)
     max_obstacles: int = option(
-        100, "most obstacles in the list, the largest; the mask shows all", minimum=1, live=True
+        100, "most obstacles in the list, largest first; the mask contains all", minimum=1, live=True
     )
     region: str = option(
         "everywhere",
-        "where obstacles may be: everywhere, inside the polygon, or in touch with the predicted drivable classes",
+        "where obstacles count: everywhere, inside the polygon, or at the predicted drivable area",
         choices=REGIONS,
         live=True,
     )
     polygon: tuple[float, ...] = option(
         (),
-        "corners x0, y0, x1, y1, … of the region polygon, as shares of the image's width and height",
+        "corners x0, y0, x1, y1, … of the region polygon, as fractions of the image's width and height",
         live=True,
     )
     drivable_classes: tuple[str, ...] = option(
-        ("road",), "of the region drivable: names of the model's classes, in any case, or their ids", live=True
+        ("road",), "classes of the drivable area: names of the model's classes, in any case, or their ids", live=True
     )
     drivable_reach: float = option(
         0.01,
-        "gap between an obstacle and the drivable area that still is touch, as a share of the image's height",
+        "largest gap between an obstacle and the drivable area, as a fraction of the image height",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -324,9 +323,9 @@ def _polygon(corners: Any) -> tuple[float, ...]:
         raise ConfigError(f"polygon must be x, y of at least three corners, got {len(flat)} numbers")
     outside = [value for value in flat if not 0 <= value <= 1]
     if outside:
-        raise ConfigError(f"polygon must be in shares of width and height, from 0 to 1, got {outside[0]}")
+        raise ConfigError(f"polygon must be in fractions of width and height, from 0 to 1, got {outside[0]}")
     x, y = flat[0::2], flat[1::2]
     doubled_area = math.fsum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))
     if abs(doubled_area) < 1e-9:
-        raise ConfigError("polygon must enclose an area, and its corners must go around it, got corners that do not")
+        raise ConfigError("polygon must enclose an area, got corners that do not go around one")
     return flat

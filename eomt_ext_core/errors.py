@@ -1,6 +1,6 @@
 """The exceptions of the package: one family, each also a ``ValueError``."""
 
-_MOST_LETTERS = 2000
+_MAX_CHARACTERS = 2000
 
 
 class EomtExtError(ValueError):
@@ -12,32 +12,33 @@ class ConfigError(EomtExtError):
 
 
 class CheckpointError(EomtExtError):
-    """A checkpoint is missing, damaged, foreign, or does not say what its architecture is.
+    """A checkpoint is missing, damaged, foreign, or does not determine its architecture.
 
-    The message may hold names and values from the file: it is one printable line of bounded length.
+    The message may contain names and values from the file: it is one printable line of limited length.
     """
 
     def __init__(self, message: str) -> None:
-        shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message[:_MOST_LETTERS])
-        super().__init__(shown if len(message) <= _MOST_LETTERS else f"{shown}…")
+        start = message[:_MAX_CHARACTERS]
+        shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in start)
+        super().__init__(shown if len(message) <= _MAX_CHARACTERS else f"{shown}…")
 
 
 class DatasetError(EomtExtError):
-    """A data set is empty, incomplete, or holds label values that its layout does not know."""
+    """A data set is empty, incomplete, or has unknown label values."""
 
 
 class OutputError(EomtExtError):
-    """A result cannot be written: the message names the file and what the system says."""
+    """A result cannot be written; the message names the file and the reason of the system."""
 
 
 class InferenceError(EomtExtError):
-    """The network gave a result that must not be used, such as one that is not finite."""
+    """The network's result must not be used, for example because it is not finite."""
 
 
 class ImageError(EomtExtError):
     """An image cannot be used.
 
-    ``reason`` is a short word for counting rejections by kind, such as ``"size"`` or ``"encoding"``.
+    ``reason`` is a short word to count rejections by kind, such as ``"size"`` or ``"encoding"``.
     """
 
     def __init__(self, message: str, reason: str = "image") -> None:

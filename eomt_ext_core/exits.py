@@ -1,4 +1,4 @@
-"""How a command ends: in a sentence and a status instead of a traceback; and what the end of a process says."""
+"""The end of a command: a message and an exit status instead of a traceback; and descriptions of exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eomt_ext_core.errors import EomtExtError
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 DEBUG_VARIABLE = "EOMT_EXT_DEBUG"
-"""Where it is set, the traceback of an error is shown before its sentence."""
+"""If this variable is set, the traceback of an error is shown before its message."""
 
 _PACKAGES = ("eomt_ext_core", "eomt_ext_ros", "eomt_ext_training")
 _MOST_CHARACTERS = 400
@@ -24,14 +24,14 @@ _CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
 
 
 @contextmanager
-def explained(program: str) -> Iterator[None]:
-    """Turn whatever ends a command early into a sentence on standard error and ``SystemExit``.
+def exit_on_error(program: str) -> Iterator[None]:
+    """Convert whatever ends a command early to a message on standard error and ``SystemExit``.
 
-    The status is 130 after Ctrl-C and 1 after an error; what chose its own status keeps it. If the reader of standard
-    output has gone, as ``head`` does, the command ends with 1 and without a word.
+    The status is 130 after Ctrl-C and 1 after an error; ``SystemExit`` keeps its own status. If the reader of standard
+    output has gone, as with ``head``, the command ends with 1 and without a message.
 
     Args:
-        program: named at the beginning of the sentence.
+        program: name at the beginning of the message.
     """
     try:
         try:
@@ -48,14 +48,14 @@ def explained(program: str) -> Iterator[None]:
         raise SystemExit(EXIT_INTERRUPTED) from end
     except Exception as error:
         if not (isinstance(error, BrokenPipeError) and _has_lost_its_reader()):
-            _say(program, sentence(error), error)
+            _say(program, describe_error(error), error)
         if isinstance(error, OSError):
             _discard_output()
         raise SystemExit(EXIT_ERROR) from error
 
 
-def sentence(error: Exception) -> str:
-    """What went wrong, for people: the message of our own errors, and of others what they are and where they arose."""
+def describe_error(error: Exception) -> str:
+    """Describe an error to users: the message of our own errors; type, message and place of others."""
     if isinstance(error, EomtExtError):
         return str(error)
     text = " ".join(str(error).split())
@@ -64,22 +64,22 @@ def sentence(error: Exception) -> str:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return f"{' and '.join(names)}: {error.strerror}" if names else f"{error.strerror} ({_place(error)})"
     if isinstance(error, OSError) and text:
-        return text  # raised in Python, and not by the system
+        return text  # raised in Python, not by the system
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return f"memory is short: take smaller images, a smaller model or fewer workers{f' ({text})' if text else ''}"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
-        return f"memory of the GPU is short: {text}"
+        return f"out of memory: use smaller images, a smaller model or fewer workers{f' ({text})' if text else ''}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return f"out of GPU memory: {text}"
     module, name = type(error).__module__.partition(".")[0], type(error).__name__
     kind = name if module == "builtins" else f"{module}.{name}"
     return f"unexpected {kind}{f': {text}' if text else ''} ({_place(error)})"
 
 
-def ending(exit_code: int | None) -> str:
-    """How a process ended, by its exit code, which is the negative number of a signal if one ended it.
+def describe_exit(exit_code: int | None) -> str:
+    """Describe how a process ended, from its exit code, which is negative for a signal.
 
-    >>> ending(-9)
-    'was ended by SIGKILL, which the system sends if memory is short, and which people send'
-    >>> ending(-11), ending(3), ending(None)
+    >>> describe_exit(-9)
+    'was ended by SIGKILL, which the system sends if memory runs out'
+    >>> describe_exit(-11), describe_exit(3), describe_exit(None)
     ('crashed (SIGSEGV)', 'ended with status 3', 'has not ended')
     """
     if exit_code is None:
@@ -89,12 +89,11 @@ def ending(exit_code: int | None) -> str:
     name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
     if name in _CRASHES:
         return f"crashed ({name})"
-    senders = ", which the system sends if memory is short, and which people send" if name == "SIGKILL" else ""
-    return f"was ended by {name}{senders}"
+    return f"was ended by {name}" + (", which the system sends if memory runs out" if name == "SIGKILL" else "")
 
 
 def _flush_output() -> None:
-    """Write what is left now: a full disk or a closed pipe is an error of the command, not of Python's end."""
+    """Flush standard output now, so that a full disk or a closed pipe is an error of the command."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -102,7 +101,7 @@ def _flush_output() -> None:
 
 
 def _discard_output() -> None:
-    """Let go what could not be written to standard output, which Python would try once more at its end."""
+    """Discard unwritten standard output, which Python would try to write again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -111,8 +110,8 @@ def _discard_output() -> None:
 
 
 def _has_lost_its_reader() -> bool:
-    """Whether nobody reads standard output any more, and not another pipe, such as that of a program started."""
-    with suppress(OSError, ValueError):  # where it is no file
+    """Whether the reader of standard output has gone, rather than that of another pipe."""
+    with suppress(OSError, ValueError):  # if it is not a file
         descriptor, poll = sys.stdout.fileno(), select.poll()
         poll.register(descriptor, select.POLLOUT)
         return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -120,7 +119,7 @@ def _has_lost_its_reader() -> bool:
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C stands behind an error: Lightning and Typer make statuses of their own of it."""
+    """Whether Ctrl-C is the cause of an error; Lightning and Typer convert it to their own exit statuses."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
@@ -135,7 +134,7 @@ def _say(program: str, text: str, error: BaseException) -> None:
 
 
 def _place(error: Exception) -> str:
-    """The innermost line of ours that an error passed, and how to see all of them."""
+    """Return the innermost line of our code in the traceback, and how to show the whole traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if set(_PACKAGES) & set(Path(frame.filename).parts)]
     ours = [frame for frame in ours if frame.filename != __file__]

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and showing their names."""
+"""Atomic writing of files, output folders, and printable file names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; rename it when the block ends well, else remove it.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Write a file atomically: yield a temporary path, and rename it to ``path`` if the block succeeds.
 
-    The temporary name keeps the suffix, since many writers choose their format by it.
+    The temporary name keeps the suffix, by which many writers choose the format. It is removed if the block fails.
 
     Raises:
-        OutputError: for every ``OSError`` of the block or of this function: a folder that is a file, no permission, no
-            room on the disk.
+        OutputError: for any ``OSError`` of the block or of this function: a folder that is a file, no permission, a
+            full disk.
     """
     path = Path(path)
     with writing(path):
@@ -44,7 +44,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Say of every ``OSError`` in the block that ``path`` cannot be written.
+    """Convert every ``OSError`` in the block to an ``OutputError`` on ``path``.
 
     Raises:
         OutputError: naming the path and the reason of the system.
@@ -52,48 +52,48 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{printable(path)} cannot be written: {error.strerror or error}") from error
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder and those above it if they are missing.
+    """Create a folder and its parents if they are missing.
 
     Raises:
-        OutputError: if there is a file of that name, or the system refuses.
+        OutputError: if there is a file with that name, or the system refuses.
     """
     with writing(path):
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise OutputError(f"{shown(path)} must be a folder, there is a file of that name") from error
+            raise OutputError(f"{printable(path)} must be a folder, got a file") from error
 
 
-def shown(name: str | os.PathLike[str]) -> str:
-    r"""A name as people and JSON read it: text that is always valid UTF-8 and prints on one line.
+def printable(name: str | os.PathLike[str]) -> str:
+    r"""Convert a file name to valid UTF-8 on one line, for messages and JSON.
 
-    Bytes that are not UTF-8, control characters and backslashes are escaped, so that the name can be had back.
+    Bytes that are not UTF-8, control characters and backslashes are escaped, so that the name can be restored.
 
-    >>> shown(b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+    >>> printable(b"caf\xe9.png".decode("utf-8", "surrogateescape"))
     'caf\\xe9.png'
-    >>> shown("Stra\xdfe 1.png") == "Stra\xdfe 1.png"
+    >>> printable("Stra\xdfe 1.png") == "Stra\xdfe 1.png"
     True
     """
     text = os.fspath(name).replace("\\", r"\\")
     return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
 
 
-def naming(path: str | os.PathLike[str], error: Exception) -> str:
-    """The message of an error, the file named in front if the message does not name it.
+def message_with_path(path: str | os.PathLike[str], error: Exception) -> str:
+    """Return the message of an error, with the file name in front unless the message contains it.
 
-    >>> naming("a.png", ValueError("a.png is empty")), naming("a.png", ValueError("not finite"))
+    >>> message_with_path("a.png", ValueError("a.png is empty")), message_with_path("a.png", ValueError("not finite"))
     ('a.png is empty', 'a.png: not finite')
     """
-    text, name = str(error), shown(path)
+    text, name = str(error), printable(path)
     return text if name in text else f"{name}: {text}"
 
 
 def valid_text(value: Any) -> Any:
-    r"""Copy of nested dicts, lists and tuples in which all text is valid UTF-8, as JSON must be: names may not be.
+    r"""Copy nested dicts, lists and tuples with all text converted to valid UTF-8 for JSON.
 
     >>> valid_text({"name": [b"caf\xe9".decode("utf-8", "surrogateescape"), 1]})
     {'name': ['caf\\xe9', 1]}
@@ -107,7 +107,7 @@ def valid_text(value: Any) -> Any:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is not UTF-8 (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # Python's encoding of a byte that is not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
@@ -116,21 +116,21 @@ def _escaped(character: str) -> str:
 def output_folder(
     path: str | Path, overwrite: bool = False, inputs: Sequence[Path] = (), stale: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """Give a folder to write results to, so that no earlier result is lost.
+    """Yield a folder for results, without risk for earlier results.
 
-    A folder that is missing or empty is given as it is. One that holds results is refused, or, with ``overwrite``,
-    stays as it is until the block ends well: the block writes to a new folder in it, whose files then replace those of
-    the same name, and no others. If the block raises, that new folder stays, and the log names it.
+    A missing or empty folder is used directly. A folder with results is refused, or, with ``overwrite``, does not
+    change until the block succeeds: the block writes to a new folder inside, and its files then replace those with the
+    same name. If the block raises, the new folder is kept, and the log names it.
 
     Args:
         path: of the folder.
         overwrite: whether files may be replaced.
-        inputs: what the results are made of; none may be replaced by them.
-        stale: names of files about earlier results, removed if the block wrote none of that name.
+        inputs: files and folders that must not be replaced.
+        stale: names of files about earlier results, removed unless the block wrote them.
 
     Raises:
-        ConfigError: if the folder holds something and may not be overwritten, an input is in it, it is no folder, or
-            cannot be made.
+        ConfigError: if the folder is not empty and may not be overwritten, contains an input, is not a folder, or
+            cannot be created.
     """
     path = Path(path)
     try:
@@ -138,20 +138,22 @@ def output_folder(
         filled = any(not entry.name.startswith(".") for entry in path.iterdir())
         if filled and not overwrite:
             raise ConfigError(
-                f"the output folder must be empty, {shown(path)} is not: give another one, or --overwrite to replace "
-                "the results in it"
+                f"the output folder must be empty, {printable(path)} is not: choose another, or pass --overwrite to "
+                "replace the results in it"
             )
         for source in inputs if filled else ():
             if path.resolve() in (source.resolve(), *source.resolve().parents):
-                raise ConfigError(f"no input may be in the output folder, {shown(source)} is: give another --output")
+                raise ConfigError(
+                    f"the output folder must not contain an input, got {printable(source)}: choose another --output"
+                )
         new = Path(tempfile.mkdtemp(prefix="unfinished-", dir=path)) if filled else path
     except OSError as error:
-        raise ConfigError(f"the output folder {shown(path)} cannot be used: {error.strerror or error}") from error
+        raise ConfigError(f"the output folder {printable(path)} cannot be used: {error.strerror or error}") from error
     try:
         yield new
     except BaseException:
         if new != path and any(new.iterdir()):
-            _LOG.warning("%s is as it was; what was written until now is in %s", shown(path), shown(new))
+            _LOG.warning("%s is unchanged; the results so far are in %s", printable(path), printable(new))
         elif new != path:
             new.rmdir()
         raise
@@ -160,12 +162,12 @@ def output_folder(
 
 
 def _replace_files(new: Path, path: Path, stale: Sequence[str]) -> None:
-    """Move all files of a folder to their places in another one."""
+    """Move all files of a folder to the same places in another folder."""
     files = [file.relative_to(new) for file in sorted(new.rglob("*")) if not file.is_dir() or file.is_symlink()]
     blocked = [path / file for file in files if (path / file).is_dir()]
     blocked += [path / part for file in files for part in file.parents if (path / part).is_file()]
     if blocked:
-        raise ConfigError(f"{shown(blocked[0])} is in the way of a result: the results are in {shown(new)}")
+        raise ConfigError(f"{printable(blocked[0])} is in the way of a result: the results are in {printable(new)}")
     for file in files:
         (path / file).parent.mkdir(parents=True, exist_ok=True)
         os.replace(new / file, path / file)
@@ -176,12 +178,12 @@ def _replace_files(new: Path, path: Path, stale: Sequence[str]) -> None:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as a safetensors file, whole or not at all."""
-    from safetensors.torch import save_file  # with torch, which few writers of files need
+    """Write tensors to a safetensors file atomically."""
+    from safetensors.torch import save_file  # imports torch, which few callers of this module need
 
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         parts = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         save_file(parts, temporary, metadata=None if metadata is None else dict(metadata))
-        temporary.chmod(mode)  # safetensors makes files that only their owner may read
+        temporary.chmod(mode)  # safetensors creates files that only the owner can read

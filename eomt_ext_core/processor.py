@@ -1,4 +1,4 @@
-"""What the processor says of itself, where the system is Linux."""
+"""Facts on the processor, from Linux."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last is Arm'
 
 @cache
 def multiplies_bf16() -> bool:
-    """Whether it multiplies in bfloat16; no where the system does not tell."""
+    """Whether the processor supports products in bfloat16; false if that is unknown."""
     flags = f"{cpu_info('flags')} {cpu_info('Features')}"  # x86, Arm
     return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
 def cpu_info(field: str) -> str:
-    """What the system says of its first core under a name such as ``model name``; nothing where it does not."""
+    """Return a field of the first core, such as ``model name``; empty if it is unknown."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:

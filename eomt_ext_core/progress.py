@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, elsewhere a line now and then."""
+"""Progress of a long command: a bar on a terminal, elsewhere a line every 30 s."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LINE_PERIOD_S = 30.0
 
 Item = TypeVar("Item")
 Update = Callable[[int, str], None]
-"""Called with how much is done, and with a note to show beside it."""
+"""Called with the number of items done, and with a note to show."""
 
 
 class ProgressLines:
-    """Lines on standard error that say how far something is and how much time it has left, where no bar can.
+    """Lines on standard error with progress and remaining time, if there is no terminal for a bar.
 
     Args:
-        what: is done.
-        total: how much of it there is, where that is known.
-        first: how much was done before, as by a run that goes on with an interrupted one.
+        what: name of the items.
+        total: number of items, if known.
+        first: number of items done before this run, if it continues an interrupted one.
         clock: seconds of a steady clock.
     """
 
@@ -33,7 +33,7 @@ class ProgressLines:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last line is so old that there should be another."""
+        """Whether it is time for another line."""
         return self._clock() - self._written >= LINE_PERIOD_S
 
     def update(self, done: int, note: str = "") -> None:
@@ -43,7 +43,7 @@ class ProgressLines:
             print(self.line(done, note), file=sys.stderr, flush=True)
 
     def line(self, done: int, note: str = "") -> str:
-        """What a line says.
+        """Format a line.
 
         >>> ticks = iter([0.0, 90.0])
         >>> ProgressLines("frames", 400, clock=lambda: next(ticks)).line(100, "loss 0.25")
@@ -59,12 +59,12 @@ class ProgressLines:
 
 @contextmanager
 def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
-    """Show how far a block is, as it says: by a bar where standard error is a terminal, else by lines.
+    """Show the progress of a block: a bar if standard error is a terminal, else lines.
 
     Args:
-        what: is done.
-        total: how much of it there is; nothing is shown of nothing.
-        shown: false where another process shows it.
+        what: name of the items.
+        total: number of items; nothing is shown for 0.
+        shown: false if another process shows the progress.
     """
     if not shown or not total:
         yield lambda done, note: None
@@ -81,7 +81,7 @@ def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
 
 
 def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """The items, and how far they are gone through."""
+    """Yield the items, and show the progress."""
     with progress(what, total) as update:
         for done, item in enumerate(items, start=1):
             yield item
@@ -89,8 +89,8 @@ def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes} min {remaining_s} s" if minutes else f"{remaining_s} s"

@@ -1,4 +1,4 @@
-"""Pictures of an anomaly probability for people."""
+"""Visualisations of an anomaly probability."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BOX_RGB = (255, 0, 255)  # in none of the colour maps
 
 
 def heatmap(probability: NDArray[np.float32], colour_map: str = "turbo") -> NDArray[np.uint8]:
-    """Colour a probability: (H, W) float32 in [0, 1] to (H, W, 3) uint8 RGB, over the fixed range from 0 to 1.
+    """Colour a probability, (H, W) float32 in [0, 1], as (H, W, 3) uint8 RGB, over the fixed range from 0 to 1.
 
-    ``colour_map`` is one of ``COLOUR_MAPS``, as OpenCV defines them; a ``ConfigError`` is raised where it is not.
+    ``colour_map`` is one of ``COLOUR_MAPS`` of OpenCV. Raises ``ConfigError`` for any other.
     """
     levels = cv2.convertScaleAbs(probability, alpha=255)
     return np.asarray(cv2.applyColorMap(levels, _colours_rgb(colour_map)[:, None]), dtype=np.uint8)
@@ -35,33 +35,33 @@ def overlay(
     colour_map: str = "turbo",
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
 ) -> NDArray[np.uint8]:
-    """Lay the heatmap over an image, the more opaque the more probable, with the outline of the mask and boxes.
+    """Blend the heatmap over an image in proportion to the probability, and draw the outline of the mask and boxes.
 
     Args:
         image_rgb: (H, W, 3) uint8.
         probability: (H, W) float32 in [0, 1].
-        mask: (H, W) bool to outline, or none.
-        opacity: of the heatmap where the probability is 1, in [0, 1].
+        mask: (H, W) bool to outline, or None.
+        opacity: of the heatmap at a probability of 1, in [0, 1].
         colour_map: one of ``COLOUR_MAPS``.
-        boxes_xywh: left, top, width and height in pixels of boxes to frame, each frame around its box.
+        boxes_xywh: boxes to frame, left, top, width and height in pixels.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: where the sizes differ.
-        ConfigError: where there is no such colour map.
+        ImageError: if the sizes differ.
+        ConfigError: if the colour map is unknown.
     """
     _check_sizes(image=image_rgb, probability=probability, mask=mask)
-    picture_rgb = blend(image_rgb, heatmap(probability, colour_map), probability, opacity)
-    outline(picture_rgb, mask, boxes_xywh)
-    return picture_rgb
+    blended_rgb = blend(image_rgb, heatmap(probability, colour_map), probability, opacity)
+    outline(blended_rgb, mask, boxes_xywh)
+    return blended_rgb
 
 
 def blend(
     image_rgb: NDArray[np.uint8], heatmap_rgb: NDArray[np.uint8], probability: NDArray[np.float32], opacity: float
 ) -> NDArray[np.uint8]:
-    """Lay a heatmap over an image, as opaque as ``opacity`` times the probability.
+    """Blend a heatmap over an image, with an opacity of ``opacity`` times the probability.
 
     Args:
         image_rgb, heatmap_rgb: (H, W, 3) uint8.
@@ -72,7 +72,7 @@ def blend(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: where the sizes differ.
+        ImageError: if the sizes differ.
     """
     _check_sizes(image=image_rgb, heatmap=heatmap_rgb, probability=probability)
     covered = cv2.cvtColor(cv2.convertScaleAbs(probability, alpha=255 * opacity), cv2.COLOR_GRAY2RGB)
@@ -83,38 +83,38 @@ def blend(
 
 
 def outline(
-    picture_rgb: NDArray[np.uint8],
+    image_rgb: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
 ) -> None:
-    """Draw the outline of a mask and frames around boxes into a picture, as :func:`overlay` has them.
+    """Draw the outline of a mask and frames around boxes into an image, as in :func:`overlay`.
 
     Raises:
-        ImageError: where the sizes differ.
+        ImageError: if the sizes differ.
     """
-    line_px = max(1, round(picture_rgb.shape[0] / 360))
+    line_px = max(1, round(image_rgb.shape[0] / 360))
     if mask is not None:
-        _check_sizes(picture=picture_rgb, mask=mask)
+        _check_sizes(image=image_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(picture_rgb, contours, -1, CONTOUR_RGB, line_px)
+        cv2.drawContours(image_rgb, contours, -1, CONTOUR_RGB, line_px)
     for left, top, width, height in boxes_xywh:
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
         for inset in range(line_px):
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
-            cv2.rectangle(picture_rgb, *corners, BOX_RGB)
+            cv2.rectangle(image_rgb, *corners, BOX_RGB)
 
 
 def _check_sizes(**arrays: NDArray[Any] | None) -> None:
     sizes = {name: array.shape[:2] for name, array in arrays.items() if array is not None}
     if len(set(sizes.values())) > 1:
         given = ", ".join("×".join(map(str, size)) for size in sizes.values())
-        raise ImageError(f"{', '.join(sizes)} must have one size, got {given}", reason="shape")
+        raise ImageError(f"{' and '.join(sizes)} must have the same size, got {given}", reason="shape")
 
 
 @functools.cache
 def _colours_rgb(colour_map: str) -> NDArray[np.uint8]:
-    """(256, 3), a colour for each level."""
+    """Return the colours of all levels, (256, 3)."""
     if colour_map not in COLOUR_MAPS:
         raise ConfigError(f"colour_map must be one of {', '.join(COLOUR_MAPS)}, got {colour_map!r}")
     levels = np.arange(256, dtype=np.uint8)[:, None]

@@ -1,8 +1,8 @@
-"""Overlapping windows: pure geometry, from an image to crops and from their results back to the image.
+"""Overlapping windows: geometry from an image to its windows, and from their results back to the image.
 
-``eomt`` mode is that of the EoMT reference: the image is resized until the short side equals the crop, and windows
-are laid along the long side. ``grid`` mode lays 2-D windows over the image at a chosen scale, for small, far obstacles.
-``fovea`` mode adds one window to those of ``eomt``: a closer look at the far road, around the horizon.
+Mode ``eomt`` is that of the EoMT reference: the image is resized so that the short side equals the window, and windows
+are placed along the long side. Mode ``grid`` places 2-D windows over the image at a chosen scale, for small, distant
+obstacles. Mode ``fovea`` adds a window to those of ``eomt`` that magnifies the distant road around the horizon.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from eomt_ext_core.config import WindowConfig
 from eomt_ext_core.errors import ImageError
 
-# How much of the fovea lies above the horizon, and how it joins the whole view: half of each, fading out at its border.
+# Fraction of the fovea above the horizon, its weight in the result, and the width over which it fades at its border.
 _ABOVE_HORIZON, _FOVEA_WEIGHT, _FADING = 0.35, 0.5, 0.1
 
 
@@ -33,12 +33,12 @@ class Box(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Its rows and columns."""
+        """Rows and columns."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 class Fovea(NamedTuple):
-    """The closer look: what it shows, in the image and in the resized image."""
+    """The magnified window: its box in the image (``seen``) and in the resized image (``laid``)."""
 
     seen: Box
     laid: Box
@@ -46,7 +46,7 @@ class Fovea(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where the windows of an image lie.
+    """The positions of the windows of an image.
 
     Attributes:
         image_hw: size of the image.
@@ -56,7 +56,7 @@ class WindowPlan:
         starts_y: first rows of the windows, in the resized image.
         starts_x: first columns of the windows.
         blend: weights where windows overlap, ``uniform`` or ``hann``.
-        fovea: a further window, the last one, that looks closer at a part of the image; or none.
+        fovea: the last window, which magnifies a part of the image; or None.
     """
 
     image_hw: tuple[int, int]
@@ -70,20 +70,20 @@ class WindowPlan:
 
     @property
     def origins_yx(self) -> list[tuple[int, int]]:
-        """Upper left corners of the windows, row by row; without the fovea."""
+        """Upper left corners of the windows, row by row, without the fovea."""
         return [(y, x) for y in self.starts_y for x in self.starts_x]
 
     @property
     def num_windows(self) -> int:
-        """How many windows there are."""
+        """Number of windows, including the fovea."""
         return len(self.starts_y) * len(self.starts_x) + (self.fovea is not None)
 
 
 def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> WindowPlan:
-    """Lay windows over an image so that every pixel of it is covered.
+    """Place windows so that they cover every pixel of an image.
 
     Raises:
-        ImageError: where the image has no pixels.
+        ImageError: if the image has no pixels.
 
     >>> plan((1080, 1920), (640, 640), WindowConfig()).starts_x
     (0, 498)
@@ -96,10 +96,10 @@ def plan(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConf
 
 
 def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> int:
-    """How many windows :func:`plan` lays, without laying them: a long, thin image would need millions.
+    """Count the windows of :func:`plan` without planning them: a long, thin image would need millions.
 
     Raises:
-        ImageError: where the image has no pixels.
+        ImageError: if the image has no pixels.
 
     >>> count((1080, 1920), (640, 640), WindowConfig()), count((1, 2_073_600), (640, 640), WindowConfig())
     (2, 2073600)
@@ -115,7 +115,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig) -> _Layout:
-    """Sizes, and how many windows follow each other downwards and to the right."""
+    """Compute the sizes, and the numbers of windows downwards and to the right."""
     height, width = image_hw
     if height < 1 or width < 1:
         raise ImageError(f"an image must have at least one pixel, got {height}×{width}", reason="empty")
@@ -134,7 +134,7 @@ def _layout(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowC
 def _fovea(
     image_hw: tuple[int, int], resized_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowConfig
 ) -> Fovea:
-    """A box of the crop's proportions, in the middle of the image's width, over the horizon and mostly below it."""
+    """Place a box with the aspect ratio of the window at the middle of the horizon, mostly below it."""
     fit = min(side / crop for side, crop in zip(image_hw, crop_hw, strict=True)) * config.fovea
     height, width = (min(side, max(1, round(crop * fit))) for side, crop in zip(image_hw, crop_hw, strict=True))
     top = round(config.horizon * image_hw[0] - _ABOVE_HORIZON * height)
@@ -149,16 +149,16 @@ def _fovea(
 
 
 def _fewest(size: int, crop: int, overlap: float) -> int:
-    """The fewest evenly spaced windows of which neighbours share at least ``overlap`` of the crop."""
+    """Count the fewest evenly spaced windows with neighbours that overlap by at least ``overlap`` of the window."""
     stride = max(1, math.floor(crop * (1 - overlap)))
     return 1 + math.ceil((size - crop) / stride)
 
 
 def _reference_starts(size: int, crop: int, count: int) -> tuple[int, ...]:
-    """Starts along one side as the reference has them, but for the last, which is flush with the border.
+    """Compute the starts of the reference along one side, but align the last window with the border.
 
-    The reference truncates ``j·(crop − overlap/(n−1))``, in floating point; for some sizes that leaves the last column
-    without a window.
+    The reference truncates ``j·(crop − overlap/(n−1))``, in floating point; for some sizes its windows miss the last
+    column.
     """
     if count == 1:
         return (0,)
@@ -172,7 +172,7 @@ def _even_starts(size: int, crop: int, count: int) -> tuple[int, ...]:
 
 
 def resize(image: Tensor, plan: WindowPlan) -> Tensor:
-    """Resize an image as the plan says, with an antialiased bilinear filter as PIL's, and pad it with its border.
+    """Resize an image to the size of the plan with PIL's antialiased bilinear filter, and pad it with its border.
 
     Args:
         image: (3, H, W) uint8.
@@ -191,7 +191,7 @@ def resize(image: Tensor, plan: WindowPlan) -> Tensor:
 
 
 def _antialiased(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """(N, 3, h, w) uint8 at another size."""
+    """Resize (N, 3, h, w) uint8."""
     if tuple(batch.shape[2:]) == size_hw:
         return batch
     if batch.is_cuda:  # torch has no antialiased uint8 kernel there
@@ -201,7 +201,7 @@ def _antialiased(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def cut(image: Tensor, plan: WindowPlan) -> Tensor:
-    """Give all windows of an image, the fovea included: (3, H, W) uint8 to (N, 3, h, w)."""
+    """Cut all windows, including the fovea, from an image: (3, H, W) uint8 to (N, 3, h, w)."""
     crops = crop(resize(image, plan), plan)
     if plan.fovea is None:
         return crops
@@ -210,48 +210,49 @@ def cut(image: Tensor, plan: WindowPlan) -> Tensor:
 
 
 def crop(image: Tensor, plan: WindowPlan) -> Tensor:
-    """Cut the windows but the fovea out of a resized image: (C, H', W') to (N, C, h, w)."""
+    """Cut the windows, without the fovea, from a resized image: (C, H', W') to (N, C, h, w)."""
     height, width = plan.crop_hw
     return torch.stack([image[:, y : y + height, x : x + width] for y, x in plan.origins_yx])
 
 
 def stitch(windows: Tensor, plan: WindowPlan) -> Tensor:
-    """Lay the windows' results over each other, as a weighted average where they overlap.
+    """Combine the results of the windows, as a weighted average where they overlap.
 
     Args:
         windows: (N, C, h, w) float, in the order of :func:`cut`.
-        plan: the plan they were cut by.
+        plan: of the windows.
 
     Returns:
         (C, H', W') of the plan's resized size (padding is dropped).
     """
-    canvas = Canvas(plan)
+    canvas = OverlapAccumulator(plan)
     for window in windows:
         canvas.add(window)
     return canvas.average()
 
 
-class Canvas:
-    """Takes the windows' results one by one: :func:`stitch` where they are not all there at a time."""
+class OverlapAccumulator:
+    """Accumulate the results of windows one by one: :func:`stitch` for windows that come in batches."""
 
     def __init__(self, plan: WindowPlan) -> None:
         self._plan = plan
         self._places = iter(plan.origins_yx)
         self._total: Tensor | None = None
-        self._closer: Tensor | None = None
+        self._magnified: Tensor | None = None
 
     def add(self, window: Tensor) -> None:
-        """Lay the next window over the others: (C, h, w) float, in the order of :func:`cut`.
+        """Add the result of the next window, (C, h, w) float, in the order of :func:`cut`.
 
         Raises:
-            ValueError: where there are more than planned.
+            ValueError: if there are more than planned.
         """
         place = next(self._places, None)
         if place is None:
-            if self._plan.fovea is None or self._closer is not None:
+            if self._plan.fovea is None or self._magnified is not None:
                 raise ValueError(f"there must be {self._plan.num_windows} windows, got one more")
             size_hw = self._plan.fovea.laid.height, self._plan.fovea.laid.width
-            self._closer = F.interpolate(window[None], size_hw, mode="bilinear", align_corners=False, antialias=True)[0]
+            scaled = F.interpolate(window[None], size_hw, mode="bilinear", align_corners=False, antialias=True)
+            self._magnified = scaled[0]
             return
         y, x = place
         height, width = self._plan.crop_hw
@@ -263,28 +264,28 @@ class Canvas:
         self._total[:, y : y + height, x : x + width] += window
 
     def average(self) -> Tensor:
-        """(C, H', W') of the plan's resized size (padding is dropped), after the last window.
+        """Return the average after the last window, (C, H', W') of the plan's resized size, without padding.
 
         Raises:
-            ValueError: where windows are missing.
+            ValueError: if windows are missing.
         """
-        missing = len(list(self._places)) + (self._plan.fovea is not None and self._closer is None)
+        missing = len(list(self._places)) + (self._plan.fovea is not None and self._magnified is None)
         if self._total is None or missing:
-            raise ValueError(f"all {self._plan.num_windows} windows must be there, {missing} are missing")
+            raise ValueError(f"all {self._plan.num_windows} windows must be added, {missing} are missing")
         weights = _blend_weights(self._plan, self._total.device, self._total.dtype)
         self._total /= weights.sum_y[:, None] * weights.sum_x  # weights are products, so their sum over a grid is too
         whole = self._total[:, : self._plan.resized_hw[0], : self._plan.resized_hw[1]]
-        if self._plan.fovea is not None and self._closer is not None:
+        if self._plan.fovea is not None and self._magnified is not None:
             rows, columns = self._plan.fovea.laid.slices
             part = whole[:, rows, columns]
-            part += (self._closer - part) * _fovea_weight(self._plan.fovea.laid, part.device, part.dtype)
+            part += (self._magnified - part) * _fovea_weight(self._plan.fovea.laid, part.device, part.dtype)
         return whole
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _fovea_weight(laid: Box, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(h, w): how much of the closer look there is in the result."""
+    """Return the weight of the fovea in the result, (h, w)."""
     sides = []
     for length in (laid.height, laid.width):
         centre = (torch.arange(length, dtype=torch.float64) + 0.5) / length
@@ -293,7 +294,7 @@ def _fovea_weight(laid: Box, device: torch.device, dtype: torch.dtype) -> Tensor
 
 
 class _BlendWeights(NamedTuple):
-    """Along each side, the weights of a window and their sum over all windows of the plan."""
+    """The weights of a window along each side, and their sums over all windows of the plan."""
 
     crop_y: Tensor
     crop_x: Tensor
@@ -301,8 +302,8 @@ class _BlendWeights(NamedTuple):
     sum_x: Tensor
 
 
-@lru_cache(maxsize=64)  # a copy to a GPU would hold the host up on every frame
-@torch.inference_mode(False)  # else what is kept could not be used where gradients are wanted
+@lru_cache(maxsize=64)  # so that no frame waits for a copy to the GPU
+@torch.inference_mode(False)  # so that the cached tensors can be used in training too
 def _blend_weights(plan: WindowPlan, device: torch.device, dtype: torch.dtype) -> _BlendWeights:
     sides = zip(plan.crop_hw, plan.padded_hw, (plan.starts_y, plan.starts_x), strict=True)
     (crop_y, sum_y), (crop_x, sum_x) = (_side_weights(*side, plan.blend, dtype) for side in sides)
@@ -330,13 +331,13 @@ def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
 
 
 def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
-    """Resize a stitched semantic map to the image and take the largest class of each pixel, the first of equals.
+    """Resize a stitched semantic map to the image and take the best class of each pixel, the first of equals.
 
-    A class at a time, so that the resized map of all classes never exists.
+    Resizes one class at a time to save memory.
 
     Args:
         stitched: (C, H', W'), C ≤ 256.
-        plan: the plan it was stitched by.
+        plan: of the windows.
 
     Returns:
         (H, W) uint8.
@@ -351,12 +352,12 @@ def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
 
 
 def to_two_channels(logits: Tensor) -> Tensor:
-    """Give anomaly logits the form that multi-class stitching takes: channels (0, L).
+    """Convert anomaly logits to the two channels (0, L) for multi-class stitching.
 
     Args:
         logits: (N, 1, h, w).
 
     Returns:
-        (N, 2, h, w); a softmax over the channels has sigmoid(L) as its second.
+        (N, 2, h, w); the second channel of their softmax is sigmoid(L).
     """
     return torch.cat((torch.zeros_like(logits), logits), dim=1)

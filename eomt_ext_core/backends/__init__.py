@@ -1,1 +1,1 @@
-"""What runs the network on windows: one interface, and its implementation in torch."""
+"""Backends that score windows: the interface, and its implementation in torch."""

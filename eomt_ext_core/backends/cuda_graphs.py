@@ -1,4 +1,4 @@
-"""Replaying what a GPU does for a batch as one CUDA graph, instead of launching its hundreds of kernels one by one."""
+"""CUDA graphs: replay all kernels of a batch at once, instead of launching hundreds of them one by one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from eomt_ext_core.backends.cudnn import cudnn_settings
 
-WARM_UPS = 3  # before a capture: libraries choose their algorithms, kernels are compiled, caches are filled
+WARM_UPS = 3  # before a capture, in which libraries choose algorithms, kernels compile and caches fill
 
 ScoreBatch = Callable[[Tensor, Sequence[str]], Tensor]
 
 
 class GraphedScores:
-    """Runs a function of windows and names of scores as CUDA graphs, captured when a size or a score is new.
+    """Run a scoring function as CUDA graphs, one for each batch size and choice of scores, captured on first use.
 
-    Inputs and outputs have their own fixed memory; what lies between them is shared by all graphs, which never run at
-    the same time.
+    Inputs and outputs have their own fixed memory; all graphs share the memory between, as they never run at the same
+    time.
 
     Args:
-        function: (N, 3, h, w) windows and names to scores of shape (N, …), each window for itself. It may neither wait
-            for the device nor depend on anything else that changes.
+        function: maps windows (N, 3, h, w) and names to scores (N, …), independently for each window. It must not wait
+            for the device, nor depend on anything else that changes.
         device: a CUDA device.
     """
 
@@ -35,7 +35,7 @@ class GraphedScores:
         self._graphs: dict[tuple[int, tuple[str, ...]], _CapturedScores] = {}
 
     def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
-        """The function's result, valid until the next call."""
+        """Return the result of the function, valid until the next call."""
         key = padded_size(len(crops)), tuple(scores)
         with torch.cuda.device(self._device):
             if key not in self._graphs:
@@ -46,14 +46,14 @@ class GraphedScores:
             return self._graphs[key].replay(crops)
 
     def clear(self) -> None:
-        """Let go of all graphs and their memory; they are captured anew when they are needed."""
+        """Free all graphs and their memory; they are captured again on next use."""
         torch.cuda.synchronize(self._device)
         self._graphs.clear()
         self._pool = torch.cuda.graph_pool_handle()
 
 
 def padded_size(size: int) -> int:
-    """The size of the graph that a batch runs in: at most a third of it is padding, and few sizes are enough.
+    """Return the size of the graph for a batch: few sizes, of which at most a third is padding.
 
     >>> [padded_size(size) for size in range(1, 14)]
     [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16]
@@ -63,7 +63,7 @@ def padded_size(size: int) -> int:
 
 
 def padded_sizes(most: int) -> list[int]:
-    """Sizes of the graphs that batches of up to ``most`` run in, the largest first: the others then fit its memory.
+    """List the sizes of graphs for up to ``most`` windows, largest first: the others then fit into its memory.
 
     >>> padded_sizes(7)
     [8, 6, 4, 3, 2, 1]
@@ -72,9 +72,9 @@ def padded_sizes(most: int) -> list[int]:
 
 
 class _CapturedScores:
-    """One graph with its input and its output.
+    """A graph with its input and output.
 
-    The stream is one of the input's device: that of torch's own choice is on whichever device a graph came first.
+    The stream must be on the device of the input: torch's default is on the device of the first graph.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class _CapturedScores:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may use the device meanwhile, such as one that asks how much memory is in use.
+            # Other threads may use the device meanwhile, for example to query its memory.
             with (
                 cudnn_settings(benchmark=True),
                 torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"),
@@ -96,7 +96,7 @@ class _CapturedScores:
                 self._output = function(self._input)
         except RuntimeError as error:
             if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None  # and not that the capture could not be ended
+                raise error.__context__ from None  # instead of the failure to end the capture
             raise
 
     def replay(self, crops: Tensor) -> Tensor:

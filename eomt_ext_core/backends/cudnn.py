@@ -1,4 +1,4 @@
-"""Settings of cuDNN, for a while."""
+"""Temporary settings of cuDNN."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def cudnn_settings(**settings: bool) -> Iterator[None]:
-    """Change attributes of ``torch.backends.cudnn`` and put them back; all others stay as they are.
+    """Change attributes of ``torch.backends.cudnn`` in a block, and no others.
 
-    ``torch.backends.cudnn.flags`` does not: what it is not told it sets to defaults, and cuDNN is off by them.
+    ``torch.backends.cudnn.flags`` resets all others to defaults, which switch cuDNN off.
     """
     before = {name: getattr(torch.backends.cudnn, name) for name in settings}
     try:

@@ -1,4 +1,4 @@
-"""Where the network runs and in which arithmetic."""
+"""Choice of device and precision."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a configuration's name; ``auto`` is the first GPU, or the CPU where there is none.
+    """Return the device with a name; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: where there is no such device.
+        ConfigError: if there is no such device.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -29,15 +29,15 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
-            raise ConfigError(f"device {name} is not there: torch sees {count} CUDA devices; choose auto or cpu")
+            raise ConfigError(f"device {name} does not exist: torch sees {count} CUDA devices; choose auto or cpu")
         return torch.device("cuda", device.index or 0)
     return device
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 where the hardware multiplies in it.
+    """Return ``fp32``, ``bf16`` or ``fp16``; ``auto`` is bf16 if the hardware supports it.
 
-    Older GPUs, which do so in fp16, get that by ``auto``, and other CPUs fp32.
+    Otherwise it is fp16 on a GPU and fp32 on a CPU.
     """
     if name != "auto":
         return name
@@ -47,10 +47,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def choose_optimize(name: str, device: torch.device) -> str:
-    """``none``, ``compile`` or ``graph``; ``auto`` is graph on a GPU and none on a CPU.
+    """Return ``none``, ``compile`` or ``graph``; ``auto`` is graph on a GPU and none on a CPU.
 
     Raises:
-        ConfigError: where graphs are asked for without a GPU.
+        ConfigError: if graphs are asked for without a GPU.
     """
     if name == "auto":
         return "graph" if device.type == "cuda" else "none"
@@ -60,12 +60,12 @@ def choose_optimize(name: str, device: torch.device) -> str:
 
 
 def limit_threads(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
-    """Lower torch's CPU threads to the processor time that the process's container grants it; never raise them.
+    """Lower torch's CPU threads to the CPU quota of the container; never raise them.
 
-    PyTorch counts the cores that it sees, and more threads than the quota pays for stand still most of the time.
+    PyTorch counts all cores, and threads beyond the quota are throttled most of the time.
 
     Args:
-        quota_file: of Linux's control groups, version 2: microseconds granted in a period, or ``max``, and the period.
+        quota_file: of Linux's control groups, version 2: microseconds in a period, or ``max``, and the period.
     """
     try:
         granted, period = quota_file.read_text(encoding="ascii").split()
@@ -76,7 +76,7 @@ def limit_threads(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What its maker calls it."""
+    """Return the product name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_info("model name") or platform.processor() or platform.machine()

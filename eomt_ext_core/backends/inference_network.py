@@ -1,4 +1,4 @@
-"""The network in the form in which it runs fastest: the same function, other weights."""
+"""The network in its fastest form: the same function with rearranged weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from eomt_ext_core.model.upscale import UpscaleBlock
 
 
 def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -> EoMT:
-    """Copy a network for inference; equal to it but for rounding.
+    """Copy a network for inference, with the same results except for rounding.
 
-    Weights lie in the type of the computation, so that none is cast on the way. The patch embedding, a two-hundredth of
-    the work, the residual stream and the norms that read it stay float32: rounding the pixels alone makes half of the
-    error of bfloat16. Layer scales are folded into the linear layers before them. Upscaling works on maps that lie in
-    memory with their channels last.
+    Weights have the type of the computation, so that none is cast in a forward pass. The patch embedding (1/200 of the
+    work), the residual stream and the norms that read it stay float32: rounding the pixels alone makes half of the
+    error of bfloat16. Layer scales are folded into the linear layers before them. Upscaling uses the channels-last
+    memory format.
 
     Args:
-        network: left as it is.
-        device: where the copy goes.
-        dtype: of the matrix products and convolutions after the patch embedding, and of what it gives.
+        network: does not change.
+        device: of the copy.
+        dtype: of the matrix products and convolutions after the patch embedding, and of the output.
     """
     fast = copy.deepcopy(network).to(device, torch.float32).eval().requires_grad_(False)
     backbone = fast.encoder.backbone
@@ -46,7 +46,7 @@ def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -
 
 
 class RoundedNorm(nn.Module):
-    """A normalisation whose result is rounded to a type; the residual stream that it reads is not."""
+    """A normalisation that rounds its result to a type, but not the residual stream that it reads."""
 
     def __init__(self, norm: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class RoundedNorm(nn.Module):
         self._dtype = dtype
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Of any shape that the norm takes."""
+        """Normalise tokens of any shape."""
         normalised: Tensor = self.norm(tokens).to(self._dtype)
         return normalised
 
 
 def _fold_scale(block: Any, name: str, linear: nn.Linear) -> None:
-    """Multiply what a ``timm.layers.LayerScale`` would multiply by into the layer before it."""
+    """Fold a ``timm.layers.LayerScale`` into the layer before it."""
     scale = getattr(block, name)
     if not isinstance(scale, nn.Identity):
         _scale_rows(linear, scale.gamma)
@@ -82,10 +82,10 @@ def _scale_rows(linear: nn.Linear, scale: Tensor) -> None:
 
 
 class ChannelsLastUpscaleBlock(nn.Module):
-    """:class:`~eomt_ext_core.model.upscale.UpscaleBlock` on maps that lie in memory with their channels last.
+    """:class:`~eomt_ext_core.model.upscale.UpscaleBlock` in the channels-last memory format.
 
-    A transposed convolution whose stride is its kernel size is one matrix product, from a position's channels to those
-    of its four successors, which are then put in their places.
+    A transposed convolution with a stride equal to its kernel size is one matrix product, from the channels of a
+    position to those of its four successors, and a rearrangement.
     """
 
     def __init__(self, block: UpscaleBlock) -> None:
@@ -100,7 +100,7 @@ class ChannelsLastUpscaleBlock(nn.Module):
         self.norm = block.norm
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C, 2h, 2w), both with channels last in memory."""
+        """Upscale (B, C, h, w) to (B, C, 2h, 2w), both channels-last."""
         batch, channels, height, width = features.shape
         successors = self.act(self.expand(features.permute(0, 2, 3, 1))).view(batch, height, width, 2, 2, channels)
         placed = successors.permute(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels)

@@ -1,4 +1,4 @@
-"""Windows scored by torch."""
+"""Scoring of windows by torch."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
 from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_score
 
-_COMPILED_SIZES = 64  # more than there are graphs; by default torch gives up at the ninth
+_COMPILED_SIZES = 64  # more than there are graphs; torch's default is 8
 
 _log = logging.getLogger(__name__)
 
 
 class TorchWindowScorer:
-    """A model in torch as a :class:`~eomt_ext_core.backends.window_scorer.WindowScorer`. The model is left as it is.
+    """A model in torch as a :class:`~eomt_ext_core.backends.window_scorer.WindowScorer`.
 
     Args:
-        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`.
-        device: where it runs.
+        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`; does not change.
+        device: to run on.
         precision: ``fp32``, ``bf16`` or ``fp16``: the type of the network's weights and activations.
         optimize: ``none``, ``compile`` or ``graph`` (only on a GPU).
-        score_stride: 1, 2 or 4: every pixel is scored, or every 2nd or 4th of each row and column.
+        score_stride: 1, 2 or 4: score every pixel, or every 2nd or 4th of each row and column.
 
     Attributes:
-        head: what makes logits of predictions; None where the model has no head.
+        head: computes the logits from predictions; None if the model has no head.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TorchWindowScorer:
         return self._run(crops, scores)
 
     def describe(self) -> dict[str, str]:
-        """What an operator wants to know: see the protocol."""
+        """Describe the backend: see the protocol."""
         return {
             "backend": "torch",
             "optimize": self._optimize,
@@ -85,7 +85,7 @@ class TorchWindowScorer:
         }
 
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
-        """Capture the CUDA graphs, where it runs by them: see the protocol."""
+        """Capture the CUDA graphs, if it uses them: see the protocol."""
         if self._graphs is None:
             return batch
         fitting = 1
@@ -95,20 +95,22 @@ class TorchWindowScorer:
                 fitting = max(fitting, min(size, batch))
                 continue
             except torch.cuda.OutOfMemoryError:
-                pass  # what it holds is free only out of here
-            _log.warning("%d windows at a time do not fit the memory of %s: lower batch_windows", size, self.device)
+                pass  # the exception holds memory until this block ends
+            _log.warning(
+                "%d windows at a time do not fit into the memory of %s: lower batch_windows", size, self.device
+            )
             self.free_memory()
             torch.cuda.empty_cache()
         return fitting
 
     def free_memory(self) -> None:
-        """Give up the CUDA graphs: see the protocol."""
+        """Free the CUDA graphs: see the protocol."""
         if self._graphs is not None:
             self._graphs.clear()
 
     @torch.inference_mode()
     def predict(self, crops: Tensor) -> Prediction:
-        """Run the network alone on (N, 3, h, w) uint8 windows; what it gives is of the precision's type."""
+        """Run only the network on (N, 3, h, w) uint8 windows; the prediction has the type of the precision."""
         exact = {"allow_tf32": False} if self.precision == "fp32" else {}
         with cudnn_settings(**exact), self._compiling():
             prediction: Prediction = self._network(crops.float() / 255)
@@ -119,7 +121,7 @@ class TorchWindowScorer:
             return nullcontext()
         from torch._dynamo import config  # slow to import
 
-        # younger versions call it recompile_limit, and know this name too
+        # newer versions call it recompile_limit, and still accept this name
         return cast(AbstractContextManager[object], config.patch(cache_size_limit=_COMPILED_SIZES))
 
     def _score(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
@@ -143,7 +145,7 @@ class TorchWindowScorer:
 
 
 def _of_semantic(masks: Tensor, classes: Tensor, scores: Sequence[str], result: Tensor) -> None:
-    """Fill a window's result, (1, K, h, w), with its semantic map or baselines of it."""
+    """Fill the result of a window, (1, K, h, w), with its semantic map and baselines."""
     band_floats = GPU_BAND_FLOATS if result.is_cuda else CPU_BAND_FLOATS
     rows = max(1, band_floats // (result.shape[3] * (classes.shape[1] + classes.shape[2])))
     for band, channels_last in semantic_bands(masks, classes, (result.shape[2], result.shape[3]), rows):

@@ -1,4 +1,4 @@
-"""What the engine asks of whatever runs the network."""
+"""The interface between the engine and the backends that run the network."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from eomt_ext_core.model.metadata import class_names_of as class_names_of
 
 GPU_BATCH = 256
-CPU_BATCH = 1  # one window keeps all cores busy, and its activations stay small
-SEMANTIC = "semantic"  # asked for beside scores: the semantic map, a channel for each known class
+CPU_BATCH = 1  # one window keeps all cores busy, with small activations
+SEMANTIC = "semantic"  # requested like a score: the semantic map, a channel for each semantic class
 
 
 class WindowScorer(Protocol):
-    """Scores windows.
+    """A backend that scores windows.
 
     Attributes:
         crop_hw: size of a window in pixels.
-        num_classes: known classes, without the no-object class.
-        class_names: of the known classes, in order; empty where the checkpoint does not say.
-        scores: what it can give: names out of ``config.SCORES``, and ``SEMANTIC`` where it has the semantic map.
-        info: what the checkpoint says of itself (calibration, class names …); JSON values.
-        device: where it takes windows and leaves scores.
+        num_classes: semantic classes, without the no-object class.
+        class_names: names of the semantic classes, in order; empty if the checkpoint has none.
+        scores: available scores: names of ``config.SCORES``, and ``SEMANTIC`` if it has the semantic map.
+        info: metadata of the checkpoint (calibration, class names …); JSON values.
+        device: of windows and scores.
         precision: ``fp32``, ``bf16`` or ``fp16``.
-        max_batch: most windows of a call.
+        max_batch: most windows in a call.
     """
 
     crop_hw: tuple[int, int]
@@ -43,27 +43,27 @@ class WindowScorer(Protocol):
 
         Args:
             crops: (N, 3, h, w) uint8 on ``device``, 1 ≤ N ≤ ``max_batch``.
-            scores: names out of ``self.scores``, each once.
+            scores: names of ``self.scores``, each once.
 
         Returns:
-            (N, K, h, w) float32, such that it may be averaged where windows overlap: the anomaly logit of ``head``, the
-            score of a baseline before it becomes a probability, ``num_classes`` channels for ``SEMANTIC``; in the order
-            of ``scores``. Valid until the next call.
+            (N, K, h, w) float32, in the order of ``scores``: values that may be averaged where windows overlap, that is
+            the anomaly logit of ``head``, the score of a baseline before it becomes a probability, and ``num_classes``
+            channels for ``SEMANTIC``. Valid until the next call.
         """
         ...
 
     def describe(self) -> dict[str, str]:
-        """What an operator wants to know of it: ``backend``, ``scoring`` …"""
+        """Describe the backend to an operator: ``backend``, ``scoring`` …"""
         ...
 
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
-        """Do what the first call with each number of windows up to ``batch``, beyond one, would be slow for.
+        """Prepare for calls with up to ``batch`` windows, so that the first of them is not slow.
 
         Returns:
-            the most windows, up to ``batch``, that fit in memory at a time, as far as that was tried.
+            the most windows, up to ``batch``, that fit into memory at a time, as far as it was tried.
         """
         ...
 
     def free_memory(self) -> None:
-        """Give up what can be made anew."""
+        """Free memory that can be allocated again."""
         ...

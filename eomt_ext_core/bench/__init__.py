@@ -1,1 +1,1 @@
-"""How fast the engine is on the machine it stands on, beside the ways it replaces; run by ``eomt-ext bench``."""
+"""Benchmark of the engine on this machine, beside the pipelines that it replaces; run by ``eomt-ext bench``."""

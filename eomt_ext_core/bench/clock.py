@@ -1,4 +1,4 @@
-"""Timing the stages of a frame without holding up the device."""
+"""Timing of the stages of a frame without delaying the device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 class StageClock:
-    """Marks the ends of stages; on a GPU by events, so that no stage waits for the one before it.
+    """Mark the ends of stages, on a GPU by events, so that no stage waits for the one before it.
 
     Args:
-        device: where the stages run.
+        device: of the stages.
 
     >>> clock = StageClock(torch.device("cpu"))
     >>> clock.mark("network")
@@ -28,9 +28,9 @@ class StageClock:
         self.skip()
 
     def mark(self, stage: str, times: int = 1) -> None:
-        """End a stage; the next one begins. A stage may end several times: its parts are added up.
+        """End a stage and begin the next; the parts of a repeated stage are added up.
 
-        Where it was done ``times`` over, a share of that is counted.
+        A stage that ran ``times`` over counts once.
         """
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -40,11 +40,11 @@ class StageClock:
             self._marks.append((stage, time.perf_counter(), times))
 
     def skip(self) -> None:
-        """Count what has been done since the last mark to no stage."""
+        """Discard the time since the last mark."""
         self.mark("")
 
     def durations_s(self) -> dict[str, float]:
-        """Give the seconds of each stage marked so far, once the device is done."""
+        """Return the seconds of each stage so far, after waiting for the device."""
         synchronize(self._device)
         durations: dict[str, float] = defaultdict(float)
         for (_, begin, _), (stage, end, times) in zip(self._marks, self._marks[1:], strict=False):
@@ -56,10 +56,10 @@ class StageClock:
 def _seconds_between(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
     if isinstance(begin, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
         return float(begin.elapsed_time(end)) / 1000
-    return float(end) - float(begin)  # type: ignore[arg-type]  # a clock's marks are of one kind
+    return float(end) - float(begin)  # type: ignore[arg-type]  # all marks of a clock have the same type
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait until a device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a benchmark runs: variants, models, images and how often."""
+"""Settings of a benchmark: variants, models, images and repeats."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from eomt_ext_core.stages import OUTPUTS, RESIZE, STITCH
 
 SIZES = ("small", "base", "large")
 
-# A way of running a frame, and its arithmetic; the literal way and Transformers run in bf16 by autocast.
+# Pipelines with their precision; the literal one and Transformers run in bf16 by autocast.
 VARIANTS = ("literal-fp32", "literal-bf16", "transformers-fp32", "transformers-bf16", "ours-fp32", "ours-bf16")
 REFERENCE = VARIANTS[0]
-# Ours otherwise than by ``optimize: auto``; to be asked for.
+# Ours with other settings than ``optimize: auto``; only on request.
 WAYS_OF_OURS = ("ours-none-fp32", "ours-none-bf16", "ours-compile-fp32", "ours-compile-bf16")
 
-# Where the time of a frame goes, in the order of its path, where network and scoring are told apart.
+# The stages of a frame, in order, with network and scoring measured separately.
 NETWORK, SCORING = "network", "scoring"
 STAGES = RESIZE, NETWORK, SCORING, STITCH, OUTPUTS
 
@@ -30,27 +30,27 @@ NO_GROWTH = "none"
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """How a benchmark runs.
+    """Settings of a benchmark.
 
     Raises:
-        ConfigError: naming the rule that is broken and what was given.
+        ConfigError: naming the broken rule and the value received.
     """
 
     sizes: tuple[str, ...] = option(("base",), "sizes of the random models")
-    checkpoint: str = option("", "a model to measure in place of the random ones")
+    checkpoint: str = option("", "model to measure instead of the random ones")
     images_hw: tuple[tuple[int, int], ...] = option(((540, 960), (1080, 1920)), "heights and widths of the images")
-    variants: tuple[str, ...] = option(VARIANTS, "what runs side by side")
+    variants: tuple[str, ...] = option(VARIANTS, "pipelines to compare")
     repeats: int = option(0, "frames of each variant; 0: 3 on a CPU, 200 on a GPU", minimum=0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    growth_model: str = option("demo", "whose cost is followed over megapixels and cameras: a size, a checkpoint, none")
-    growth_hw: tuple[tuple[int, int], ...] = option(GROWTH_HW, "heights and widths of the images it is followed over")
+    growth_model: str = option("demo", "model for the cost over megapixels and cameras: a size, a checkpoint or none")
+    growth_hw: tuple[tuple[int, int], ...] = option(GROWTH_HW, "heights and widths of the images for the cost")
 
     def __post_init__(self) -> None:
         check_options(self)
         for name, known in (("sizes", SIZES), ("variants", VARIANTS + WAYS_OF_OURS)):
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
-                raise ConfigError(f"{name} must be out of {', '.join(known)}, got {', '.join(given) or 'none'}")
+                raise ConfigError(f"{name} must be some of {', '.join(known)}, got {', '.join(given) or 'none'}")
         if not self.images_hw:
             raise ConfigError("images must name at least one size, got none")
 
@@ -60,12 +60,12 @@ class BenchConfig:
         return (self.checkpoint,) if self.checkpoint else self.sizes
 
 
-# A trial of a minute on two CPU cores: that everything runs, not how fast.
+# A trial of a minute on two CPU cores, which shows that everything runs, not how fast.
 QUICK = BenchConfig(sizes=("small",), images_hw=((540, 960),), repeats=1, growth_hw=GROWTH_HW[:4])
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Take a comma-separated list apart.
+    """Split a comma-separated list.
 
     >>> parse_names("small, base")
     ('small', 'base')
@@ -74,10 +74,10 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """Read image sizes, width × height, as heights and widths.
+    """Parse image sizes, width × height, to heights and widths.
 
     Raises:
-        ConfigError: where one is something else.
+        ConfigError: if one has another form.
 
     >>> parse_sizes("960x540")
     ((540, 960),)

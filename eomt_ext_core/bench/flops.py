@@ -1,4 +1,4 @@
-"""Arithmetic that a frame needs, and the most of it that the machine does in a second."""
+"""Floating-point operations of a frame, and the highest rate of the machine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SIDE = {"cpu": 2048, "cuda": 8192}
 
 @torch.no_grad()
 def count_window_flops(model: EoMTExt) -> tuple[int, int]:
-    """Count the floating-point operations that one window needs, in the network and in the factored head.
+    """Count the floating-point operations of one window, in the network and in the factored head.
 
     Matrix products, convolutions and attention count, an addition and a multiplication as two; elementwise work does
     not. The network is traced on shapes alone, so nothing is computed.
 
     Raises:
-        ValueError: where the model has no anomaly head.
+        ValueError: if the model has no anomaly head.
     """
     if model.anomaly_head is None:
-        raise ValueError("the floating-point operations of a head are counted on a model that has one")
+        raise ValueError("counting the operations of a head needs a model with an anomaly head")
     traced = copy.deepcopy(model).to("meta")
     crop_hw = model.config.crop_hw
     with FlopCounterMode(display=False) as network:
@@ -40,17 +40,17 @@ def count_window_flops(model: EoMTExt) -> tuple[int, int]:
 
 
 def _addmm_flops(_: Any, left: tuple[int, int], right: tuple[int, int], **__: Any) -> int:
-    """Of ``addmm_``, which torch counts only where it is not in place."""
+    """Count ``addmm_``, as torch counts only ``addmm``."""
     return 2 * left[0] * left[1] * right[1]
 
 
 class MatrixCeiling:
-    """Rate of multiplying two large square matrices: what the arithmetic of a frame cannot exceed.
+    """The rate of multiplying two large square matrices, an upper bound for the rate of a frame.
 
     Args:
-        device: where.
+        device: to run on.
         precision: ``fp32`` or ``bf16``.
-        side: of the matrices; by default one at which a CPU or GPU is as fast as it gets.
+        side: of the matrices; by default large enough for the full speed of a CPU or GPU.
     """
 
     def __init__(self, device: torch.device, precision: str, side: int | None = None) -> None:
@@ -61,7 +61,7 @@ class MatrixCeiling:
         self._out = self._left @ self._right
 
     def flops_per_s(self, times: int = 3) -> float:
-        """Measure it: the best of several."""
+        """Measure the rate, the best of several runs."""
         best_s = float("inf")
         for _ in range(times):
             synchronize(self._device)

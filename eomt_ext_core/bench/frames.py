@@ -34,12 +34,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Turn:
-    """The frames that a variant runs before it is another's turn.
+    """The frames that a variant runs before the turn of the next.
 
     Attributes:
         samples: of each frame.
-        memory: around the first, and those that lead in.
-        probability: of the last, where the variant gives one.
+        memory: around the first frame and the lead-in.
+        probability: of the last frame, if the variant has scoring.
     """
 
     samples: list[Sample]
@@ -48,18 +48,18 @@ class Turn:
 
 
 def set_up(variant: str, model: str, device: str) -> None:
-    """Make this process the one of a variant.
+    """Set this process up for a variant.
 
     Args:
-        variant: out of :data:`~eomt_ext_core.bench.config.VARIANTS`.
-        model: what :func:`~eomt_ext_core.bench.models.make_model` takes.
-        device: where it runs, ``cpu`` or ``cuda:N``.
+        variant: one of :data:`~eomt_ext_core.bench.config.VARIANTS`.
+        model: as for :func:`~eomt_ext_core.bench.models.make_model`.
+        device: ``cpu`` or ``cuda:N``.
     """
     _subject(variant, model, device)
 
 
 def run_turn(variant: str, model: str, device: str, image_hw: tuple[int, int], num_frames: int, lead_in: int) -> Turn:
-    """Run frames of the size ``image_hw`` in the process of a variant; the first ``lead_in`` do not count."""
+    """Run frames of the size ``image_hw`` in the process of a variant, without counting the first ``lead_in``."""
     subject, image = _subject(variant, model, device), _image(image_hw)
     subject.memory.start()
     for _ in range(lead_in):
@@ -71,14 +71,14 @@ def run_turn(variant: str, model: str, device: str, image_hw: tuple[int, int], n
         probability = subject.pipelines.whole(image, clock)
         synchronize(subject.device)
         frame_s = time.perf_counter() - start
-        if index == 0:  # the stages, where they are timed apart, take memory of their own
+        if index == 0:  # timing stages separately takes memory
             memory = subject.memory.read()
         samples.append(Sample(frame_s, _stages_s(subject, image, clock)))
     return Turn(samples, memory, probability)
 
 
 def _stages_s(subject: _Subject, image: NDArray[np.uint8], clock: StageClock) -> dict[str, float]:
-    """Seconds of each stage: those on the clock, or of another frame where marking stages changes it."""
+    """Return the seconds of each stage, from another frame if timing stages changes the frame."""
     if subject.pipelines.staged is not subject.pipelines.whole:
         clock = StageClock(subject.device)
         subject.pipelines.staged(image, clock)
@@ -89,7 +89,7 @@ def _stages_s(subject: _Subject, image: NDArray[np.uint8], clock: StageClock) ->
 
 
 def time_batch(model: str, device: str, image_hw: tuple[int, int], num_images: int) -> float:
-    """Seconds that the engine takes for several images of a size at once, in ``grid`` mode."""
+    """Measure the seconds of the engine for several images of a size at once, in ``grid`` mode."""
     engine, images = _grid_engine(model, device), [_image(image_hw)] * num_images
     start = time.perf_counter()
     engine.infer_batch(images)
@@ -98,7 +98,7 @@ def time_batch(model: str, device: str, image_hw: tuple[int, int], num_images: i
 
 @cache
 def _image(image_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Noise of a size, the same each time: what an image shows does not change what it costs."""
+    """Make a fixed image of noise: the cost does not depend on the content."""
     return np.random.default_rng(0).integers(0, 256, (*image_hw, 3), dtype=np.uint8)
 
 
@@ -110,11 +110,11 @@ class _Subject(NamedTuple):
 
 @cache
 def _subject(variant: str, model: str, device: str) -> _Subject:
-    where = torch.device(device)
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
-    memory = MemoryWatch(where)  # before there is a model
-    return _Subject(where, memory, make_pipelines(variant, make_model(model), where))
+    torch_device = torch.device(device)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
+    memory = MemoryWatch(torch_device)  # before there is a model
+    return _Subject(torch_device, memory, make_pipelines(variant, make_model(model), torch_device))
 
 
 @cache

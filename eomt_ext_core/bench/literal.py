@@ -1,4 +1,4 @@
-"""The literal pipeline, as the document of EoMT-EXT describes it: what everything faster is measured against."""
+"""The literal pipeline of EoMT-EXT's document, to which all faster ones are compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LiteralPipeline:
 
     Args:
         model: with an anomaly head.
-        device: where it runs.
+        device: to run on.
         bf16: run the whole of it under bf16 autocast; else it is float32.
     """
 
@@ -36,7 +36,7 @@ class LiteralPipeline:
 
     @torch.inference_mode()
     def run(self, image_rgb: NDArray[np.uint8], clock: StageClock) -> NDArray[np.float32]:
-        """Make the probability and the mask of an image, (H, W) each; give the first, and mark the stages."""
+        """Compute probability and mask of an image, (H, W) each, and mark the stages; returns the probability."""
         crop_hw = self._model.config.crop_hw
         plan = windows.plan(image_rgb.shape[:2], crop_hw, WindowConfig())
         image = torch.from_numpy(image_rgb).to(self._device).permute(2, 0, 1)
@@ -62,7 +62,7 @@ class LiteralPipeline:
 
 @contextmanager
 def autocast_or_exact(device: torch.device, *, bf16: bool) -> Iterator[None]:
-    """Compute under bf16 autocast, or in float32, which torch's convolutions on a GPU by default are not."""
+    """Compute with bf16 autocast, or in true float32, which is not torch's default for convolutions on a GPU."""
     with (
         torch.autocast(device.type, torch.bfloat16, enabled=bf16),
         cudnn_settings(**{} if bf16 else {"allow_tf32": False}),

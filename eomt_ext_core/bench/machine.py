@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on, in words."""
+"""Description of the machine of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eomt_ext_core.backends.device import device_name
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Name what the figures depend on: processor, cores, memory, other load, versions, and the GPU where it is used."""
+    """Describe what the results depend on: processor, cores, memory, other load, versions, and the GPU in use."""
     described = {
         "processor": f"{device_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores, "
         f"torch uses {torch.get_num_threads()} threads and {torch.backends.cpu.get_cpu_capability()}",

@@ -1,4 +1,4 @@
-"""Peak memory of a process: what it holds resident on a CPU, what torch has taken of the device on a GPU."""
+"""Peak memory of a process: its resident set on a CPU, torch's allocations on a GPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory around frames, in bytes, beyond what the libraries alone take.
+    """Memory around frames, in bytes, without that of the libraries.
 
     Attributes:
-        held: before them: weights, buffers and CUDA graphs.
-        peak: the most during them.
+        held: before the frames: weights, buffers and CUDA graphs.
+        peak: during the frames.
     """
 
     held: int
@@ -37,7 +37,7 @@ class MemoryWatch:
         self._held = 0
 
     def start(self) -> None:
-        """Forget the peak so far, and on a GPU give back what is kept for reuse: not for a frame that is timed."""
+        """Reset the peak, and free cached memory on a GPU; do not use it before a frame that is timed."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -47,7 +47,7 @@ class MemoryWatch:
             self._held = _status_bytes("VmRSS")
 
     def read(self) -> Memory:
-        """Give the peak since the start."""
+        """Return the peak since the start."""
         peak = torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else _status_bytes("VmHWM")
         return Memory(self._held - self.libraries, peak - self.libraries)
 
@@ -57,4 +57,4 @@ def _status_bytes(name: str) -> int:
         key, _, value = line.partition(":")
         if key == name:
             return int(value.removesuffix("kB")) * 1024
-    raise OSError(f"{_PROCESS / 'status'} must tell {name}, it does not")
+    raise OSError(f"{_PROCESS / 'status'} must contain {name}")

@@ -1,4 +1,4 @@
-"""The models that are measured: random ones of the published sizes, or a checkpoint."""
+"""Models of a benchmark: random ones of the published sizes, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 
 CROP_HW = (640, 640)
-# The head as the reference document describes it: on the concatenation of the statistics and all features.
+# The head of the reference document: on the concatenation of the statistics and all features.
 HEAD = HeadConfig(feature_proj_dim=None)
 
 
 def make_model(name: str) -> EoMTExt:
-    """Give a random model of a published size, the same each time, or the one of a checkpoint, in eval mode.
+    """Make a fixed random model of a published size, or load a checkpoint, in eval mode.
 
     Args:
-        name: ``small``, ``base``, ``large``, or what :func:`~eomt_ext_core.model.checkpoint.load_model` takes.
+        name: ``small``, ``base``, ``large``, or as for :func:`~eomt_ext_core.model.checkpoint.load_model`.
 
     Raises:
-        CheckpointError: as ``load_model``.
+        CheckpointError: like ``load_model``.
     """
     if name not in SIZES:
         return load_model(name)
@@ -35,7 +35,7 @@ def make_model(name: str) -> EoMTExt:
 def make_transformers_network(model: EoMTExt) -> Any:
     """Give Hugging Face Transformers' EoMT of a model's architecture, on DINOv2 or DINOv3, with random weights.
 
-    Its masked attention is off, as it is at the end of a training: like ours, it runs plain blocks.
+    Its masked attention is off, as at the end of training: like ours, it runs plain blocks.
     """
     import transformers
 

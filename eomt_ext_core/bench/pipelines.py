@@ -1,4 +1,4 @@
-"""The ways of running a frame that are measured side by side, each under one call that marks its stages."""
+"""The pipelines that are compared, each as one call that marks its stages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.stages import RESIZE
 
-# Takes an image (H, W, 3) uint8 to its probability (H, W) float32, or to None where the way has no scoring.
+# Maps an image (H, W, 3) uint8 to its probability (H, W) float32, or to None without scoring.
 Run = Callable[[NDArray[np.uint8], StageClock], NDArray[np.float32] | None]
 
 
 class Pipelines(NamedTuple):
-    """A way of running a frame: as it is used, and again with its stages marked where marking them changes it."""
+    """A pipeline as it is used (``whole``), and with its stages marked (``staged``) if that changes it."""
 
     whole: Run
     staged: Run
@@ -35,9 +35,9 @@ def make_pipelines(variant: str, model: EoMTExt, device: torch.device) -> Pipeli
     """Set up a variant.
 
     Args:
-        variant: out of :data:`~eomt_ext_core.bench.config.VARIANTS`, or a way of ours.
+        variant: one of :data:`~eomt_ext_core.bench.config.VARIANTS` or ``WAYS_OF_OURS``.
         model: with an anomaly head; it may be moved or changed.
-        device: where it runs.
+        device: to run on.
     """
     way, *optimize, precision = variant.split("-")
     if way == "ours":
@@ -53,7 +53,7 @@ def make_pipelines(variant: str, model: EoMTExt, device: torch.device) -> Pipeli
 
 
 def _transformers(model: EoMTExt, device: torch.device, bf16: bool) -> Run:
-    """The network's share by Transformers: all windows of the frame in one batch."""
+    """The network by Transformers, with all windows of the frame in one batch."""
     network = make_transformers_network(model).to(device)
     encoder = model.network.encoder.to(device)
     crop_hw = model.config.crop_hw

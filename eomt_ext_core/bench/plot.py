@@ -1,4 +1,4 @@
-"""A benchmark's result as a picture: where the time goes, and how it grows."""
+"""Plot of a benchmark: times of the stages, and growth of the cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eomt_ext_core.bench.config import STAGES
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,19 +17,19 @@ _COLOURS = dict(zip(STAGES, ("#7aa6c2", "#2f5d8a", "#d9822b", "#8fb572", "#9b8bb
 
 
 def check_plotting() -> None:
-    """Find out before anything is measured whether a plot can be drawn.
+    """Check that a plot can be drawn, before anything is measured.
 
     Raises:
-        ConfigError: where matplotlib is not installed.
+        ConfigError: if matplotlib is not installed.
     """
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ConfigError("the plot needs matplotlib, which is not installed: install it, or say --no-plot") from error
+        raise ConfigError("the plot needs matplotlib: install the extra 'bench', or pass --no-plot") from error
 
 
 def write_plot(result: BenchResult, path: Path) -> None:
-    """Draw a PNG: for each case a bar of stages for each variant; below, cost over megapixels and over cameras."""
+    """Draw a PNG: for each case a bar of stages for each variant; below, the cost over megapixels and cameras."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,12 +44,12 @@ def write_plot(result: BenchResult, path: Path) -> None:
     place = result.machine.get("GPU", result.machine["processor"])
     figure.suptitle(place, fontsize=9)
     FigureCanvasAgg(figure)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
 
 def _draw_case(axes: Axes, case: CaseResult, *, with_legend: bool) -> None:
-    """Stages side by side on one bar; the whole frame as a mark, where it was measured apart from them."""
+    """Draw the stages on one bar for each variant, and a mark for the whole frame if it was measured separately."""
     names = list(case.variants)
     for row, name in enumerate(names):
         variant, start = case.variants[name], 0.0

@@ -1,4 +1,4 @@
-"""What a benchmark finds, and how it is written down."""
+"""The result of a benchmark, and its JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from eomt_ext_core.bench.config import REFERENCE
 from eomt_ext_core.bench.memory import Memory
-from eomt_ext_core.files import valid_text, whole_file
+from eomt_ext_core.files import atomic_write, valid_text
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a repeated measurement: ``count`` of them, interpolated at the 99th percentile.
+    """Seconds of a measurement with ``count`` repeats; the 99th percentile is interpolated.
 
     >>> Times.of([0.1, 0.4, 0.2])
     Times(median_s=0.2, p99_s=0.396, count=3)
@@ -29,7 +29,7 @@ class Times:
 
     @classmethod
     def of(cls, samples_s: Sequence[float]) -> Times:
-        """Sum samples up."""
+        """Summarise samples."""
         return cls(float(np.median(samples_s)), round(float(np.percentile(samples_s, 99)), 9), len(samples_s))
 
 
@@ -38,26 +38,26 @@ class VariantResult:
     """A variant on one kind of frame.
 
     Attributes:
-        frame: from array to arrays, or None where the variant has no scoring.
-        stages: by name; those that the variant has, without the network where it cannot be told from the scoring.
+        frame: time from array to arrays, or None if the variant has no scoring.
+        stages: times by name, without the network if it cannot be separated from the scoring.
         memory: before the first turn, and the peak over the first frames of all turns.
-        held_at_end: as ``memory.held``, but before the last turn; the same where nothing leaks.
-        frame_ceiling_share: rate of the frame's arithmetic over the ceiling of the variant's precision.
-        network_ceiling_share: the same of the network stage alone, where it is known.
-        largest_difference: of a probability from that of ``literal-fp32``, where both ran.
+        held_at_end: as ``memory.held``, but before the last turn; equal if nothing leaks.
+        frame_ceiling_fraction: rate of the frame's arithmetic over the ceiling of the variant's precision.
+        network_ceiling_fraction: the same of the network stage alone, if known.
+        largest_difference: of the probability from that of ``literal-fp32``, if both ran.
     """
 
     frame: Times | None
     stages: dict[str, Times]
     memory: Memory
     held_at_end: int
-    frame_ceiling_share: float | None
-    network_ceiling_share: float | None
+    frame_ceiling_fraction: float | None
+    network_ceiling_fraction: float | None
     largest_difference: float | None
 
     @property
     def rounds(self) -> int:
-        """How many frames it ran."""
+        """Number of frames."""
         return next(iter(self.stages.values())).count
 
 
@@ -76,7 +76,7 @@ class CaseResult:
     variants: dict[str, VariantResult]
 
     def speedup(self, variant: str, stage: str | None = None) -> float | None:
-        """How many times faster than ``literal-fp32`` the whole frame or a stage is, or None where one has not run."""
+        """Return the speed-up of the whole frame or a stage over ``literal-fp32``, or None if one has not run."""
         if REFERENCE not in self.variants:
             return None
         medians = []
@@ -100,13 +100,13 @@ class GrowthPoint:
 
     @property
     def megapixels(self) -> float:
-        """Of all images together."""
+        """Megapixels of all images together."""
         return self.num_images * self.image_hw[0] * self.image_hw[1] / 1e6
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How the engine's cost grows in ``grid`` mode, with the size of an image and with the number of cameras."""
+    """Growth of the engine's cost in ``grid`` mode with the size of an image and the number of cameras."""
 
     model: str
     precision: str
@@ -119,12 +119,12 @@ class BenchResult:
     """A whole benchmark.
 
     Attributes:
-        machine: what it ran on, in words.
-        command: how it was asked for.
+        machine: description of the machine.
+        command: command line.
         ceiling_flops_per_s: of matrix products, by precision; the best of all rounds.
         cases: a model and an image size each.
-        growth: or None where it was not asked for.
-        not_measured: variants that did not run, and why.
+        growth: None if it was not requested.
+        not_measured: variants that did not run, with the reason.
     """
 
     machine: dict[str, str]
@@ -135,7 +135,7 @@ class BenchResult:
     not_measured: dict[str, str]
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the result as JSON."""
         content: dict[str, Any] = asdict(self)
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(valid_text(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A benchmark from settings to result: every variant in its own process, one frame each in turn."""
+"""Run of a benchmark: every variant in its own process, taking turns frame by frame."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from eomt_ext_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class _Turns:
-    """How often and how long it is a variant's turn.
+    """The number and length of the turns of a variant.
 
-    On a GPU a frame or two go by until a process that was idle is as fast as ever; on a CPU a literal frame takes so
+    On a GPU an idle process needs a frame or two to reach full speed; on a CPU a literal frame takes so
     many seconds that warming up is a single window.
     """
 
@@ -50,18 +50,18 @@ Say = Callable[[str], None]
 
 
 def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> BenchResult:
-    """Measure everything that a configuration asks for.
+    """Run a benchmark.
 
-    Frames of the variants are run in turn, so that whatever else the machine does falls on all of them alike.
+    Variants take turns, so that other load on the machine affects all of them alike.
 
     Args:
-        config: what to run.
-        command: how it was asked for, for the record.
-        say: is told what is being measured.
+        config: settings of the benchmark.
+        command: command line, for the record.
+        say: called with the name of the current measurement.
 
     Raises:
-        ConfigError: where a model has no anomaly head, or the device is not there.
-        CheckpointError: where a checkpoint cannot be loaded.
+        ConfigError: if a model has no anomaly head, or the device does not exist.
+        CheckpointError: if a checkpoint cannot be loaded.
     """
     device = choose_device(config.device)
     machine = describe_machine(device)
@@ -76,7 +76,7 @@ def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> B
 
 
 class _Case(NamedTuple):
-    """A model on a size of image, what a frame of it needs, and the turns of each variant."""
+    """A model on a size of image, the arithmetic of a frame, and the turns of each variant."""
 
     model: str
     image_hw: tuple[int, int]
@@ -87,7 +87,7 @@ class _Case(NamedTuple):
 
 
 class _Bench:
-    """What all cases share: the device, the number of rounds, and the ceiling measured in each of them."""
+    """The device, the number of rounds and the measured ceilings, for all cases."""
 
     def __init__(self, device: torch.device, config: BenchConfig, variants: Sequence[str], say: Say) -> None:
         self._device = device
@@ -139,7 +139,7 @@ class _Bench:
             for variant in self._variants:
                 self._say(f"{what}: round {index + 1} of {self._rounds}, {variant}")
                 turn = run(variant, image_hw, self._turns.frames, self._turns.lead_in)
-                # one probability is enough to compare, and thousands would not fit
+                # keep one probability to compare: thousands would not fit into memory
                 turns[variant].append(turn if index == 0 else replace(turn, probability=None))
             for precision, ceiling in self._ceilings.items():
                 best = max(self.ceiling_flops_per_s[precision], ceiling.flops_per_s())
@@ -193,7 +193,7 @@ def _sum_up_variant(
     timed = [stage for stage in STAGES if stage in samples[0].stages_s]
     stages = {stage: Times.of([sample.stages_s[stage] for sample in samples]) for stage in timed}
     network = stages[NETWORK]
-    if network.median_s <= 0:  # what is left of network and scoring together, when the scoring alone took longer
+    if network.median_s <= 0:  # the difference of both stages together and the scoring alone, if that took longer
         del stages[NETWORK]
     probability = turns[0].probability
     frame = None if probability is None else Times.of([sample.frame_s for sample in samples])
@@ -205,8 +205,8 @@ def _sum_up_variant(
         stages=stages,
         memory=Memory(turns[0].memory.held, max(turn.memory.peak for turn in turns)),
         held_at_end=turns[-1].memory.held,
-        frame_ceiling_share=None if frame is None else sum(flops) / frame.median_s / ceiling,
-        network_ceiling_share=flops[0] / network.median_s / ceiling if NETWORK in stages else None,
+        frame_ceiling_fraction=None if frame is None else sum(flops) / frame.median_s / ceiling,
+        network_ceiling_fraction=flops[0] / network.median_s / ceiling if NETWORK in stages else None,
         largest_difference=difference,
     )
 

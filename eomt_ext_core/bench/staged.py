@@ -1,4 +1,4 @@
-"""The engine's path of a frame with its stages marked, and its scoring once more by itself."""
+"""The engine's path of a frame with its stages marked, and its scoring measured again separately."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from eomt_ext_core.bench.clock import StageClock
 from eomt_ext_core.bench.config import SCORING
 from eomt_ext_core.engine import AnomalyEngine
 
-# In a row, so that a GPU has the next one queued before it is done with the last, as in a graph.
+# Consecutive calls, so that a GPU always has the next one queued, as in a graph.
 _CALLS = {"cpu": 1, "cuda": 20}
 
 
 class StagedEngine:
-    """What the engine does for one image, each stage marked.
+    """Run the engine on one image, with each stage marked.
 
     Network and scoring may be one graph: they are marked together, and the scoring again by itself on predictions of
     the same shape; the network is the rest.
@@ -29,13 +29,13 @@ class StagedEngine:
     def __init__(self, engine: AnomalyEngine) -> None:
         scorer = engine.scorer
         if not isinstance(scorer, TorchWindowScorer) or scorer.head is None:
-            raise ValueError("stages are those of a model in torch with an anomaly head")
+            raise ValueError("stages need a model in torch with an anomaly head")
         self._engine, self._scorer, self._head = engine, scorer, scorer.head
         blank = torch.zeros((1, 3, *scorer.crop_hw), dtype=torch.uint8, device=scorer.device)
         self._prediction = scorer.predict(blank)
 
     def run(self, image_rgb: NDArray[np.uint8], clock: StageClock) -> NDArray[np.float32]:
-        """Give the probability of an image, (H, W), and mark the stages."""
+        """Compute the probability of an image, (H, W), and mark the stages."""
         with self._engine.marking(clock.mark):
             frame = self._engine.infer(image_rgb)
         self._score_alone(image_rgb.shape[:2], clock)

@@ -14,7 +14,7 @@ _NOTHING = "–"
 
 
 def tables(result: BenchResult) -> Group:
-    """Lay a result out: the machine, two tables for each case, and the growth."""
+    """Format a result: the machine, two tables for each case, and the growth."""
     return Group(*_parts(result))
 
 
@@ -35,7 +35,7 @@ def _parts(result: BenchResult) -> Iterator[Table | str]:
 
 
 def _time_table(case: CaseResult) -> Table:
-    """Milliseconds of the stages and of the whole frame."""
+    """Format the milliseconds of the stages and of the whole frame."""
     rounds = next(iter(case.variants.values())).rounds
     title = f"{case.model}, {case.image_hw[1]}×{case.image_hw[0]}, {case.num_windows} windows: ms, median of {rounds}"
     table = _new_table(title, ("variant", *STAGES, "frame", "p99"))
@@ -47,16 +47,16 @@ def _time_table(case: CaseResult) -> Table:
 
 
 def _ratio_table(case: CaseResult) -> Table:
-    """What follows from the times, and memory."""
+    """Format rates, speed-ups and memory."""
     columns = ("frames/s", "frame ×", "scoring ×", "peak MiB", "held MiB", "network %", "frame %", "max |Δp|")
     gflops = f"{case.network_flops / 1e9:.3g} + {case.scoring_flops / 1e9:.3g} GFLOP"
     title = f"the same; network and scoring need {gflops}, % are of the ceiling"
     table = _new_table(title, ("variant", *columns))
     for variant, result in case.variants.items():
         memory = [f"{size / 2**20:.0f}" for size in (result.memory.peak, result.memory.held)]
-        share = result.network_ceiling_share
+        share = result.network_ceiling_fraction
         network = _NOTHING if share is None else f"{100 * share:.0f}"
-        if result.frame is None or result.frame_ceiling_share is None:
+        if result.frame is None or result.frame_ceiling_fraction is None:
             table.add_row(variant, *[_NOTHING] * 5, network, *[_NOTHING] * 2)
             continue
         speedups = case.speedup(variant), case.speedup(variant, SCORING)
@@ -67,7 +67,7 @@ def _ratio_table(case: CaseResult) -> Table:
             *(_NOTHING if ratio is None else f"{ratio:.1f}" for ratio in speedups),
             *memory,
             network,
-            f"{100 * result.frame_ceiling_share:.0f}",
+            f"{100 * result.frame_ceiling_fraction:.0f}",
             _NOTHING if difference is None else f"{difference:.1e}",
         )
     return table

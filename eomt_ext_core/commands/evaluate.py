@@ -1,4 +1,4 @@
-"""``eomt-ext evaluate``: metrics and pictures of data sets."""
+"""``eomt-ext evaluate``: metrics, curves and example frames of labelled data sets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.progress import progress
 
 if TYPE_CHECKING:
     from eomt_ext_core.datasets import Dataset
     from eomt_ext_core.evaluation.result import EvaluationResult
 
-_FRAMES_PER_WORKER = 4  # below that, starting a worker costs more than it gains
+_FRAMES_PER_WORKER = 4  # with fewer, starting a worker costs more than it saves
 
 
 def evaluate(
@@ -28,13 +28,13 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
     scores: options.Scores = EngineConfig.score,
-    split: Annotated[str | None, typer.Option(help="only this split, where a data set has several")] = None,
-    exact: Annotated[bool, typer.Option(help="keep every score: nothing is rounded, memory grows")] = False,
-    workers: Annotated[int, typer.Option(help="processes, the same digits with any number; 0: one a core", min=0)] = 0,
+    split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
+    exact: Annotated[bool, typer.Option(help="keep every score: no rounding, memory grows with the data")] = False,
+    workers: options.Workers = None,
     ray: options.Ray = None,
     overwrite: options.Overwrite = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
-    panels: Annotated[int, typer.Option(help="most frames with pictures in the report, worst first", min=0)] = 200,
+    panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
@@ -45,10 +45,11 @@ def evaluate(
     fovea: options.Fovea = WindowConfig.fovea,
     label_values: options.LabelMeaning = None,
 ) -> None:
-    """Measure a model on labelled images: pixel and segment metrics, curves, calibration, pictures.
+    """Measure a model on labelled images: pixel and segment metrics, curves, calibration, example frames.
 
-    Exit status: 0; 1 where nothing could be evaluated; 3 where an image or its labels could not be read, with the
-    figures of all others; 130 after an interruption, with the figures so far.
+    The metrics are the same to the last digit with any number of workers. Exit status: 0: complete; 1: no image could
+    be evaluated; 3: some image or its labels could not be read, the metrics are those of all others; 130: interrupted,
+    the metrics are those of the frames so far.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -70,7 +71,7 @@ def evaluate(
         try:
             opened += open_datasets(path, split, meaning)
         except OSError as error:
-            raise DatasetError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
+            raise DatasetError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     _check_names(opened)
     for dataset in opened:
         dataset.check_kinds()
@@ -88,7 +89,7 @@ def evaluate(
             labels = (
                 f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
             )
-            name, layout = escape(shown(dataset.name)), escape(shown(dataset.layout))
+            name, layout = escape(printable(dataset.name)), escape(printable(dataset.layout))
             console.print(f"[bold]{name}[/bold]: {len(dataset.samples)} images, {labels} ({layout})")
 
         num_frames = sum(len(dataset.samples) for dataset in found)
@@ -101,30 +102,32 @@ def evaluate(
                 progress=lambda num_done: update(num_done, ""),
             )
         about = {
-            "checkpoint": shown(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
+            "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
             "precision": precision,
             "windows": _describe(window_config),
         }
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]
         if problems and not num_evaluated:
-            raise DatasetError(f"none of {num_frames} images could be evaluated, the first: {problems[0]}")
+            raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
         write_report(results, folder, about)
-        show(console, results)
+        print_tables(console, results)
         print_problems(problems)
         if num_evaluated + len(problems) < num_frames:
-            where = escape(shown(folder))
-            console.print(f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images are in {where}.")
+            where = escape(printable(folder))
+            console.print(
+                f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images evaluated, see {where}."
+            )
             raise typer.Exit(EXIT_INTERRUPTED)
-    page, figures = (escape(shown(output / name)) for name in ("report.html", "metrics.json"))
-    console.print(f"\nLook at [bold]{page}[/bold]; figures: {figures}")
+    page, metrics = (escape(printable(output / name)) for name in ("report.html", "metrics.json"))
+    console.print(f"\nLook at [bold]{page}[/bold]; metrics: {metrics}")
     if problems:
-        console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images are in it.")
+        console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def show(console: Any, results: Sequence[EvaluationResult]) -> None:
-    """Print a table for each set."""
+def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
+    """Print a table for each data set."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -140,8 +143,8 @@ def show(console: Any, results: Sequence[EvaluationResult]) -> None:
             pixel, segment = score.pixel, score.segment
             pixels = (pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1)
             parts = (segment.mean_siou, segment.mean_ppv, segment.mean_f1) if segment is not None else (math.nan,) * 3
-            shares = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
-            table.add_row(name, *shares[:4], _or_dash(f"{pixel.best_threshold:.3g}"), *shares[4:])
+            percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
+            table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3g}"), *percents[4:])
         console.print(table)
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
@@ -152,7 +155,7 @@ def _or_dash(text: str) -> str:
 
 
 def _choose_workers(device: str, num_frames: int) -> int:
-    """One for each GPU, or one for each core."""
+    """Choose a worker for each GPU, or for each core, but no more than the frames are worth."""
     import os
 
     import torch
@@ -170,14 +173,14 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
     for dataset in datasets:
         if dataset.name in roots:
             raise ConfigError(
-                f"data sets must have different names, {shown(roots[dataset.name])} and {shown(dataset.root)} are both "
-                f"{dataset.name!r}: evaluate them one by one, or rename a folder"
+                f"data sets must have different names, {printable(roots[dataset.name])} and {printable(dataset.root)} "
+                f"are both {dataset.name!r}: evaluate them separately, or rename a folder"
             )
         roots[dataset.name] = dataset.root
 
 
 def _describe(windows: WindowConfig) -> str:
-    """What of the windows' configuration has an effect, in words."""
+    """Describe the settings of the windows that have an effect."""
     own = {
         "grid": f", overlap {windows.overlap}, scale {windows.scale}",
         "fovea": f", horizon {windows.horizon}, side {windows.fovea}",

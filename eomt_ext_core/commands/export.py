@@ -1,4 +1,4 @@
-"""``eomt-ext export``: a model as one file for vehicle computers."""
+"""``eomt-ext export``: write a model as one file for vehicle computers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ from eomt_ext_core.export.export_config import ExportConfig
 
 
 def export(
-    checkpoint: Annotated[
-        str, typer.Argument(help="checkpoint: file, folder of Transformers, hf://owner/name or demo")
-    ],
-    output: Annotated[Path, typer.Option(help="file to write, .onnx or .pt2 as the format")],
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, hf://owner/name or demo")],
+    output: Annotated[Path, typer.Option(help="file to write: .onnx or .pt2, matching the format")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
-    format: Annotated[str, typer.Option(help="onnx, or pt2: a package of PyTorch's AOTInductor")] = ExportConfig.format,
+    format: Annotated[str, typer.Option(help="onnx, or pt2 for PyTorch's AOTInductor")] = ExportConfig.format,
     scores: options.Scores = EngineConfig.score,
-    semantic: Annotated[bool, typer.Option(help="the known classes too")] = ExportConfig.semantic,
-    precision: Annotated[str, typer.Option(help="of the network: fp32 or fp16")] = ExportConfig.precision,
-    batch: Annotated[int, typer.Option(help="windows of a call: exactly so many, 0 for any number")] = (
-        ExportConfig.batch
-    ),
+    semantic: Annotated[bool, typer.Option(help="export the semantic classes too")] = ExportConfig.semantic,
+    precision: Annotated[str, typer.Option(help="precision of the network: fp32 or fp16")] = ExportConfig.precision,
+    batch: Annotated[int, typer.Option(help="windows in each call; 0 for any number")] = (ExportConfig.batch),
     score_stride: Annotated[int, typer.Option(help="score every pixel, or every 2nd or 4th: 1, 2 or 4")] = (
         ExportConfig.score_stride
     ),
-    opset: Annotated[int, typer.Option(help="version of ONNX's operators")] = ExportConfig.opset,
-    device: Annotated[str, typer.Option(help="what a pt2 package is for: cpu, cuda or cuda:N")] = ExportConfig.device,
+    opset: Annotated[int, typer.Option(help="version of the ONNX operator set")] = ExportConfig.opset,
+    device: Annotated[str, typer.Option(help="target of a pt2 file: cpu, cuda or cuda:N")] = ExportConfig.device,
 ) -> None:
-    """Write a model as one file that runs without its code, compared with the engine before it is there."""
+    """Write a model as one file that runs without this package, after comparing it with the engine."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""The options that several commands of ``eomt-ext`` have: one name and one explanation each."""
+"""Options shared by several commands of ``eomt-ext``: one name and one explanation each."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from eomt_ext_core.errors import ConfigError
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")]
 Score = Annotated[str, typer.Option("--score", help=f"one of {', '.join(SCORES)}")]
-Scores = Annotated[str, typer.Option("--scores", help=f"names with commas between: {','.join(SCORES)}")]
+Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(SCORES)}")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
-Windows = Annotated[str, typer.Option("--windows", help="how images are cut: eomt, grid or fovea")]
-Blend = Annotated[str, typer.Option("--blend", help="where windows overlap: uniform or hann")]
-Overlap = Annotated[float, typer.Option("--overlap", help="least overlap of grid windows")]
-Scale = Annotated[float, typer.Option("--scale", help="of the image under grid windows")]
-Horizon = Annotated[float, typer.Option("--horizon", help="row of the horizon over the height, for the fovea")]
-Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea over the largest possible")]
+Windows = Annotated[str, typer.Option("--windows", help="how images are cut into windows: eomt, grid or fovea")]
+Blend = Annotated[str, typer.Option("--blend", help="weights of overlapping windows: uniform or hann")]
+Overlap = Annotated[float, typer.Option("--overlap", help="least overlap of grid windows, as a fraction of the window")]
+Scale = Annotated[float, typer.Option("--scale", help="scale of the image under grid windows")]
+Horizon = Annotated[float, typer.Option("--horizon", help="row of the horizon, as a fraction of the image height")]
+Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea, as a fraction of the largest that fits")]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
+Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]
 
 
 def score_names(scores: str) -> tuple[str, ...]:
-    """Take the value of ``--scores`` apart.
+    """Split the value of ``--scores``.
 
     Raises:
-        ConfigError: where it names none.
+        ConfigError: if it names no score.
 
     >>> score_names("head, msp")
     ('head', 'msp')

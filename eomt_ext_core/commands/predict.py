@@ -11,7 +11,7 @@ from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
-from eomt_ext_core.files import naming, shown
+from eomt_ext_core.files import message_with_path, printable
 
 
 def predict(
@@ -21,7 +21,9 @@ def predict(
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,
     score: options.Score = EngineConfig.score,
-    threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
+    threshold: Annotated[
+        float, typer.Option(help="probability above which a pixel is in the mask")
+    ] = EngineConfig.threshold,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
@@ -29,9 +31,9 @@ def predict(
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
 ) -> None:
-    """Write what a model finds in images and videos.
+    """Write the anomaly probability, mask and overlay of images and videos.
 
-    Exit status: 0; 1 where nothing could be done; 3 where something could not be read, with all other results kept.
+    Exit status: 0: complete; 1: no input could be read; 3: some input could not be read, all other results are kept.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -43,7 +45,7 @@ def predict(
 
     console = Console()
     sources, unusable = list_inputs(inputs)
-    problems, num_whole = list(unusable), 0
+    problems, num_complete = list(unusable), 0
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
@@ -54,12 +56,14 @@ def predict(
             try:
                 for _ in writer.process(source, engine):
                     progress.advance(task)
-                num_whole += 1
+                num_complete += 1
             except (ImageError, InferenceError) as error:
-                problems.append(naming(source.path, error))
+                problems.append(message_with_path(source.path, error))
         num_frames = int(progress.tasks[task].completed)
     print_problems(problems)
     num_inputs = len(sources) + len(unusable)
-    console.print(f"{num_whole} of {num_inputs} inputs; look at [bold]{escape(shown(output / 'overlay'))}[/bold]")
+    console.print(
+        f"{num_complete} of {num_inputs} inputs; look at [bold]{escape(printable(output / 'overlay'))}[/bold]"
+    )
     if problems:
         raise typer.Exit(EXIT_INCOMPLETE if num_frames else EXIT_NOTHING)

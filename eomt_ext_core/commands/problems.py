@@ -1,21 +1,21 @@
-"""What a command over many files does with those that it cannot use: go on, and name each at the end."""
+"""Exit statuses and problems of commands over many files, which skip files they cannot use and list them at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 EXIT_NOTHING = 1
-"""Exit status: nothing could be done."""
+"""Exit status: no input could be processed."""
 
 EXIT_INCOMPLETE = 3
-"""Exit status: something could not be read or processed; all other results are there."""
+"""Exit status: some input could not be read or processed; all other results are complete."""
 
 EXIT_INTERRUPTED = 130
-"""Exit status: somebody interrupted it; the results so far are there."""
+"""Exit status: interrupted by the user; the results so far are kept."""
 
 
 def print_problems(problems: Sequence[str]) -> None:
-    """Print a line for each problem to standard error."""
+    """Print each problem on a line of standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)

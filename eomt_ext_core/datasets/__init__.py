@@ -1,4 +1,4 @@
-"""Labelled images on disk: the layouts in which the road-anomaly benchmarks are met, each recognised by its folders."""
+"""Labelled data sets on disk, in all layouts in which the road-anomaly benchmarks are published."""
 
 from eomt_ext_core.datasets.layouts import open_datasets
 from eomt_ext_core.datasets.samples import Dataset, Sample

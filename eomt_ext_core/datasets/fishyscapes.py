@@ -1,4 +1,4 @@
-"""Fishyscapes Static, and the bundle of PEBAL and SynBoost that holds it beside Fishyscapes Lost & Found."""
+"""Fishyscapes Static, and the bundle of PEBAL and SynBoost, which also contains Fishyscapes Lost & Found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eomt_ext_core.errors import DatasetError
 
 ROAD_ANOMALY_LABELS = LabelValues({0: NORMAL, 2: ANOMALOUS, 255: VOID})
 
-# Static is made of Cityscapes, whose validation images are named after these.
+# Static consists of Cityscapes' validation images, which are named after these cities.
 _STATIC_FRAME = re.compile(r"\d+_(frankfurt|lindau|munster)_\d{6}_\d{6}")
 _BUNDLE = {
     "lostandfound": "FS LaF",
@@ -26,7 +26,7 @@ _OF_FISHYSCAPES = re.compile(r"fishy|(?<![a-z])fs(?![a-z])")
 
 
 def fishyscapes_static(root: Path, split: str | None) -> list[Dataset]:
-    """``fs_val_v*/*_labels.png`` with ``fs_static_images*/*rgb.*`` beside it, or with the images in it; or it alone."""
+    """Recognise ``fs_val_v*/*_labels.png``, with the images in it or in ``fs_static_images*/*rgb.*`` beside it."""
     if split not in (None, "val"):
         return []
     inside = [path.name for path in images(root.glob("*_labels.png"))]
@@ -36,7 +36,7 @@ def fishyscapes_static(root: Path, split: str | None) -> list[Dataset]:
 
 
 def original_and_labels(root: Path, split: str | None) -> list[Dataset]:
-    """``original/`` with ``labels/``: Fishyscapes ``LostAndFound`` and ``Static``, or ``road_anomaly``."""
+    """Recognise ``original/`` with ``labels/``: Fishyscapes ``LostAndFound`` and ``Static``, or ``road_anomaly``."""
     if split not in (None, "val") or not (root / "original").is_dir() or not (root / "labels").is_dir():
         return []
     labels = {path.stem: path for path in images((root / "labels").glob("*.png"))}
@@ -48,12 +48,12 @@ def original_and_labels(root: Path, split: str | None) -> list[Dataset]:
     if name is None:
         raise DatasetError(
             f"{home} must be one data set, its original/ and labels/ fit FS LaF, FS Static and RoadAnomaly: name the "
-            "folder LostAndFound, Static or road_anomaly; one of your own holds images/ and labels_masks/"
+            "folder LostAndFound, Static or road_anomaly, or use images/ and labels_masks/ for your own data"
         )
     if name == "FS LaF" and not _is_of_fishyscapes(home, labels):
         raise DatasetError(
-            f"{home} must be one data set, it fits FS LaF and Lost & Found: put it into a folder called fishyscapes "
-            "where it is the former; the latter is read from leftImg8bit/ and gtCoarse/"
+            f"{home} must be one data set, it fits FS LaF and Lost & Found: if it is FS LaF, put it into a folder "
+            "called fishyscapes; Lost & Found needs leftImg8bit/ and gtCoarse/"
         )
     maps = (ROAD_ANOMALY_LABELS, PLAIN_LABELS) if name.startswith("RoadAnomaly") else (PLAIN_LABELS,)
     samples = _paired(root, labels, {path.stem: path for path in images((root / "original").glob("*"))})
@@ -68,7 +68,7 @@ def _static(folder: Path, image_folders: list[Path]) -> Dataset:
     chosen = next((paths for paths in found if paths), [])
     if not chosen and any(folder.glob("*rgb.npz")):
         raise DatasetError(
-            f"{folder} holds overlays (*rgb.npz) and not images: add each to its image of Cityscapes, clipped to "
+            f"{folder} must contain images, got overlays (*rgb.npz): add each to its image of Cityscapes, clipped to "
             f"0…255, as Fishyscapes' own code does, and write it as *_rgb.png into fs_static_images{version} beside it"
         )
     samples = _paired(folder, labels, {_bare(path.stem, "rgb"): path for path in chosen})
@@ -89,7 +89,7 @@ def _name_by_files(stems: dict[str, Path]) -> str | None:
 
 
 def _is_of_fishyscapes(home: Path, stems: dict[str, Path]) -> bool:
-    """Whether a folder or a number before each id says so: those of Lost & Found alone have neither."""
+    """Whether a folder is named fishyscapes, or each id has a number before it; Lost & Found itself has neither."""
     numbered = all(frame is not None and frame["number"] for frame in map(FRAME.search, stems))
     return numbered or any(_OF_FISHYSCAPES.search(name.lower()) for name in (home.name, home.parent.name))
 

@@ -1,6 +1,6 @@
-"""What a labelled frame is to every metric: scores and labels of one shape, labels 0, 1 or 255.
+"""Labels of a frame: 0 normal, 1 anomalous, 255 void.
 
-Files hold other values too; what they mean is said once, by :class:`LabelValues`, for every command that reads labels.
+Files contain other values too. :class:`LabelValues` maps them to these three, for every command that reads labels.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NAMES = {NORMAL: "normal", ANOMALOUS: "anomalous", VOID: "void"}
 
 @dataclass(frozen=True)
 class LabelValues:
-    """What the values in the labels of a data set mean.
+    """The meaning of the values in the labels of a data set.
 
-    ``meaning``: of each value, 0 to 255, that may occur: ``NORMAL``, ``ANOMALOUS`` or ``VOID``; several values may mean
-    the same. Raises ``ConfigError`` for any other value or meaning, and where there is none.
+    ``meaning``: maps each possible value, 0 to 255, to ``NORMAL``, ``ANOMALOUS`` or ``VOID``. Raises ``ConfigError``
+    for any other value or meaning, and for an empty mapping.
 
     >>> str(LabelValues.parse("normal=0,normal=7,anomaly=255"))
     '0, 7 (normal), 255 (anomalous)'
@@ -46,10 +46,10 @@ class LabelValues:
 
     @classmethod
     def parse(cls, text: str) -> LabelValues:
-        """Understand ``normal=0,anomaly=255``: pairs of a kind and a value or a range of values, ``anomaly=2-200``.
+        """Parse ``normal=0,anomaly=255``: pairs of a kind and a value or a range of values, ``anomaly=2-200``.
 
         Raises:
-            ConfigError: where the text says something else, or means two things by one value.
+            ConfigError: if the text has another form, or gives a value two meanings.
         """
         meaning: dict[int, int] = {}
         for part in text.split(","):
@@ -58,24 +58,24 @@ class LabelValues:
             ends = (first, last) if dash else (first, first)
             if kind not in _KINDS or not all(end.isdecimal() and int(end) < 256 for end in ends):
                 raise ConfigError(
-                    "label values are given as normal=0,anomaly=255,void=7 or anomaly=2-200, each from 0 to 255, "
+                    "label values must look like normal=0,anomaly=255,void=7 or anomaly=2-200, each from 0 to 255, "
                     f"got {part.strip()!r}"
                 )
             for value in range(int(ends[0]), int(ends[1]) + 1):
                 if meaning.setdefault(value, _KINDS[kind]) != _KINDS[kind]:
-                    raise ConfigError(f"a label value must mean one thing, {value} is given two in {text!r}")
+                    raise ConfigError(f"a label value must have one meaning, {value} has two in {text!r}")
         return cls(meaning)
 
     def foreign(self, values: npt.NDArray[np.integer[Any]]) -> list[int]:
-        """The values of an array that have no meaning here, ascending."""
-        met = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
-        return sorted(set(met.tolist()) - set(self.meaning))
+        """Return the values of an array that have no meaning, ascending."""
+        found = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+        return sorted(set(found.tolist()) - set(self.meaning))
 
     def apply(self, values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """Labels 0, 1 or 255 of an array of any shape.
+        """Map an array of any shape to labels 0, 1 or 255.
 
         Raises:
-            DatasetError: for values without a meaning, and for an array that does not hold integers.
+            DatasetError: if a value has no meaning, or the values are not integers.
         """
         if values.dtype.kind not in "biu":
             raise DatasetError(f"labels must be integers, got {values.dtype}")
@@ -86,7 +86,7 @@ class LabelValues:
         return np.asarray(table[values.astype(np.uint8, copy=False)], dtype=np.uint8)
 
     def __str__(self) -> str:
-        """The values of each kind."""
+        """List the values of each kind."""
         found = {kind: [value for value, meaning in self.meaning.items() if meaning == kind] for kind in _NAMES}
         return ", ".join(f"{_listed(sorted(values))} ({_NAMES[kind]})" for kind, values in found.items() if values)
 
@@ -95,25 +95,25 @@ PLAIN_LABELS = LabelValues({0: NORMAL, 1: ANOMALOUS, 255: VOID})
 
 
 def unknown_values(foreign: Sequence[int], known: Sequence[LabelValues]) -> str:
-    """Say that labels hold values whose meaning nothing tells."""
+    """Make the message for label values without a meaning."""
     return (
-        f"label values must be {' or '.join(map(str, known))}, got {_listed(foreign)}: say what they mean by "
+        f"label values must be {' or '.join(map(str, known))}, got {_listed(foreign)}: define their meaning by "
         f"{_way_out('normal=…,anomaly=…', '{…: 0, …: 1}')}"
     )
 
 
 @dataclass
 class LabelCensus:
-    """How many pixels of a labelled set have which value, and what it was taken for.
+    """Count the pixels of a labelled set by value and meaning.
 
-    Without one anomalous and one normal pixel a set has no AuPRC, no FPR95 and no AUROC, and a head learns nothing.
+    Without anomalous or normal pixels, AuPRC, FPR95 and AUROC are undefined, and a head learns nothing.
     """
 
     pixels: Counter[tuple[int, int]] = field(default_factory=Counter)  # by value and kind
     num_maps: int = 0
 
     def add(self, values: npt.NDArray[np.integer[Any]], label_values: LabelValues) -> None:
-        """Count a label map, all of whose values have a meaning."""
+        """Count a label map; all its values must have a meaning."""
         counts = np.bincount(values.astype(np.uint8, copy=False).ravel(), minlength=256)
         for value in np.flatnonzero(counts).tolist():
             self.pixels[value, label_values.meaning[value]] += int(counts[value])
@@ -126,21 +126,21 @@ class LabelCensus:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Which of the two kinds have no pixel: ``"anomalous"``, ``"normal"``, both, or none of them."""
-        met = {kind for _, kind in self.pixels}
-        return tuple(_NAMES[kind] for kind in (ANOMALOUS, NORMAL) if kind not in met)
+        """The kinds without pixels: ``"anomalous"``, ``"normal"``, both or none."""
+        found = {kind for _, kind in self.pixels}
+        return tuple(_NAMES[kind] for kind in (ANOMALOUS, NORMAL) if kind not in found)
 
     def problem(self) -> str:
-        """What is missing, the values met and what they may mean; empty where nothing is missing."""
+        """Describe the missing kinds, the values found and the way out; empty if nothing is missing."""
         if not self.missing:
             return ""
-        met = ", ".join(
+        found = ", ".join(
             f"{value} ({_NAMES[kind]}) in {count:,} pixels" for (value, kind), count in sorted(self.pixels.items())
         )
         what = " and no ".join(self.missing)
         return (
-            f"a labelled set must show anomalous and normal pixels, got no {what} one in {self.num_maps} label maps, "
-            f"whose values are {met or 'none'}: {self._advice()}"
+            f"a labelled set must have anomalous and normal pixels, got no {what} one in {self.num_maps} label maps "
+            f"with the values {found or 'none'}: {self._advice()}"
         )
 
     def _advice(self) -> str:
@@ -149,8 +149,8 @@ class LabelCensus:
         if self.missing == ("anomalous",) and len(void) == 1:
             text = ",".join([*(f"normal={value}" for value in normal), f"anomaly={void[0]}"])
             mapping = {**dict.fromkeys(normal, NORMAL), void[0]: ANOMALOUS}
-            return f"if {void[0]} marks the anomalies, give {_way_out(text, str(mapping))}"
-        return f"add frames that do; if other values mean them, give {_way_out('normal=…,anomaly=…', '{…: 0, …: 1}')}"
+            return f"if {void[0]} marks the anomalies, pass {_way_out(text, str(mapping))}"
+        return f"add such frames, or pass the right values by {_way_out('normal=…,anomaly=…', '{…: 0, …: 1}')}"
 
 
 def _way_out(text: str, mapping: str) -> str:
@@ -158,19 +158,18 @@ def _way_out(text: str, mapping: str) -> str:
 
 
 def _listed(values: Sequence[int]) -> str:
-    """Values for a message, runs of them shortened."""
+    """Join values for a message, shortening runs."""
     if len(values) > 3 and list(values) == list(range(values[0], values[-1] + 1)):
         return f"{values[0]}…{values[-1]}"
     return ", ".join(str(value) for value in values[:8]) + (", …" if len(values) > 8 else "")
 
 
 def check_frame(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[Any]]:
-    """Return scores and labels as arrays once they are known to fit each other.
+    """Check that scores and labels fit each other; returns both as arrays.
 
-    ``scores`` are floats of any range, larger meaning more anomalous (float16 is widened to float32, which loses
-    nothing); ``labels`` are integers or booleans of the same shape, 0 normal, 1 anomalous, 255 void. Raises
-    ``DatasetError`` naming the shapes, the types, the foreign label values, or the number of valid pixels whose score
-    is not finite. Scores of void pixels are not looked at.
+    ``scores`` are floats of any range, larger is more anomalous (float16 becomes float32, without loss). ``labels`` are
+    integers or booleans of the same shape, 0 normal, 1 anomalous, 255 void. Raises ``DatasetError`` for different
+    shapes, other types or label values, and scores of valid pixels that are not finite.
     """
     score_array = np.asarray(scores)
     label_array = np.asarray(labels)
@@ -198,7 +197,7 @@ def check_frame(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArra
         if num_broken:
             raise DatasetError(
                 f"scores of valid pixels must be finite, got {num_nan} NaN and {num_broken - num_nan} infinite "
-                f"among {int(np.count_nonzero(label_array != VOID))}: mend the model, or mark those pixels void"
+                f"among {int(np.count_nonzero(label_array != VOID))}: fix the model, or mark those pixels void"
             )
     if score_array.dtype == np.float16:
         score_array = score_array.astype(np.float32)

@@ -1,11 +1,11 @@
-"""The layouts in which the benchmarks are met on disk, and how each is recognised.
+"""Recognition of the layouts in which the benchmarks are published.
 
 Sources: the benchmarks' own code (github.com/SegmentMeIfYouCan/road-anomaly-benchmark, github.com/hermannsblum/
 bdl-benchmark), fishyscapes.com, the Lost and Found data set (Pinggera et al. 2016), RoadAnomaly (Lis et al. 2019), the
-form in which SynBoost and PEBAL hand them on, and the "Validation_Dataset" bundle that many public evaluations use.
+form in which SynBoost and PEBAL distribute them, and the "Validation_Dataset" bundle that many public evaluations use.
 
-A set has the name of a benchmark where its folders or files are named as that benchmark's are; where they speak for
-two, that is an error.
+A set gets the name of a benchmark if its folders or files are named like those of the benchmark. If they fit two
+benchmarks, that is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LAYOUTS: tuple[Callable[[Path, str | None], list[Dataset]], ...] = (
     segment_me,
     images_and_masks,
 )
-_EXPECTED = """a folder evaluated must hold one of
+_EXPECTED = """an evaluated folder must contain one of
   images/ + labels_masks/{stem}.png                              (plain, and folders of the Validation_Dataset bundle)
   images/ + labels_masks/{id}_labels_semantic.png                (SegmentMeIfYouCan: RoadAnomaly21, RoadObstacle21)
   leftImg8bit/{split}/{scene}/ + gtCoarse/{split}/{scene}/       (Lost & Found)
@@ -48,11 +48,11 @@ def open_datasets(path: str | Path, split: str | None = None, label_values: Labe
 
     Args:
         path: the folder.
-        split: keep the data sets of this split only, such as ``val`` or ``test``, of layouts that have splits.
-        label_values: what the values in the labels mean, where it is not what the layout says.
+        split: keep only data sets of this split, such as ``val`` or ``test``.
+        label_values: the meaning of the values in the labels, if it differs from that of the layout.
 
     Returns:
-        one data set per split and folder, in the order of their names; images are not opened.
+        one data set for each split and folder, in the order of their names; no image is opened.
 
     Raises:
         DatasetError: if there is no such folder, layout, split or image, if a folder fits two data sets, or if none of
@@ -60,7 +60,7 @@ def open_datasets(path: str | Path, split: str | None = None, label_values: Labe
     """
     root = Path(path)
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder: {_EXPECTED}")
+        raise DatasetError(f"{root} must be an existing folder: {_EXPECTED}")
     found = _recognise(root, split)
     if not found:
         folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
@@ -74,5 +74,5 @@ def _recognise(root: Path, split: str | None) -> list[Dataset]:
     found = [datasets for layout in _LAYOUTS if (datasets := layout(root, split))]
     if len(found) > 1:
         both = " and ".join(f"{datasets[0].name} ({datasets[0].layout})" for datasets in found)
-        raise DatasetError(f"{root.resolve()} must be one data set, it fits {both}: give each a folder of its own")
+        raise DatasetError(f"{root.resolve()} must be one data set, it fits {both}: put each into its own folder")
     return found[0] if found else []

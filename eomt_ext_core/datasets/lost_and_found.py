@@ -1,4 +1,4 @@
-"""Lost & Found, and the subset of it that Fishyscapes has labelled anew."""
+"""Lost & Found, and its subset with new labels by Fishyscapes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LOST_AND_FOUND_LABELS = LabelValues(
     {0: VOID, 1: NORMAL} | {value: ANOMALOUS if value <= 200 else VOID for value in range(2, 256)}
 )
 FRAME = re.compile(r"(?:(?P<number>\d+)_)?(?P<id>\d\d_[A-Z]\w*?_\d{6}_\d{6})")
-"""The id of a frame of Lost & Found in a file name, and the number that Fishyscapes puts before it."""
+"""The id of a frame of Lost & Found in a file name, with Fishyscapes' number before it."""
 
 
 def lost_and_found(root: Path, split: str | None) -> list[Dataset]:
-    """``leftImg8bit/{split}/{scene}/`` with ``gtCoarse/{split}/{scene}/``, as it is published."""
+    """Recognise Lost & Found as published: ``leftImg8bit/{split}/{scene}/`` with ``gtCoarse/{split}/{scene}/``."""
     if not (root / "leftImg8bit").is_dir() or not (root / "gtCoarse").is_dir():
         return []
     datasets = []
@@ -40,7 +40,7 @@ def lost_and_found(root: Path, split: str | None) -> list[Dataset]:
 
 
 def fishyscapes_laf(root: Path, split: str | None) -> list[Dataset]:
-    """``labels/{split}/{id}_fishy-labels.png``, as the benchmark's code has it, with Lost & Found's own images."""
+    """Recognise ``labels/{split}/{id}_fishy-labels.png``, as in the benchmark's code, with Lost & Found's images."""
     datasets = []
     for folder in sorted((root / "labels").glob("*/")):
         labels = {
@@ -52,7 +52,7 @@ def fishyscapes_laf(root: Path, split: str | None) -> list[Dataset]:
 
 
 def fishyscapes_laf_download(root: Path, split: str | None) -> list[Dataset]:
-    """``{number}_{id}_labels.png``, as fishyscapes.com publishes them (``fishyscapes_lostandfound``), likewise."""
+    """Recognise ``{number}_{id}_labels.png``, as published on fishyscapes.com, with Lost & Found's images."""
     labels = {}
     for path in images(root.glob("*_labels.png")):
         frame = FRAME.fullmatch(path.name.removesuffix("_labels.png"))

@@ -1,4 +1,4 @@
-"""The sets of SegmentMeIfYouCan, the RoadAnomaly that came before them, and the bundle that many evaluations use."""
+"""The sets of SegmentMeIfYouCan, the earlier RoadAnomaly, and the bundle that many evaluations use."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _TRACK_FOLDERS = {
     "roadobstacle21": "RoadObstacle21",
     "roadobsticle21": "RoadObstacle21",
 }
-# Ids of the frames whose labels are published.
+# Ids of the frames with published labels.
 _TRACK_FRAMES = {"RoadAnomaly21": re.compile(r"validation\d+"), "RoadObstacle21": re.compile(r"validation_\d+")}
 
-# Folders of the bundle: what they hold. Both RoadAnomaly folders mark anomaly as 2, and some copies of them as 1.
+# Folders of the bundle and their data sets. Both RoadAnomaly folders mark anomalies as 2, some copies as 1.
 _BUNDLE = {
     "roadanomaly21": "RoadAnomaly21",
-    "roadobsticle21": "RoadObstacle21",  # so spelled there
+    "roadobsticle21": "RoadObstacle21",  # the bundle's spelling
     "roadobstacle21": "RoadObstacle21",
     "fs_lostfound_full": "FS LaF",
     "fs_static": "FS Static",
@@ -39,7 +39,7 @@ _BUNDLE = {
 
 
 def road_anomaly(root: Path, split: str | None) -> list[Dataset]:
-    """``frames/{id}.labels/labels_semantic.png``, as RoadAnomaly is published."""
+    """Recognise RoadAnomaly as published: ``frames/{id}.labels/labels_semantic.png``."""
     if split is not None or not any((root / "frames").glob("*.labels/labels_semantic.png")):
         return []
     samples = [
@@ -50,7 +50,7 @@ def road_anomaly(root: Path, split: str | None) -> list[Dataset]:
 
 
 def segment_me(root: Path, split: str | None) -> list[Dataset]:
-    """``images/`` with ``labels_masks/{id}_labels_semantic.png``: a track of SegmentMeIfYouCan, or a set like one."""
+    """Recognise ``images/`` with ``labels_masks/{id}_labels_semantic.png``: SegmentMeIfYouCan, or a set like it."""
     ids = {path.name.removesuffix(_SUFFIX) for path in images((root / "labels_masks").glob(f"*{_SUFFIX}"))}
     if not ids:
         return []
@@ -72,7 +72,7 @@ def segment_me(root: Path, split: str | None) -> list[Dataset]:
 
 
 def images_and_masks(root: Path, split: str | None) -> list[Dataset]:
-    """``images/`` with ``labels_masks/`` of the same stem: a folder of the bundle, or any set."""
+    """Recognise ``images/`` with ``labels_masks/`` of the same stem: a folder of the bundle, or any other set."""
     if split is not None or not (root / "images").is_dir() or not (root / "labels_masks").is_dir():
         return []
     if images((root / "labels_masks").glob(f"*{_SUFFIX}")):

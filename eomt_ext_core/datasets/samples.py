@@ -1,4 +1,4 @@
-"""A data set as a list of files, and the reading of one of its images with its labels."""
+"""Data sets as lists of files, and reading of an image with its labels."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in a layout that has been recognised.
+    """A data set in a known layout.
 
-    ``label_maps``: what the values of a label file mean; where there are several, the first that knows all values of a
-    file is taken for it. ``samples``: sorted by id. ``submission_name``: the name under which the benchmark's code
-    looks for scores.
+    ``label_maps``: possible meanings of the values in a label file; the first that covers all values of a file is used.
+    ``samples``: sorted by id. ``submission_name``: the name of its folder of scores in the benchmark's code.
     """
 
     name: str
@@ -43,12 +42,12 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.samples:
-            raise DatasetError(f"{self.root}: the layout {self.layout!r} is there, but it holds no image")
+            raise DatasetError(f"{self.root} has the layout {self.layout!r}, but no image")
         seen: dict[str, Path] = {}
         for sample in self.samples:
             if sample.frame_id in seen:
                 raise DatasetError(
-                    f"{self.root}: {seen[sample.frame_id].name} and {sample.image_path.name} have one id"
+                    f"{self.root}: {seen[sample.frame_id].name} and {sample.image_path.name} have the same id"
                 )
             seen[sample.frame_id] = sample.image_path
         label_files = [sample.label_path for sample in self.samples if sample.label_path is not None]
@@ -59,11 +58,11 @@ class Dataset:
 
     @property
     def num_labelled(self) -> int:
-        """Images that have labels."""
+        """Number of images with labels."""
         return sum(sample.label_path is not None for sample in self.samples)
 
     def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Read an image (H, W, 3) uint8 RGB and its labels (H, W) uint8, 0, 1 or 255, or none.
+        """Read an image (H, W, 3) uint8 RGB and its labels (H, W) uint8, 0, 1 or 255, or None.
 
         Raises ``ImageError`` if the image cannot be decoded; ``DatasetError`` if the labels are missing or cannot be
         decoded, have a value that the layout does not know, or another size than the image.
@@ -72,7 +71,7 @@ class Dataset:
         if sample.label_path is None:
             return image_rgb, None
         if not sample.label_path.is_file():
-            raise DatasetError(f"{sample.image_path} has no label: {sample.label_path} is not there")
+            raise DatasetError(f"{sample.image_path} has no label: {sample.label_path} does not exist")
         values, label_values = self._label_values(sample.label_path)
         labels = label_values.apply(values)
         if labels.shape != image_rgb.shape[:2]:
@@ -82,12 +81,12 @@ class Dataset:
         return image_rgb, labels
 
     def check_kinds(self) -> None:
-        """Refuse labels without one anomalous or one normal pixel, and say what their values may mean.
+        """Check that the labels have anomalous and normal pixels.
 
-        Reads label files until both kinds were met. Those that cannot be read are left to :meth:`read`.
+        Reads label files until both are found; those that cannot be read are skipped, :meth:`read` reports them.
 
         Raises:
-            DatasetError: where one of the two is missing in all label files.
+            DatasetError: if one of the two is missing in all label files, with the values found and the way out.
         """
         census = LabelCensus()
         for sample in self.samples:
@@ -101,7 +100,7 @@ class Dataset:
             raise DatasetError(f"{self.name} ({self.root}): {census.problem()}")
 
     def _label_values(self, path: Path) -> tuple[NDArray[np.uint8], LabelValues]:
-        """What is stored in a label file, and what it means."""
+        """Read a label file; returns its values and their meaning."""
         values = read_label_values(path)
         foreign = [set(label_map.foreign(values)) for label_map in self.label_maps]
         for label_map, unknown in zip(self.label_maps, foreign, strict=True):

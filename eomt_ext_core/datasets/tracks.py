@@ -1,4 +1,4 @@
-"""The tracks of SegmentMeIfYouCan: from which size on an obstacle counts (Chan et al. 2021, arXiv 2104.14812)."""
+"""The tracks of SegmentMeIfYouCan: the smallest obstacles that count (Chan et al. 2021, arXiv 2104.14812)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eomt_ext_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class SegmentTrack:
-    """A benchmark track: the least size, in pixels, of components that count; components of just that size do."""
+    """A benchmark track: the smallest components that count, in pixels."""
 
     name: str
     min_predicted_px: int

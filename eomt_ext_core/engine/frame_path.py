@@ -65,7 +65,7 @@ class FramePath:
             [windows.cut(self._transfer.upload(image), plan) for image, plan in zip(images_rgb, plans, strict=True)]
         )
         self.mark(RESIZE)
-        canvases = [windows.Canvas(plan) for plan in plans]
+        canvases = [windows.OverlapAccumulator(plan) for plan in plans]
         places = (canvas for canvas, plan in zip(canvases, plans, strict=True) for _ in range(plan.num_windows))
         for batch in torch.split(crops, self.batch_windows_of(config)):
             scored = self._scorer(batch, scores)

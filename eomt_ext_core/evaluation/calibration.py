@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: reliability bins and expected calibration error."""
+"""Calibration of probabilities: reliability bins and expected calibration error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from eomt_ext_core.datasets.labels import ANOMALOUS, VOID, check_frame
 from eomt_ext_core.errors import ConfigError, DatasetError
 
-_UNIT = 1 << 30  # probabilities are summed as whole multiples of 1 / _UNIT, so that the order cannot matter
+_UNIT = 1 << 30  # sums are of whole multiples of 1 / _UNIT, so that the order does not matter
 _BLOCK = 1 << 22  # keeps the sums of a block below 2^53, exact in float64
 
 
@@ -20,19 +20,19 @@ class CalibrationResult:
     """Reliability of a set of frames, in bins of equal width over [0, 1].
 
     ``bin_edges``: ascending, one more than bins; ``num_pixels``: valid pixels per bin; ``mean_probability`` and
-    ``anomaly_share``: of the pixels of each bin, NaN where it is empty; ``ece``: the expected calibration error, the
-    mean over pixels of |mean_probability - anomaly_share| of their bin (Naeini et al. 2015), NaN without pixels.
+    ``anomaly_fraction``: of the pixels in each bin, NaN if it is empty; ``ece``: the expected calibration error, the
+    mean over pixels of |mean_probability - anomaly_fraction| of their bin (Naeini et al. 2015), NaN without pixels.
     """
 
     bin_edges: tuple[float, ...]
     num_pixels: tuple[int, ...]
     mean_probability: tuple[float, ...]
-    anomaly_share: tuple[float, ...]
+    anomaly_fraction: tuple[float, ...]
     ece: float
 
 
 class Calibration:
-    """Accumulates probabilities and labels; order and merging leave no trace, to the last digit.
+    """Accumulate probabilities and labels; the result is the same to the last digit in any order and any grouping.
 
     >>> calibration = Calibration(num_bins=2)
     >>> calibration.update(np.array([0.25, 0.25, 0.75]), np.array([0, 1, 1]))
@@ -51,7 +51,7 @@ class Calibration:
     def update(self, probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> None:
         """Add pixels: ``probabilities`` float in [0, 1] of any shape, ``labels`` alike, 0, 1 or 255 (void).
 
-        Raises ``DatasetError`` as ``PixelMetrics.update`` does, and for a value outside [0, 1].
+        Raises ``DatasetError`` like ``PixelMetrics.update``, and for values outside [0, 1].
         """
         probability_array, label_array = check_frame(probabilities, labels)
         valid = label_array != VOID
@@ -59,8 +59,8 @@ class Calibration:
         num_outside = int(np.count_nonzero((values < 0) | (values > 1)))
         if num_outside:
             raise DatasetError(
-                f"calibration needs probabilities in [0, 1], got {num_outside} pixels outside, "
-                f"from {values.min():g} to {values.max():g}: apply the sigmoid first"
+                f"calibration needs probabilities in [0, 1], got {num_outside} pixels outside "
+                f"({values.min():g} to {values.max():g}): apply the sigmoid first"
             )
         for start in range(0, values.size, _BLOCK):
             block = values[start : start + _BLOCK].astype(np.float64)
@@ -73,7 +73,9 @@ class Calibration:
     def merge(self, other: Calibration) -> None:
         """Add everything counted by ``other``. Raises ``ConfigError`` if the bins differ."""
         if self.num_bins != other.num_bins:
-            raise ConfigError(f"calibrations merge only with equal bins, got {self.num_bins} and {other.num_bins}")
+            raise ConfigError(
+                f"merged calibrations must have the same number of bins, got {self.num_bins} and {other.num_bins}"
+            )
         self._add(other._num_pixels, other._num_anomalous, other._probability_units)
 
     def _add(self, pixels: list[int], anomalous: list[int], units: list[int]) -> None:
@@ -90,6 +92,6 @@ class Calibration:
             bin_edges=tuple(step / self.num_bins for step in range(self.num_bins + 1)),
             num_pixels=tuple(self._num_pixels),
             mean_probability=tuple(units / (pixels * _UNIT) if pixels else math.nan for pixels, _, units in rows),
-            anomaly_share=tuple(anomalous / pixels if pixels else math.nan for pixels, anomalous, _ in rows),
+            anomaly_fraction=tuple(anomalous / pixels if pixels else math.nan for pixels, anomalous, _ in rows),
             ece=gap / total if total else math.nan,
         )

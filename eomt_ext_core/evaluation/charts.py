@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG: colours come from the page's style sheet, so that they follow its theme."""
+"""The report's charts as inline SVG. Colours come from the page's style sheet, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from eomt_ext_core.evaluation.calibration import CalibrationResult
 from eomt_ext_core.evaluation.result import ScoreResult
 
-_WIDTH, _HEIGHT = 340, 280
+WIDTH, HEIGHT = 340, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 42
 
 Point = tuple[float, float]
@@ -20,7 +20,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Axis:
-    """A range of values along an axis, in the chart's own direction; ``ticks``: value and text."""
+    """The range of values along an axis; ``ticks``: value and text."""
 
     title: str
     low: float
@@ -28,18 +28,18 @@ class _Axis:
     ticks: Sequence[tuple[float, str]]
 
 
-_SHARE_TICKS = [(step / 5, f"{step / 5:g}") for step in range(6)]
+_FRACTION_TICKS = [(step / 5, f"{step / 5:g}") for step in range(6)]
 
 
 def precision_recall(scores: Mapping[str, ScoreResult]) -> str:
-    """Precision over recall of each score, with its best F1 as a dot and the share of anomalous pixels dashed."""
-    frame = _Frame(_Axis("recall", 0, 1, _SHARE_TICKS), _Axis("precision", 0, 1, _SHARE_TICKS))
-    share = next(iter(scores.values())).pixel.anomaly_share
-    parts = [frame.line([(0, share), (1, share)], "dashed")]
+    """Draw precision over recall of each score: best F1 as a dot, the fraction of anomalous pixels dashed."""
+    frame = _Frame(_Axis("recall", 0, 1, _FRACTION_TICKS), _Axis("precision", 0, 1, _FRACTION_TICKS))
+    fraction = next(iter(scores.values())).pixel.anomaly_fraction
+    parts = [frame.line([(0, fraction), (1, fraction)], "dashed")]
     for index, (name, score) in enumerate(scores.items()):
         curve = score.curve
         parts.append(frame.line(zip(curve.recall, curve.precision, strict=True), f"curve s{index % 6}", name))
-        # F1 is at its best where 2PR / (P + R) is; taken from the points that are drawn.
+        # The best F1 of the drawn points, 2PR / (P + R).
         total = curve.precision + curve.recall
         best = int(
             np.argmax(np.divide(curve.precision * curve.recall, total, out=np.zeros_like(total), where=total > 0))
@@ -49,9 +49,10 @@ def precision_recall(scores: Mapping[str, ScoreResult]) -> str:
 
 
 def receiver_operating(scores: Mapping[str, ScoreResult]) -> str:
-    """True-positive over false-positive rate of each score; dashed: chance, and the 95 % that FPR95 is read at."""
-    axes = _Axis("false-positive rate", 0, 1, _SHARE_TICKS), _Axis("true-positive rate", 0, 1, _SHARE_TICKS)
-    frame = _Frame(*axes)
+    """Draw true-positive over false-positive rate of each score; dashed: chance, and the 95 % of FPR95."""
+    frame = _Frame(
+        _Axis("false-positive rate", 0, 1, _FRACTION_TICKS), _Axis("true-positive rate", 0, 1, _FRACTION_TICKS)
+    )
     parts = [frame.line([(0, 0), (1, 1)], "dashed"), frame.line([(0, 0.95), (1, 0.95)], "dashed")]
     for index, (name, score) in enumerate(scores.items()):
         points = zip(score.curve.false_positive_rate, score.curve.recall, strict=True)
@@ -60,9 +61,10 @@ def receiver_operating(scores: Mapping[str, ScoreResult]) -> str:
 
 
 def reliability(calibration: CalibrationResult) -> str:
-    """Share of anomalous pixels over predicted probability, in bins; bars: pixels of each bin, on a log scale."""
-    axes = _Axis("predicted probability", 0, 1, _SHARE_TICKS), _Axis("anomalous share", 0, 1, _SHARE_TICKS)
-    frame = _Frame(*axes)
+    """Draw the fraction of anomalous pixels over predicted probability; bars: pixels of each bin, on a log scale."""
+    frame = _Frame(
+        _Axis("predicted probability", 0, 1, _FRACTION_TICKS), _Axis("anomalous fraction", 0, 1, _FRACTION_TICKS)
+    )
     parts = []
     most = max(calibration.num_pixels, default=0)
     edges = zip(calibration.bin_edges, calibration.bin_edges[1:], calibration.num_pixels, strict=False)
@@ -72,7 +74,7 @@ def reliability(calibration: CalibrationResult) -> str:
     parts.append(frame.line([(0, 0), (1, 1)], "dashed"))
     points = [
         point
-        for point in zip(calibration.mean_probability, calibration.anomaly_share, strict=True)
+        for point in zip(calibration.mean_probability, calibration.anomaly_fraction, strict=True)
         if not math.isnan(point[0])
     ]
     parts.append(frame.line(points, "curve s0"))
@@ -81,26 +83,26 @@ def reliability(calibration: CalibrationResult) -> str:
 
 
 def latency(values_ms: Sequence[float]) -> str:
-    """Latency of each frame, in the order of the frames, in ms or, where that is long, in seconds."""
+    """Draw the latency of each frame, in the order of the frames, in ms, or in seconds from 1 s on."""
     unit, scale = ("s", 1e-3) if max(values_ms) >= 1000 else ("ms", 1.0)
     values = [scale * value for value in values_ms]
     high, last = _round_up(max(values)), max(1, len(values) - 1)
     frame = _Frame(
-        _Axis("frame", 0, last, [(share * last, f"{share * last:.0f}") for share in (0, 0.5, 1)]),
+        _Axis("frame", 0, last, [(step * last / 2, f"{step * last / 2:.0f}") for step in range(3)]),
         _Axis(f"latency ({unit})", 0, high, [(high * step / 4, f"{high * step / 4:g}") for step in range(5)]),
     )
     return frame.svg("Latency", [frame.line(enumerate(values), "curve s0")])
 
 
 def _round_up(value: float) -> float:
-    """The next number of 1, 2, 4 or 8 times a power of ten."""
+    """Round up to 1, 2, 4 or 8 times a power of ten."""
     unit = 10.0 ** math.floor(math.log10(max(value, 1e-3)))
     return next(step * unit for step in (1, 2, 4, 8, 10) if step * unit >= value)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The axes of a chart, and shapes in their coordinates."""
+    """The axes of a chart, which draw shapes in their coordinates."""
 
     x: _Axis
     y: _Axis
@@ -122,26 +124,26 @@ class _Frame:
         grid = []
         for value, text in self.x.ticks:
             x, _ = self._place((value, self.y.low))
-            grid.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-            grid.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{text}</text>')
+            grid.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+            grid.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">{text}</text>')
         for value, text in self.y.ticks:
             _, y = self._place((self.x.low, value))
-            grid.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            grid.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             grid.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-        middle = (_TOP + _HEIGHT - _BOTTOM) / 2
+        middle = (_TOP + HEIGHT - _BOTTOM) / 2
         titles = (
-            f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{self.x.title}</text>'
+            f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{self.x.title}</text>'
             f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{self.y.title}</text>'
         )
         return (
-            f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
             f'<g class="grid">{"".join(grid)}{titles}</g>{"".join(parts)}</svg>'
         )
 
     def _place(self, point: Point) -> Point:
         x = (point[0] - self.x.low) / (self.x.high - self.x.low)
         y = (point[1] - self.y.low) / (self.y.high - self.y.low)
-        return _LEFT + x * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM)
+        return _LEFT + x * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - y * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _title(text: str) -> str:

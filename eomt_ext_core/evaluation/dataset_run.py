@@ -1,4 +1,4 @@
-"""Evaluating data sets with an engine: what is run, dealt out to workers, and kept of every score."""
+"""Evaluation of data sets with an engine, in shards for several workers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
-from eomt_ext_core.files import naming
+from eomt_ext_core.files import message_with_path
 
 
 @dataclass(frozen=True)
 class DatasetRun:
-    """How data sets are evaluated.
+    """Settings of an evaluation.
 
-    ``checkpoint`` and ``engine``: the network; ``scores``: names out of ``config.SCORES``, the first being the one
-    that pictures follow; ``mode``: of the pixel metrics; ``spool_folder``: for the scores between the two passes;
-    ``submission``: where every score is written in the benchmark's format, unlabelled images included; else those are
-    left out.
+    ``checkpoint`` and ``engine``: the network; ``scores``: names of ``config.SCORES``, the first is the one in the
+    thumbnails; ``mode``: of the pixel metrics; ``spool_folder``: holds the scores between the two passes;
+    ``submission``: writes the scores of every image in the benchmark's format. Without it, unlabelled images are
+    skipped.
     """
 
     checkpoint: str
@@ -39,7 +39,7 @@ class DatasetRun:
     submission: SubmissionWriter | None = None
 
     def select(self, dataset: Dataset) -> Dataset:
-        """The data set with the images that this run looks at. Raises ``DatasetError`` where none is left."""
+        """Keep the images of a data set that this run evaluates. Raises ``DatasetError`` if none is left."""
         if self.submission is not None:
             return dataset
         return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.label_path is not None))
@@ -54,8 +54,8 @@ class DatasetShard:
     worker: int
     num_workers: int
 
-    def evaluate(self, go_on: Callable[[], bool]) -> Evaluator:
-        """Evaluate every ``num_workers``-th image; one that cannot be read, or its labels, is skipped and named."""
+    def evaluate(self, should_continue: Callable[[], bool]) -> Evaluator:
+        """Evaluate every ``num_workers``-th image; skip and report images and labels that cannot be read."""
         run, dataset = self.run, self.dataset
         engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker))
         evaluator = Evaluator(
@@ -71,10 +71,10 @@ class DatasetShard:
                 try:
                     image_rgb, labels = dataset.read(sample)
                 except (ImageError, DatasetError) as error:
-                    evaluator.skip(sample.frame_id, naming(sample.image_path, error))
+                    evaluator.skip(sample.frame_id, message_with_path(sample.image_path, error))
                 else:
                     self._evaluate_frame(evaluator, engine, sample, image_rgb, labels)
-                if not go_on():
+                if not should_continue():
                     break
         except BaseException:
             evaluator.close()
@@ -93,7 +93,7 @@ class DatasetShard:
         try:
             scores = engine.score_maps(image_rgb, self.run.scores)
         except EomtExtError as error:
-            raise type(error)(naming(sample.image_path, error)) from error
+            raise type(error)(message_with_path(sample.image_path, error)) from error
         latency_ms = 1000 * (time.perf_counter() - started)
         if self.run.submission is not None:
             self.run.submission.write(self.dataset.submission_name or self.dataset.name, sample.frame_id, scores)
@@ -101,7 +101,7 @@ class DatasetShard:
 
 
 def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> list[list[DatasetShard]]:
-    """For each worker its shard of each data set."""
+    """Return a shard of each data set for each worker."""
     return [[DatasetShard(run, dataset, worker, num_workers) for dataset in datasets] for worker in range(num_workers)]
 
 
@@ -111,7 +111,7 @@ def _engine(checkpoint: str, config: EngineConfig) -> AnomalyEngine:
 
 
 def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:
-    """Workers of one machine take turns with its GPUs where none is named."""
+    """Spread the workers over the GPUs of the machine, unless the device is given."""
     import torch
 
     num_gpus = torch.cuda.device_count() if config.device == "auto" else 0

@@ -1,4 +1,4 @@
-"""Every score kept, for metrics without any rounding; memory grows with the number of pixels."""
+"""Storage of every score, for metrics without rounding; memory grows with the number of pixels."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ExactScores:
         self._anomalous = self._anomalous + other._anomalous
 
     def counts(self) -> ScoreCounts:
-        """Return one row per distinct score of an anomalous pixel, and one for all normal pixels between two of these.
+        """Return a row for each distinct score of an anomalous pixel, and one for the normal pixels between two rows.
 
-        How the normal pixels between two anomalous scores are ordered changes none of the ranking metrics.
+        The order of the normal pixels between two anomalous scores does not affect the ranking metrics.
         """
         dtypes = {scores.dtype for scores in self._normal + self._anomalous}
         dtype = np.dtype(np.float64 if np.dtype(np.float64) in dtypes else np.float32)

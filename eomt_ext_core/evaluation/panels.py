@@ -1,4 +1,4 @@
-"""The pictures of a frame in the report: image, ground truth, heatmap and mask, small enough to send by mail."""
+"""Thumbnails of a frame for the report: image, ground truth, heatmap and mask, small enough to send by mail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HIT_RGB, _FALSE_RGB, _MISSED_RGB = (64, 200, 120), (255, 96, 80), (72, 140, 255
 
 @dataclass(frozen=True)
 class Panel:
-    """JPEG bytes, all of one size; ``truth`` is None for a frame without labels."""
+    """The JPEG thumbnails of a frame, all of the same size; ``truth`` is None if the frame has no labels."""
 
     image: bytes
     heatmap: bytes
@@ -28,25 +28,25 @@ class Panel:
     mask: bytes
 
 
-def picture(image_rgb: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 as a small JPEG."""
+def image_thumbnail(image_rgb: NDArray[np.uint8]) -> bytes:
+    """Encode an image, (H, W, 3) uint8, as a small JPEG."""
     return _encode(_shrink(image_rgb))
 
 
-def heat_picture(probability: NDArray[np.float32]) -> bytes:
-    """(H, W) float32 in [0, 1] as a small JPEG in the colours of the heatmap."""
+def heatmap_thumbnail(probability: NDArray[np.float32]) -> bytes:
+    """Encode a probability, (H, W) float32 in [0, 1], as a small JPEG in the colours of the heatmap."""
     return _encode(heatmap(_shrink(probability)))
 
 
-def truth_picture(labels: NDArray[np.uint8]) -> bytes:
-    """(H, W) labels 0, 1 or 255 as a small JPEG; not one anomalous pixel is lost in shrinking."""
+def labels_thumbnail(labels: NDArray[np.uint8]) -> bytes:
+    """Encode labels, (H, W) of 0, 1 or 255, as a small JPEG that keeps even single anomalous pixels visible."""
     canvas = _canvas(labels)
     canvas[_shrink_mask(labels == ANOMALOUS)] = _ANOMALOUS_RGB
     return _encode(canvas)
 
 
-def mask_picture(mask: NDArray[np.bool_], labels: NDArray[np.uint8] | None) -> bytes:
-    """(H, W) bool as a small JPEG: found green, false red, missed blue; plain amber where there are no labels."""
+def mask_thumbnail(mask: NDArray[np.bool_], labels: NDArray[np.uint8] | None) -> bytes:
+    """Encode a mask, (H, W) bool, as a small JPEG: found green, false red, missed blue; amber without labels."""
     if labels is None:
         canvas = _canvas(np.zeros(mask.shape, dtype=np.uint8))
         canvas[_shrink_mask(mask)] = _ANOMALOUS_RGB
@@ -65,8 +65,8 @@ def _canvas(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _shrink_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    share = cv2.resize(mask.astype(np.float32), _small_wh(mask.shape), interpolation=cv2.INTER_AREA)
-    return np.asarray(share > 0)
+    fraction = cv2.resize(mask.astype(np.float32), _small_wh(mask.shape), interpolation=cv2.INTER_AREA)
+    return np.asarray(fraction > 0)
 
 
 def _shrink(array: NDArray[Any]) -> NDArray[Any]:

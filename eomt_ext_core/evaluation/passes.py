@@ -1,8 +1,8 @@
-"""The two passes of an evaluation as values that travel between processes and merge exactly.
+"""The two passes of an evaluation, as values that travel between processes and merge exactly.
 
-The segment metrics need the threshold of the best pixel F1 of the whole set: a first pass counts scores, a plan is made
-of it, and a second pass goes over the same frames once more. Counts are whole numbers, every division is made once,
-and frames are sorted by their id: the result is the same to the last digit however the frames were dealt out.
+The segment metrics need the threshold of the best pixel F1 of the whole set. So a first pass counts scores, a plan
+chooses the thresholds, and a second pass reads the same frames again. Counts are whole numbers, every division is done
+once, and frames are sorted by their id: the result is the same to the last digit for any distribution of the frames.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _CURVE_POINTS = 400
 
 @dataclass(frozen=True)
 class Setup:
-    """What is evaluated and how; parts are merged only where it is the same.
+    """Settings of the evaluation of a set; only parts with equal settings can be merged.
 
-    ``scores``: names, the first being the one that pictures and sorting follow; ``name``: of the set; ``track``: of
-    the segment metrics; ``mode``: of the pixel metrics; ``mask_threshold``: cuts the mask in pictures of frames where
-    no labels give a better one.
+    ``scores``: names, the first is used for thumbnails and sorting; ``name``: of the set; ``track``: of the segment
+    metrics; ``mode``: of the pixel metrics; ``mask_threshold``: for the thumbnails of masks, if no labels give a better
+    one.
     """
 
     scores: tuple[str, ...]
@@ -41,7 +41,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class SecondPlan:
-    """What the second pass does: the threshold of each score (none: no segment metrics), and frames to picture."""
+    """Input of the second pass: a threshold for each score with segment metrics, and the frames to show."""
 
     thresholds: dict[str, float]
     panel_ids: frozenset[str]
@@ -60,7 +60,7 @@ class FirstPass:
 
     @staticmethod
     def empty(setup: Setup) -> FirstPass:
-        """Of no frame at all."""
+        """Return the first pass of no frame."""
         return FirstPass(
             setup,
             {name: PixelMetrics(setup.mode) for name in setup.scores},
@@ -70,10 +70,10 @@ class FirstPass:
     def merge(self, other: FirstPass) -> None:
         """Add everything in ``other``. Raises ``ConfigError`` for another setup, ``DatasetError`` for a frame twice."""
         if self.setup != other.setup:
-            raise ConfigError(f"evaluations merge only with the same setup, got {self.setup} and {other.setup}")
+            raise ConfigError(f"merged evaluations must have the same setup, got {self.setup} and {other.setup}")
         twice = (self.frames.keys() | self.skipped.keys()) & (other.frames.keys() | other.skipped.keys())
         if twice:
-            raise DatasetError(f"a frame must be in one part only, {min(twice)!r} is in two")
+            raise DatasetError(f"merged evaluations must have different frames, {min(twice)!r} is in both")
         for name in self.setup.scores:
             self.pixels[name].merge(other.pixels[name])
             self.calibrations[name].merge(other.calibrations[name])
@@ -82,7 +82,7 @@ class FirstPass:
         self.skipped.update(other.skipped)
 
     def plan(self, max_panels: int = MAX_PANELS) -> SecondPlan:
-        """Decide the thresholds, and the ``max_panels`` worst frames, of everything counted."""
+        """Choose the thresholds and the ``max_panels`` worst frames from everything counted."""
         thresholds = {name: pixels.compute().best_threshold for name, pixels in self.pixels.items()}
         found = {name: threshold for name, threshold in thresholds.items() if not math.isnan(threshold)}
         worst = sorted(self.frames.values(), key=lambda frame: frame.badness)[:max_panels]
@@ -91,14 +91,14 @@ class FirstPass:
 
 @dataclass
 class SecondPass:
-    """Segments, rates at the threshold and pictures of some frames; can be pickled and merged."""
+    """Segments, rates at the threshold and thumbnails of some frames; can be pickled and merged."""
 
     segments: dict[str, SegmentMetrics]
     rates: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)
 
     def merge(self, other: SecondPass) -> None:
-        """Add everything in ``other``, made by the same plan."""
+        """Add everything in ``other``, which must come from the same plan."""
         for name, segments in self.segments.items():
             segments.merge(other.segments[name])
         self.rates.update(other.rates)
@@ -106,7 +106,7 @@ class SecondPass:
 
 
 def merge_first(parts: Sequence[FirstPass]) -> FirstPass:
-    """One first pass of all parts, at least one, which are left as they are; of one part, that part."""
+    """Merge the first passes of at least one part, without changing them; return a single part as it is."""
     if len(parts) == 1:
         return parts[0]
     whole = FirstPass.empty(parts[0].setup)
@@ -116,7 +116,7 @@ def merge_first(parts: Sequence[FirstPass]) -> FirstPass:
 
 
 def merge_second(parts: Sequence[SecondPass]) -> SecondPass:
-    """One second pass of all parts, at least one; the first of them is added to."""
+    """Merge the second passes of at least one part into the first of them."""
     whole = parts[0]
     for part in parts[1:]:
         whole.merge(part)
@@ -124,7 +124,7 @@ def merge_second(parts: Sequence[SecondPass]) -> SecondPass:
 
 
 def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
-    """Make the result of both passes over a whole set."""
+    """Combine both passes over a whole set into the result."""
     setup = first.setup
     frames = tuple(
         replace(

@@ -19,7 +19,7 @@ Mode = Literal["streaming", "exact"]
 
 @dataclass(frozen=True)
 class PixelResult:
-    """Pixel metrics of a set of frames; shares and rates in [0, 1]. What a set leaves undefined is NaN.
+    """Pixel metrics of a set of frames; fractions and rates in [0, 1]. Undefined metrics are NaN.
 
     ``auprc``: average precision, the sum over thresholds of (step in recall) x precision; ``fpr95``: false-positive
     rate at the highest threshold that finds at least 95 % of the anomalous pixels, not interpolated; ``auroc``: area
@@ -37,7 +37,7 @@ class PixelResult:
     best_f1: float
     best_threshold: float
     fpr95_threshold: float
-    anomaly_share: float
+    anomaly_fraction: float
     num_valid: int
     num_anomalous: int
     auprc_error_bound: float
@@ -49,8 +49,8 @@ class PixelResult:
 class PixelCurve:
     """Points of the precision-recall and ROC curves for ``score > threshold``, thresholds descending from infinity.
 
-    All arrays are float64 of one length. ``recall`` is the true-positive rate as well. Rates whose denominator is 0
-    are NaN; ``precision`` of the first point, where nothing is predicted, is 1.
+    All arrays are float64 of the same length. ``recall`` is also the true-positive rate. Rates with denominator 0 are
+    NaN; ``precision`` of the first point, which predicts nothing, is 1.
     """
 
     threshold: npt.NDArray[np.float64]
@@ -60,11 +60,11 @@ class PixelCurve:
 
 
 class PixelMetrics:
-    """Accumulates scores and labels frame by frame.
+    """Accumulate scores and labels frame by frame.
 
     ``mode="streaming"`` works in bounded memory (see ``score_histogram``), ``"exact"`` keeps every score: 4 bytes per
-    valid pixel for float32, 8 for float64. In both, the result depends neither on the order of the frames nor on how
-    they are batched or merged, to the last digit. Objects can be pickled, to be merged from several processes.
+    valid pixel for float32, 8 for float64. In both modes the result is the same to the last digit for any order,
+    batching and merging of the frames. Objects can be pickled, to merge those of several processes.
 
     >>> metrics = PixelMetrics()
     >>> metrics.update(np.array([0.9, 0.8, 0.4, 0.1]), np.array([1, 0, 1, 255]))
@@ -91,7 +91,7 @@ class PixelMetrics:
     def merge(self, other: PixelMetrics) -> None:
         """Add everything counted by ``other``, which is left as it is. Raises ``ConfigError`` if the modes differ."""
         if self.mode != other.mode:
-            raise ConfigError(f"pixel metrics merge only in the same mode, got {self.mode!r} and {other.mode!r}")
+            raise ConfigError(f"merged pixel metrics must have the same mode, got {self.mode!r} and {other.mode!r}")
         self._store.merge(other._store)  # type: ignore[arg-type]  # the mode is the type of the store
 
     def compute(self) -> PixelResult:
@@ -106,7 +106,7 @@ class PixelMetrics:
 
 
 class _Ranking:
-    """Rows of pixels in descending order of score, and what lies at or above each."""
+    """Rows of pixels in descending order of score, and the pixels at or above each row."""
 
     def __init__(self, counts: ScoreCounts) -> None:
         self.normal = counts.normal[::-1]
@@ -116,7 +116,7 @@ class _Ranking:
         self.false_positives = np.cumsum(self.normal)
         self.num_anomalous = int(self.anomalous.sum())
         self.num_normal = int(self.normal.sum())
-        # `score > threshold` with the next number below a row takes that row in, and nothing of the next one.
+        # `score > threshold` with the next number below a row includes that row, but nothing of the next one.
         below = counts.lowest.dtype.type(-np.inf)
         self.threshold = np.nextafter(counts.lowest[::-1], below).astype(np.float64)
 
@@ -133,7 +133,7 @@ class _Ranking:
             best_f1=best_f1,
             best_threshold=best_threshold,
             fpr95_threshold=fpr95_threshold,
-            anomaly_share=self.num_anomalous / num_valid if num_valid else math.nan,
+            anomaly_fraction=self.num_anomalous / num_valid if num_valid else math.nan,
             num_valid=num_valid,
             num_anomalous=self.num_anomalous,
             auprc_error_bound=auprc_bound,
@@ -168,9 +168,9 @@ class _Ranking:
         contribution = step * (tp / (tp + fp))
         auprc = float(contribution.sum()) / self.num_anomalous
 
-        # A row that may hold several scores is one tie here. Truly, each of its pixels has a precision of at most
-        # tp / (tp + the false positives above the row); and its i-th pixel one of at least t / (t + fp) with
-        # t = tp above the row + i, whose sum is at least the integral of t / (t + fp) over the row.
+        # A row that may hold several scores counts as one tie here. The true precision of each of its pixels is at most
+        # tp / (tp + false positives above the row); that of its i-th pixel is at least t / (t + fp) with t = tp above
+        # the row + i, and the sum of these is at least the integral of t / (t + fp) over the row.
         loose = ~self.exact[rows]
         contribution, step, tp, fp = contribution[loose], step[loose], tp[loose], fp[loose]
         highest = step * (tp / (tp + fp - self.normal[rows][loose]))

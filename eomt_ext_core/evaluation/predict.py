@@ -1,4 +1,4 @@
-"""Running an engine over image and video files, and writing what it finds."""
+"""Inference on image and video files, with probability, mask and overlay as result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.engine import AnomalyFrame
 from eomt_ext_core.errors import ConfigError, ImageError
-from eomt_ext_core.files import shown, whole_file
+from eomt_ext_core.files import atomic_write, printable
 from eomt_ext_core.images import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -31,22 +31,22 @@ PROBABILITY_FORMATS = ("png", "npy", "none")
 
 
 class Engine(Protocol):
-    """What finds anomalies in an image: an ``AnomalyEngine``."""
+    """The part of ``AnomalyEngine`` that is used here."""
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
-        """(H, W, 3) uint8 to a frame."""
+        """Return the frame of an image (H, W, 3) uint8."""
         ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image or a video, by its suffix; its results are named after it."""
+    """An image or a video, as its suffix says; its results are named after it."""
 
     path: Path
     is_video: bool
 
     def num_frames(self) -> int:
-        """What the file declares, for a progress bar; 0 for a video that cannot be opened."""
+        """Return the number of frames that the file declares; 0 for a video that cannot be opened."""
         if not self.is_video:
             return 1
         try:
@@ -57,19 +57,19 @@ class Source:
 
 
 class Inputs(NamedTuple):
-    """What there is to do, and a sentence for everything that was named and is no input."""
+    """The inputs, and a message for each path that is not one."""
 
     sources: tuple[Source, ...]
     problems: tuple[str, ...]
 
 
 def list_inputs(paths: Sequence[Path]) -> Inputs:
-    """Images and videos among paths, and inside of those that are folders; no file is opened.
+    """List images and videos among paths and directly inside folders, without opening any file.
 
-    Inside a folder, files that are hidden or have another suffix are no inputs. What is named itself must be one.
+    Hidden files and files with other suffixes inside a folder are ignored; a path given itself must be an input.
 
     Raises:
-        ConfigError: if two images, or two videos, would be written to one name.
+        ConfigError: if the results of two images, or of two videos, would have the same name.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -80,35 +80,40 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
         try:
             inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
         except OSError as error:
-            problems.append(f"{shown(path)} cannot be read: {error.strerror or error}")
+            problems.append(f"{printable(path)} cannot be read: {error.strerror or error}")
             continue
         folders = [file for file in inside if kind_of(file) and os.path.isdir(file)]
-        problems += [f"{shown(folder)} is a folder: name it to have what is in it read" for folder in folders]
+        problems += [f"{printable(folder)} is a folder: pass it as an input to read its files" for folder in folders]
         found = [file for file in inside if is_input(file)]
         if not found and not folders:
-            problems.append(f"{shown(path)} holds no image and no video")
+            problems.append(f"{printable(path)} contains no image and no video")
         files += found
-    by_name: dict[tuple[str, str], Path] = {}  # a photograph and a video may share a stem: results do not meet
+    by_name: dict[tuple[str, str], Path] = {}  # an image and a video may share a stem: their results differ in suffix
     sources = []
     for file in files:
         kind = kind_of(file)
         if kind is None:
-            problems.append(f"{shown(file)} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
+            problems.append(
+                f"{printable(file)} must be an image or a video ({' '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})"
+            )
             continue
         other = by_name.setdefault((kind, file.stem), file)
         if other is not file:
-            raise ConfigError(f"results are named after their input, {shown(other)} and {shown(file)} have one name")
+            raise ConfigError(
+                f"inputs must have different names, as results are named after them, got {printable(other)} and "
+                f"{printable(file)}"
+            )
         sources.append(Source(file, kind == "video"))
     return Inputs(tuple(sources), tuple(problems))
 
 
 @dataclass(frozen=True)
 class PredictionWriter:
-    """Writes into ``folder``: ``probability/``, ``mask/`` (0 or 255) and ``overlay/``, named after the input.
+    """Write results into ``probability/``, ``mask/`` (0 or 255) and ``overlay/`` of a folder, named after the input.
 
-    An image gives an image in each; a video gives an H.264 video in ``mask/`` and ``overlay/`` and a folder of frames,
-    numbered from 000000, in ``probability/``. ``probability``: ``png`` (16 bit, 65535 meaning 1), ``npy`` (float32), or
-    ``none``. Raises ``ConfigError`` for another.
+    An image has an image in each. A video has an H.264 video in ``mask/`` and ``overlay/``, and a folder of frames,
+    numbered from 000000, in ``probability/``. ``probability``: ``png`` (16 bit, 65535 is 1), ``npy`` (float32) or
+    ``none``. Raises ``ConfigError`` for any other format.
     """
 
     folder: Path
@@ -119,11 +124,11 @@ class PredictionWriter:
             raise ConfigError(f"probability must be one of {', '.join(PROBABILITY_FORMATS)}, got {self.probability!r}")
 
     def process(self, source: Source, engine: Engine) -> Iterator[AnomalyFrame]:
-        """Run the engine over a source and write its results, frame by frame as they are asked for.
+        """Run the engine on a source, write the results of each frame, and yield it.
 
         Raises:
-            ImageError: naming the file, if it cannot be read; for a video that is cut short, after all results of
-                the frames that are there.
+            ImageError: naming the file, if it cannot be read; for a truncated video after the results of all its
+                frames.
             OutputError: if a result cannot be written.
         """
         return self._process_video(source.path, engine) if source.is_video else self._process_image(source.path, engine)
@@ -141,7 +146,9 @@ class PredictionWriter:
         with VideoReader(path) as video, ExitStack() as stack:
             overlays, masks = (
                 stack.enter_context(
-                    VideoWriter(stack.enter_context(whole_file(self.folder / kind / f"{path.stem}.mp4")), video.rate_hz)
+                    VideoWriter(
+                        stack.enter_context(atomic_write(self.folder / kind / f"{path.stem}.mp4")), video.rate_hz
+                    )
                 )
                 for kind in ("overlay", "mask")
             )
@@ -162,5 +169,5 @@ class PredictionWriter:
         if self.probability == "png":
             write_image(path, np.rint(probability * np.float32(65535)).astype(np.uint16))
             return
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             np.save(temporary, probability)

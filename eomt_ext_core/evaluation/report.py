@@ -9,21 +9,21 @@ from typing import Any
 
 from eomt_ext_core.evaluation.report_page import render_page
 from eomt_ext_core.evaluation.result import EvaluationResult
-from eomt_ext_core.files import valid_text, whole_file
+from eomt_ext_core.files import atomic_write, valid_text
 
 
 def write_report(
     results: EvaluationResult | Sequence[EvaluationResult], folder: str | Path, about: Mapping[str, Any] | None = None
 ) -> None:
-    """Write what was found into a folder, made where it is missing.
+    """Write the results into a folder, which is created if it is missing.
 
-    ``metrics.json`` holds metrics only, and is the same to the last digit for the same frames however they were dealt
-    out; ``timing.json`` holds the latency of each frame in ms; ``report.html`` opens without a network.
+    ``metrics.json`` holds metrics only; it is the same to the last digit for the same frames and any number of workers.
+    ``timing.json`` holds the latency of each frame in ms. ``report.html`` opens without a network.
 
     Args:
         results: of one or several sets.
-        folder: for the files.
-        about: what people should know of the run, such as the checkpoint: JSON values, shown and written as they are.
+        folder: of the files.
+        about: facts on the run for readers, such as the checkpoint: JSON values, copied to the files.
     """
     sets = [results] if isinstance(results, EvaluationResult) else list(results)
     facts = valid_text(dict(about or {}))
@@ -35,5 +35,5 @@ def write_report(
         "report.html": valid_text(render_page(sets, facts)),
     }
     for name, text in texts.items():
-        with whole_file(Path(folder) / name) as temporary:
+        with atomic_write(Path(folder) / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page ``report.html``: everything in one file, to be opened without a network."""
+"""The page ``report.html``: a single file that opens without a network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, Score
 
 
 def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -> str:
-    """Return the page as HTML text; ``about`` is listed under its title, which is its own entry ``title``, if any."""
+    """Return the page as HTML. The entry ``title`` of ``about`` is its title; all other entries are listed below it."""
     facts = dict(about)
     title = escape(str(facts.pop("title", "Evaluation of road-anomaly scores")))
     cards = [(result, frame) for result in results for frame in result.frames if frame.frame_id in result.panels]
     cards.sort(key=lambda card: card[1].badness)
     num_left_out = sum(len(result.frames) for result in results) - len(cards)
-    more = f"{num_left_out:,} more frames without pictures: their figures are in metrics.json."
+    more = f"{num_left_out:,} more frames are not shown; their metrics are in metrics.json."
     template = resources.files("eomt_ext_core.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=title,
@@ -47,7 +47,7 @@ def _set_section(result: EvaluationResult) -> str:
         facts.append(f"{labelled:,} with labels" if labelled else "no labels")
     if result.scores:
         pixel = next(iter(result.scores.values())).pixel
-        facts.append(f"{pixel.num_valid:,} valid pixels, {_percent(pixel.anomaly_share)} % anomalous")
+        facts.append(f"{pixel.num_valid:,} valid pixels, {_percent(pixel.anomaly_fraction)} % anomalous")
         facts.append(f"segments of the {result.track} track")
     if result.latency_ms:
         facts.append(f"median {median(result.latency_ms.values()):.0f} ms a frame")
@@ -71,14 +71,14 @@ def _set_section(result: EvaluationResult) -> str:
 
 
 def _skipped(problems: Mapping[str, str]) -> str:
-    """What is not in the figures, and why."""
+    """List the frames that are not in the metrics, and why."""
     if not problems:
         return ""
     items = "".join(f"<li>{escape(problem)}</li>" for problem in problems.values())
     return f"<details><summary>{len(problems):,} frames could not be read</summary><ul>{items}</ul></details>"
 
 
-# Title, how to read it, whether larger is better.
+# Title, value, and whether larger is better.
 _COLUMNS: tuple[tuple[str, Callable[[ScoreResult], float], bool], ...] = (
     ("AuPRC ↑", lambda score: score.pixel.auprc, True),
     ("FPR95 ↓", lambda score: score.pixel.fpr95, False),
@@ -126,7 +126,7 @@ def _frame_card(result: EvaluationResult, frame: FrameResult) -> str:
             f"{frame.num_anomalous:,} anomalous px",
         ]
     else:
-        figures.append(f"mask <b>{_percent(frame.mask_share)}</b> % of the image")
+        figures.append(f"mask <b>{_percent(frame.mask_fraction)}</b> % of the image")
     if frame.frame_id in result.latency_ms:
         figures.append(f"{result.latency_ms[frame.frame_id]:.0f} ms")
     auprc = "" if first is None or math.isnan(first.auprc) else f"{first.auprc:.6f}"
@@ -134,11 +134,11 @@ def _frame_card(result: EvaluationResult, frame: FrameResult) -> str:
         f'<article class="card frame" data-name="{escape(frame.frame_id)}" data-set="{escape(result.name)}" '
         f'data-auprc="{auprc}"><h3>{escape(frame.frame_id)}</h3>'
         f'<div class="figures">{"".join(f"<span>{figure}</span>" for figure in figures)}</div>'
-        f"{_pictures(result.panels[frame.frame_id], frame.frame_id)}</article>"
+        f"{_thumbnails(result.panels[frame.frame_id], frame.frame_id)}</article>"
     )
 
 
-def _pictures(panel: Panel, frame_id: str) -> str:
+def _thumbnails(panel: Panel, frame_id: str) -> str:
     named = {"image": panel.image, "ground truth": panel.truth, "probability": panel.heatmap, "mask": panel.mask}
     figures = [
         f'<figure><img alt="{name} of {escape(frame_id)}" src="data:image/jpeg;base64,'
@@ -146,7 +146,7 @@ def _pictures(panel: Panel, frame_id: str) -> str:
         for name, data in named.items()
         if data is not None
     ]
-    return f'<div class="pictures{" three" if len(figures) == 3 else ""}">{"".join(figures)}</div>'
+    return f'<div class="thumbnails{" three" if len(figures) == 3 else ""}">{"".join(figures)}</div>'
 
 
 def _words(value: Any) -> str:

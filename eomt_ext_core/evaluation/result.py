@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain values that make the same JSON wherever and in however many parts it ran."""
+"""The result of an evaluation, as plain values with the same JSON for any number of workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from eomt_ext_core.evaluation.segment_metrics import SegmentResult
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One score on one labelled frame; what the frame leaves undefined is NaN.
+    """Metrics of one score on one labelled frame; undefined metrics are NaN.
 
-    ``recall`` and ``false_positive_rate`` are taken at the threshold of the best F1 of the whole set.
+    ``recall`` and ``false_positive_rate`` are at the threshold of the best F1 of the whole set.
     """
 
     auprc: float
@@ -29,30 +29,30 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One frame: ``scores`` is empty where it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
+    """One frame: ``scores`` is empty if it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
 
-    ``mask_share``: share of all pixels whose first score is above the mask threshold of the run.
+    ``mask_fraction``: fraction of all pixels with a first score above the mask threshold of the run.
     """
 
     frame_id: str
     size_hw: tuple[int, int]
     num_valid: int
     num_anomalous: int
-    mask_share: float
+    mask_fraction: float
     scores: dict[str, FrameScore]
 
     @property
     def badness(self) -> tuple[int, float, str]:
-        """Sorts the worst frame first: by AuPRC of the first score, then, where there is none, by size of the mask."""
+        """Sort key, worst frame first: by AuPRC of the first score; frames without one follow, by size of the mask."""
         first = next(iter(self.scores.values()), None)
         if first is None or math.isnan(first.auprc):
-            return 1, -self.mask_share, self.frame_id
+            return 1, -self.mask_fraction, self.frame_id
         return 0, first.auprc, self.frame_id
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One score on the whole set; ``segment`` is None where no pixel is anomalous, so that there is no threshold."""
+    """Metrics of one score on the whole set; ``segment`` is None if no pixel is anomalous: then it has no threshold."""
 
     pixel: PixelResult
     segment: SegmentResult | None
@@ -64,10 +64,10 @@ class ScoreResult:
 class EvaluationResult:
     """One evaluated set.
 
-    ``scores``: by name, in the order asked for, the first being the one that pictures and sorting follow; empty where
-    no frame has labels. ``frames``: sorted by frame id. ``panels``: pictures of the worst frames, by frame id, worst
-    first. ``latency_ms``: of the frames whose latency is known; it is no part of :meth:`to_json`, so that two runs
-    that found the same say the same. ``skipped``: by id, why a frame that belongs to the set is not in it.
+    ``scores``: by name, in the given order, the first is used for thumbnails and sorting; empty if no frame has labels.
+    ``frames``: sorted by frame id. ``panels``: thumbnails of the worst frames, by frame id, worst first.
+    ``latency_ms``: by frame id, if known; not part of :meth:`to_json`, so that equal results have equal JSON.
+    ``skipped``: by frame id, the reason why a frame of the set was not evaluated.
     """
 
     name: str
@@ -81,32 +81,32 @@ class EvaluationResult:
 
     @property
     def num_found(self) -> int:
-        """Frames that were looked at: evaluated or skipped."""
+        """Number of frames, evaluated or skipped."""
         return len(self.frames) + len(self.skipped)
 
     @property
     def num_labelled(self) -> int:
-        """Frames with labels."""
+        """Number of frames with labels."""
         return sum(bool(frame.scores) for frame in self.frames)
 
     @property
     def undefined(self) -> tuple[str, ...]:
-        """Which metrics there are not, and why, a line each."""
+        """List the metrics that are undefined and why, a line each."""
         lines = []
         pixel = next((score.pixel for score in self.scores.values()), None)
         if pixel is not None and not pixel.num_anomalous:
-            lines.append("no pixel is anomalous: there is no AuPRC, FPR95, AUROC or F1, and no segment metric")
+            lines.append("no pixel is anomalous: AuPRC, FPR95, AUROC, F1 and the segment metrics are undefined")
         elif pixel is not None and pixel.num_anomalous == pixel.num_valid:
-            lines.append("no pixel is normal: there is no FPR95 and no AUROC")
+            lines.append("no pixel is normal: FPR95 and AUROC are undefined")
         segments = {name: score.segment for name, score in self.scores.items() if score.segment is not None}
         if any(not segment.num_ground_truth for segment in segments.values()):
-            lines.append("no labelled obstacle is of the least size that counts: there is no sIoU")
+            lines.append("all labelled obstacles are too small for the track: sIoU is undefined")
         for name in (name for name, segment in segments.items() if not segment.num_predicted):
-            lines.append(f"{name}: nothing found is of the least size that counts: there is no PPV")
+            lines.append(f"{name}: all found obstacles are too small for the track: PPV is undefined")
         return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """Metrics as values for ``json.dumps``; NaN becomes None."""
+        """Return the metrics as values for ``json.dumps``; NaN becomes None."""
         scores = {
             name: {
                 "pixel": asdict(result.pixel),
@@ -133,7 +133,7 @@ class EvaluationResult:
 
 
 def without_nan(value: Any) -> Any:
-    """Copy of nested dicts, lists and tuples in which every NaN or infinity is None, as JSON has neither."""
+    """Copy nested dicts, lists and tuples with None for every NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

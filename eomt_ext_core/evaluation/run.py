@@ -1,7 +1,7 @@
-"""Evaluating frames, from wherever they come: data sets, recorded bags, or shards of them on several machines.
+"""Evaluation of frames from any source: data sets, recorded bags, or shards of them on several machines.
 
-In one process, call ``Evaluator.update`` for every frame and then ``Evaluator.result``. Over several processes or
-machines every part has its own evaluator, and only what ``passes`` defines travels::
+In one process, call ``Evaluator.update`` for every frame and then ``Evaluator.result``. In several processes or
+machines every part has its own evaluator, and only the values of ``passes`` travel::
 
     first = merge_first([evaluator.first_pass() for evaluator in parts])
     plan = first.plan()
@@ -23,13 +23,13 @@ from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
-from eomt_ext_core.evaluation.panels import Panel, heat_picture, mask_picture, picture, truth_picture
+from eomt_ext_core.evaluation.panels import Panel, heatmap_thumbnail, image_thumbnail, labels_thumbnail, mask_thumbnail
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
 from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.spool import Spool
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class SpooledFrames:
     files: dict[str, Path]
 
     def second_pass(self, plan: SecondPlan) -> SecondPass:
-        """Read the spooled frames again and do what the plan says."""
+        """Read the spooled frames again and evaluate them at the thresholds of the plan."""
         second = SecondPass(
             {name: SegmentMetrics(self.setup.track, threshold) for name, threshold in plan.thresholds.items()}
         )
         for frame_id in sorted(self.files):
             frame = Spool.read(self.files[frame_id])
-            truth, mask = None, frame.pictures.get("mask", b"")
+            truth, mask = None, frame.thumbnails.get("mask", b"")
             if frame.labels is not None:
                 labels = frame.labels
                 cut = {name: plan.thresholds.get(name, self.setup.mask_threshold) for name in self.setup.scores}
@@ -54,18 +54,18 @@ class SpooledFrames:
                 for name, segments in second.segments.items():
                     segments.update(frame.scores[name], labels)
                 second.rates[frame_id] = {name: _rates(masks[name], labels) for name in second.segments}
-                truth, mask = truth_picture(labels), mask_picture(masks[self.setup.scores[0]], labels)
+                truth, mask = labels_thumbnail(labels), mask_thumbnail(masks[self.setup.scores[0]], labels)
             if frame_id in plan.panel_ids:
-                second.panels[frame_id] = Panel(frame.pictures["image"], frame.pictures["heatmap"], truth, mask)
+                second.panels[frame_id] = Panel(frame.thumbnails["image"], frame.thumbnails["heatmap"], truth, mask)
         return second
 
 
 class Evaluator:
-    """Evaluates frames as they come; memory does not grow but for a row per frame. A context manager: it spools.
+    """Evaluate frames one by one, in constant memory but for a row for each frame; the frames are spooled to the disk.
 
-    ``scores``: names of the scores, the first being the one that pictures and sorting follow; the other settings are
-    those of :class:`Setup`. ``spool_folder``: where the spool goes, by default where temporary files go; ``close``
-    (or the end of the ``with`` block) deletes it.
+    ``scores``: names of the scores, the first is used for thumbnails and sorting; the other settings are those of
+    :class:`Setup`. ``spool_folder``: folder for the spool, by default the system's folder for temporary files;
+    ``close`` (or the end of the ``with`` block) deletes the spool.
 
     >>> with Evaluator(["head"], name="doc") as evaluator:
     ...     evaluator.update("0", np.zeros((2, 2, 3), np.uint8), {"head": np.float32([[0.9, 0.1], [0.2, 0.3]])},
@@ -85,8 +85,8 @@ class Evaluator:
         spool_folder: str | Path | None = None,
     ) -> None:
         if not scores or len(set(scores)) != len(scores):
-            raise ConfigError(f"an evaluation needs different names of scores, got {', '.join(scores) or 'none'}")
-        self.setup = Setup(tuple(scores), shown(name), track, mode, mask_threshold)
+            raise ConfigError(f"scores must be different names, got {', '.join(scores) or 'none'}")
+        self.setup = Setup(tuple(scores), printable(name), track, mode, mask_threshold)
         self._first = FirstPass.empty(self.setup)
         self._spools = [Spool(spool_folder)]
         self._files: dict[str, Path] = {}
@@ -102,14 +102,14 @@ class Evaluator:
         """Add a frame.
 
         Args:
-            frame_id: any text, once in the set; frames are reported in its order, what is no UTF-8 escaped.
-            image_rgb: (H, W, 3) uint8, for the pictures only.
+            frame_id: any text, unique in the set; frames are reported in its order. Invalid UTF-8 is escaped.
+            image_rgb: (H, W, 3) uint8, only for the thumbnail.
             scores: (H, W) float32 in [0, 1] for each name of the setup.
-            labels: (H, W), 0 normal, 1 anomalous, 255 void; none for a frame that is only pictured and timed.
-            latency_ms: how long it took, where that is known.
+            labels: (H, W), 0 normal, 1 anomalous, 255 void; None for a frame that is only shown and timed.
+            latency_ms: time that the frame took, if known.
 
         Raises:
-            DatasetError: for an id that was there, sizes that differ, other label values, or scores outside [0, 1].
+            DatasetError: for a repeated id, different sizes, other label values, or scores outside [0, 1].
         """
         frame_id = self._new(frame_id)
         size_hw = (image_rgb.shape[0], image_rgb.shape[1])
@@ -133,10 +133,10 @@ class Evaluator:
                 self._first.calibrations[name].merge(calibration)
         main = scores[self.setup.scores[0]]
         mask = main > self.setup.mask_threshold
-        pictures = {"image": picture(image_rgb), "heatmap": heat_picture(main)}
+        thumbnails = {"image": image_thumbnail(image_rgb), "heatmap": heatmap_thumbnail(main)}
         if labels is None:
-            pictures["mask"] = mask_picture(mask, None)
-        self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, pictures)
+            thumbnails["mask"] = mask_thumbnail(mask, None)
+        self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, thumbnails)
         num_normal, num_anomalous = (
             0 if labels is None else int(np.count_nonzero(labels == kind)) for kind in (NORMAL, ANOMALOUS)
         )
@@ -148,40 +148,40 @@ class Evaluator:
             self._first.latency_ms[frame_id] = latency_ms
 
     def skip(self, frame_id: str, problem: str) -> None:
-        """Count a frame that cannot be evaluated, with a sentence that says why.
+        """Record a frame that cannot be evaluated, with the reason.
 
         Raises:
-            DatasetError: for an id that was there.
+            DatasetError: for a repeated id.
         """
         self._first.skipped[self._new(frame_id)] = problem
 
     def _new(self, frame_id: str) -> str:
-        """The id as it is reported, once it is known to be new."""
-        frame_id = shown(frame_id)
+        """Return the id as it is reported; raise ``DatasetError`` if it is not new."""
+        frame_id = printable(frame_id)
         if frame_id in self._first.frames or frame_id in self._first.skipped:
-            raise DatasetError(f"frame ids must differ within a set, {frame_id!r} comes twice")
+            raise DatasetError(f"frame ids must be unique in a set, got {frame_id!r} twice")
         return frame_id
 
     def merge(self, other: Evaluator) -> None:
-        """Take over everything in ``other``, its spool included, which must lie on this machine."""
+        """Take over everything in ``other``, including its spool, which must be on this machine."""
         self._first.merge(other._first)
         self._files.update(other._files)
         self._spools += other._spools
         other._spools = []
 
     def first_pass(self) -> FirstPass:
-        """What has been counted so far; it goes on living with the evaluator."""
+        """Return the counts so far; later frames are added to the same object."""
         return self._first
 
     def spooled(self) -> SpooledFrames:
-        """What the second pass needs, without the counts; can be pickled, and is good until ``close``."""
+        """Return the input of the second pass, without the counts; can be pickled, and is valid until ``close``."""
         return SpooledFrames(self.setup, dict(self._files))
 
     def result(self, max_panels: int = MAX_PANELS) -> EvaluationResult:
-        """Evaluate everything added so far; more may be added afterwards.
+        """Return the result of all frames so far; more can be added afterwards.
 
         Args:
-            max_panels: how many of the worst frames get pictures.
+            max_panels: number of worst frames with thumbnails.
         """
         return summarise(self._first, self.spooled().second_pass(self._first.plan(max_panels)))
 
@@ -207,7 +207,7 @@ def _frame_score(score: NDArray[np.float32], labels: NDArray[np.uint8]) -> Frame
 
 
 def _rates(mask: NDArray[np.bool_], labels: NDArray[np.uint8]) -> tuple[float, float]:
-    """Recall and false-positive rate of a mask."""
+    """Return recall and false-positive rate of a mask."""
     recall, false_positive_rate = (
         int(np.count_nonzero(mask & of_kind)) / int(np.count_nonzero(of_kind)) if of_kind.any() else math.nan
         for of_kind in (labels == ANOMALOUS, labels == NORMAL)

@@ -1,10 +1,10 @@
-"""Counts of normal and anomalous pixels per score, in bounded memory and independent of the order of the frames.
+"""Histogram of normal and anomalous pixels over the score, in bounded memory and independent of the order of frames.
 
-The ranking metrics (average precision, FPR95, AUROC) need, for every score, how many pixels of either kind have it.
-``ScoreHistogram`` keeps a sorted table of them. While there are at most ``max_rows`` distinct scores, it is exact.
-Beyond that a row is a cell: the scores whose bits agree but for the last ``shift``, the smallest number with which the
-cells that occur are at most ``max_rows``. That number can only grow as pixels are added, and a coarser cell is the sum
-of finer ones: batching, order and merging leave no trace, to the last count.
+The ranking metrics (average precision, FPR95, AUROC) need the number of normal and anomalous pixels at each score.
+``ScoreHistogram`` keeps them in a sorted table. It is exact for up to ``max_rows`` distinct scores. Beyond that a row
+is a cell: all scores that differ only in their last ``shift`` bits. ``shift`` is the smallest number of bits for which
+at most ``max_rows`` cells are occupied. It can only grow as pixels are added, and a coarser cell is the sum of finer
+ones. So the counts are the same for any batching, order and merging of the frames.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from eomt_ext_core.errors import ConfigError
 IntArray = npt.NDArray[np.int64]
 
 _BLOCK = 1 << 14  # pixels per pass: the temporaries stay in the cache
-_SMALLEST, _LARGEST = 2.0**-256, 2.0**256  # what lies beyond shares a cell with them
+_SMALLEST, _LARGEST = 2.0**-256, 2.0**256  # scores beyond are clipped to these
 _OFFSET, _HALF, _ONE = np.array([_SMALLEST, 0.5, 1.0]).view(np.int64)
 
 
 @dataclass(frozen=True)
 class ScoreCounts:
-    """Pixel counts per score, ascending: each row is one distinct score, or one cell of neighbouring scores.
+    """Pixel counts in ascending order of score: a row for each distinct score, or for each cell of scores.
 
-    ``lowest``: the smallest score in the row (float32 if every score is one, else float64); ``normal``, ``anomalous``:
-    int64 counts; ``exact``: whether the row holds one score only.
+    ``lowest``: the smallest score in the row (float32 if all scores fit into it, else float64); ``normal``,
+    ``anomalous``: int64 counts; ``exact``: whether the row holds a single score.
     """
 
     lowest: FloatArray
@@ -40,7 +40,7 @@ class ScoreCounts:
 
 @dataclass(frozen=True)
 class _Rows:
-    """A table, or a part of one: (N,) lowest and highest score of each row, and how many of either kind are in it."""
+    """A table, or part of one: (N,) lowest and highest score of each row, and its normal and anomalous pixels."""
 
     lowest: npt.NDArray[np.float64]
     highest: npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ class _Rows:
     anomalous: IntArray
 
     def joined(self, shift: int) -> _Rows:
-        """Sort the rows and sum up those of one cell."""
+        """Sort the rows, and add up the rows of each cell."""
         order = np.argsort(self.lowest, kind="stable")  # merges sorted parts in linear time
         starts = _starts(_cells(self.lowest[order], shift))
         if starts.size == self.lowest.size:
@@ -58,10 +58,10 @@ class _Rows:
 
 
 class ScoreHistogram:
-    """Counts per score for any number of pixels; see the module's text for what is exact.
+    """Count any number of pixels by score; exact for up to ``max_rows`` distinct scores.
 
-    ``max_rows``: rows of the table, 32 bytes each. With the default all of it, temporaries included, stays at about
-    145 MB for any number of pixels.
+    ``max_rows``: rows of the table, 32 bytes each. With the default it takes about 145 MB, temporaries included, for
+    any number of pixels.
     """
 
     def __init__(self, max_rows: int = 1 << 18) -> None:
@@ -88,9 +88,11 @@ class ScoreHistogram:
         return _Rows(ascending[starts], ascending[ends - 1], *((none, counts) if is_anomalous else (counts, none)))
 
     def merge(self, other: ScoreHistogram) -> None:
-        """Add the counts of ``other``, which is left as it is. Raises ``ConfigError`` when the limits differ."""
+        """Add the counts of ``other``, which does not change. Raises ``ConfigError`` if ``max_rows`` differ."""
         if self.max_rows != other.max_rows:
-            raise ConfigError("score histograms merge only with the same max_rows")
+            raise ConfigError(
+                f"merged score histograms must have the same max_rows, got {self.max_rows} and {other.max_rows}"
+            )
         self._parts.append(other._table())
         self._shift = max(self._shift, other._shift)
         self._table()
@@ -104,13 +106,13 @@ class ScoreHistogram:
         return ScoreCounts(lowest, table.normal, table.anomalous, table.lowest == table.highest)
 
     def _table(self) -> _Rows:
-        """Join all parts, in cells as fine as the limit allows; the table must not be written to."""
+        """Join all parts into a table, which must not be changed, with cells as fine as the limit allows."""
         none = _Rows(np.empty(0), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
         columns = zip(*(vars(part).values() for part in [*self._parts, none]), strict=True)
         table = _Rows(*(np.concatenate(column) for column in columns)).joined(self._shift)
         if table.lowest.size > self.max_rows:
             cells = _cells(table.lowest, 0)
-            differing = (cells[1:] ^ cells[:-1]).view(np.uint64)  # rows stay apart as long as one of these bits stays
+            differing = (cells[1:] ^ cells[:-1]).view(np.uint64)  # rows stay apart while one of these bits is kept
             self._shift = int(np.partition(differing, -self.max_rows)[-self.max_rows]).bit_length()
             table = table.joined(self._shift)
         self._parts = [table]
@@ -118,23 +120,23 @@ class ScoreHistogram:
 
 
 def run_lengths(ascending: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Distinct values of a sorted array and how often each occurs."""
+    """Return the distinct values of a sorted array and the number of times each occurs."""
     starts = _starts(ascending)
     return ascending[starts], np.diff(starts, append=ascending.size)
 
 
 def _starts(ascending: npt.NDArray[np.floating | np.integer]) -> IntArray:
-    """Where runs of one value begin in a sorted array."""
+    """Return the start of each run of equal values in a sorted array."""
     is_first = np.ones(ascending.size, dtype=np.bool_)
     np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
     return np.flatnonzero(is_first).astype(np.int64, copy=False)
 
 
 def _cells(ascending: npt.NDArray[np.float64], shift: int) -> IntArray:
-    """Number the cells of sorted scores: their bits as whole numbers that ascend with them, without the last ``shift``.
+    """Number the cells of sorted scores: the bits of each score as an ascending integer, without the last ``shift``.
 
-    From 0.5 to 1 these are the bits of 1 - x, descending, and likewise below 0: a sigmoid crowds at 1 as it crowds at
-    0, where floating point itself is finer.
+    From 0.5 to 1 these are the bits of 1 - x, descending, and likewise below 0. A sigmoid saturates at 1 as it does at
+    0, but floating point has finer steps only at 0.
     """
     zero = np.searchsorted(ascending, 0.0)
     below, above = _bits(-ascending[:zero][::-1]), _bits(ascending[zero:])
@@ -143,7 +145,7 @@ def _cells(ascending: npt.NDArray[np.float64], shift: int) -> IntArray:
 
 
 def _bits(ascending: npt.NDArray[np.float64]) -> IntArray:
-    """Whole numbers that ascend with sorted magnitudes, neighbours far apart where a float's are, and below 1."""
+    """Return ascending integers for sorted magnitudes, as fine below 1 as floats are above 0."""
     bits: IntArray = np.clip(ascending, _SMALLEST, _LARGEST).view(np.int64)
     half, one = np.searchsorted(ascending, (0.5, 1.0))
     bits[half:one] = 2 * _HALF - _OFFSET - (1 - ascending[half:one]).view(np.int64)

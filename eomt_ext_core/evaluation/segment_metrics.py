@@ -1,11 +1,11 @@
-"""Segment metrics of SegmentMeIfYouCan: how well whole obstacles are found, whatever their size.
+"""Segment metrics of SegmentMeIfYouCan: how well whole obstacles are found, independent of their size.
 
 Chan et al., "SegmentMeIfYouCan: A Benchmark for Anomaly Segmentation", NeurIPS 2021 Datasets and Benchmarks
 (arXiv 2104.14812), with the conventions of the benchmark's public code
 (github.com/SegmentMeIfYouCan/road-anomaly-benchmark).
 
-The threshold is the one of the best pixel F1 over the whole set, so the metrics take two passes over the frames: the
-first through ``PixelMetrics``, the second with its ``best_threshold``.
+The threshold is that of the best pixel F1 over the whole set. So the metrics need two passes over the frames: the first
+with ``PixelMetrics``, the second with its ``best_threshold``.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class SegmentResult:
 
 
 class SegmentMetrics:
-    """Accumulates components frame by frame: second pass over a set, after ``PixelMetrics`` has found the threshold.
+    """Accumulate components frame by frame, in a second pass over a set.
 
     ``score_threshold``: pixels with ``score > score_threshold`` are predicted anomalous; use
-    ``PixelResult.best_threshold`` of the whole set. Keeps 16 bytes per component. The result depends neither on the
-    order of the frames nor on merging, to the last digit.
+    ``PixelResult.best_threshold`` of the whole set. Keeps 16 bytes for each component. The result is the same to the
+    last digit for any order and merging of the frames.
     """
 
     def __init__(self, track: SegmentTrack, score_threshold: float) -> None:
@@ -81,7 +81,7 @@ class SegmentMetrics:
             raise DatasetError(f"segment metrics take one frame (H, W) at a time, got shape {score_array.shape}")
         if score_array.size == 0:
             return
-        # Compared in float64: the threshold rounded to float32 could fall on the lowest score that it lets through.
+        # Compared in float64: rounded to float32, the threshold could equal the lowest score above it.
         predicted = (score_array > np.float64(self.score_threshold)) & (label_array != VOID)
         siou, ppv = match_components(predicted, label_array == ANOMALOUS, self.track)
         self._siou.append(siou)
@@ -91,7 +91,7 @@ class SegmentMetrics:
         """Add the components of ``other``. Raises ``ConfigError`` if track or threshold differ."""
         if (self.track, self.score_threshold) != (other.track, other.score_threshold):
             raise ConfigError(
-                "segment metrics merge only with the same track and threshold, "
+                "merged segment metrics must have the same track and threshold, "
                 f"got {self.track.name!r} at {self.score_threshold} and {other.track.name!r} at {other.score_threshold}"
             )
         self._siou = self._siou + other._siou
@@ -127,15 +127,15 @@ class SegmentMetrics:
 def match_components(
     predicted: npt.NDArray[np.bool_], anomalous: npt.NDArray[np.bool_], track: SegmentTrack
 ) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
-    """Compare the 8-connected components of two masks (H, W) of one frame, both already without void pixels.
+    """Compare the 8-connected components of two masks (H, W) of a frame, both without void pixels.
 
-    Returns (intersection, adjusted union) of every ground-truth component, whose quotient is its sIoU, and (covered,
-    size) of every predicted component, whose quotient is its PPV; all in pixels.
+    Returns the intersection and adjusted union of every ground-truth component (their quotient is sIoU), and the
+    covered pixels and size of every predicted component (their quotient is PPV), all in pixels.
 
-    The adjusted union of a ground-truth component is itself and the pixels of all predicted components that touch it,
-    less those lying on other ground-truth components: that is, its size plus the false-positive pixels of those
-    predictions. As in the benchmark's code, ground-truth components below the minimal size are void for the
-    comparison, but predicted components are found, and sized up, before that void is taken out of them.
+    The adjusted union of a ground-truth component is its size plus the false-positive pixels of all predicted
+    components that touch it: their pixels on other ground-truth components do not count. As in the benchmark's code,
+    ground-truth components below the minimal size are void in the comparison, but predicted components are found and
+    measured before that void is removed from them.
     """
     ground_truth, ground_truth_px = _components(anomalous)
     prediction, prediction_px = _components(predicted)
@@ -162,7 +162,7 @@ def match_components(
 
 
 def _components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """Component number of each pixel, 0 being the background, and the size of each component in pixels."""
+    """Number the components of a mask, 0 for the background; returns the numbers and the size of each in pixels."""
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return np.asarray(numbers, dtype=np.int32), stats[:, cv2.CC_STAT_AREA].astype(np.int64)
 
@@ -179,5 +179,5 @@ def _concatenate(parts: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntA
 
 
 def _mean_ratio(numerator: IntArray, denominator: IntArray) -> float:
-    # fsum rounds once, at the end: the order of the components cannot matter.
+    # fsum rounds once, at the end, so that the order of the components does not matter.
     return math.fsum((numerator / denominator).tolist()) / numerator.size if numerator.size else math.nan

@@ -1,4 +1,4 @@
-"""Frames kept on disk between the two passes of an evaluation: memory stays constant, no score is rounded."""
+"""Frames on disk between the two passes of an evaluation: memory stays constant, no score is rounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.datasets.labels import VOID
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import make_folder, whole_file, writing
+from eomt_ext_core.files import atomic_write, make_folder, writing
 
 _PREFIX, _LOCK = ".scores-", ".lock"
 _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
@@ -25,24 +25,24 @@ _SPARE_BYTES = 256 << 20  # left free on the disk for everything else
 
 @dataclass(frozen=True)
 class SpooledFrame:
-    """A frame again: ``labels`` (H, W) uint8, or none; ``scores`` (H, W) float32 each, 0 where the label is void.
+    """A frame read back: ``labels`` (H, W) uint8, or None; ``scores`` (H, W) float32 each, 0 at void pixels.
 
-    ``pictures`` are encoded images by name. ``scores`` is empty where there are no labels.
+    ``thumbnails``: encoded images by name. ``scores`` is empty if there are no labels.
     """
 
     labels: NDArray[np.uint8] | None
     scores: dict[str, NDArray[np.float32]]
-    pictures: dict[str, bytes]
+    thumbnails: dict[str, bytes]
 
 
 class Spool:
-    """A temporary folder with one file a frame: the labels, and of each score the valid pixels as they are.
+    """A temporary folder with a file for each frame: its labels, and the valid pixels of each score, unrounded.
 
-    Takes 4 bytes per valid pixel and score. As long as a process has a spool it holds a lock in it, which ends with the
-    process however that ends: spools that nobody holds any more are deleted by whoever makes one beside them.
+    Takes 4 bytes for each valid pixel and score. A process holds a lock in its spool, which the system releases however
+    the process ends. Making a spool deletes all spools beside it that no process holds.
 
     Args:
-        folder: where to put it; by default, where temporary files go.
+        folder: parent of the spool; by default the system's folder for temporary files.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -51,19 +51,19 @@ class Spool:
         for left in parent.glob(f"{_PREFIX}*"):
             _remove_if_free(left)
         self._lock: int | None = None
-        while self._lock is None:  # between the two lines another process may find the folder free, and delete it
+        while self._lock is None:  # another process may delete the new folder before it is locked
             with writing(parent):
                 self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             try:
                 self._lock = _locked(self.folder, fcntl.LOCK_SH)
             except OSError:
-                break  # the file system has no locks: nobody can find the folder free either
+                break  # a file system without locks: no other process can lock and delete the folder either
 
     def __getstate__(self) -> Path:
         return self.folder
 
     def __setstate__(self, folder: Path) -> None:
-        """In another process, which then holds the spool too, if it reaches the folder."""
+        """Hold the spool in another process too, if that reaches the folder."""
         self.folder, self._lock = folder, None
         with suppress(OSError):
             self._lock = _locked(folder, fcntl.LOCK_SH)
@@ -73,10 +73,10 @@ class Spool:
         number: int,
         labels: NDArray[np.uint8] | None,
         scores: Mapping[str, NDArray[np.float32]],
-        pictures: Mapping[str, bytes],
+        thumbnails: Mapping[str, bytes],
     ) -> Path:
-        """Keep a frame and return its file. Raises ``DatasetError`` where the disk has no room for it."""
-        arrays = {f"picture_{name}": np.frombuffer(encoded, np.uint8) for name, encoded in pictures.items()}
+        """Write a frame and return its file. Raises ``DatasetError`` if the disk is full."""
+        arrays = {f"thumbnail_{name}": np.frombuffer(encoded, np.uint8) for name, encoded in thumbnails.items()}
         if labels is not None:
             valid = labels != VOID
             arrays |= {f"score_{name}": score[valid] for name, score in scores.items()}
@@ -86,11 +86,11 @@ class Spool:
             free = shutil.disk_usage(self.folder).free
         if free < needed + _SPARE_BYTES:
             raise DatasetError(
-                f"the scores need {needed / 2**20:.1f} MiB more for the second pass, {self.folder.parent} has "
-                f"{free / 2**20:.0f} MiB free: make room, ask for fewer scores, or split the data set"
+                f"the second pass needs {needed / 2**20:.1f} MiB more for its scores, {self.folder.parent} has only "
+                f"{free / 2**20:.0f} MiB free: free space, evaluate fewer scores, or split the data set"
             )
         path = self.folder / f"{number:06d}.npz"
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return path
 
@@ -100,15 +100,15 @@ class Spool:
         with np.load(path, allow_pickle=False) as arrays:
             everything = {name: arrays[name] for name in arrays.files}
         encoded = everything.pop("labels", None)
-        pictures = {name[8:]: data.tobytes() for name, data in everything.items() if name.startswith("picture_")}
+        thumbnails = {name[10:]: data.tobytes() for name, data in everything.items() if name.startswith("thumbnail_")}
         packed = {name[6:]: values for name, values in everything.items() if name.startswith("score_")}
         if encoded is None:
-            return SpooledFrame(None, {}, pictures)
+            return SpooledFrame(None, {}, thumbnails)
         labels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), dtype=np.uint8)
         scores = {name: np.zeros(labels.shape, dtype=np.float32) for name in packed}
         for name, values in packed.items():
             scores[name][labels != VOID] = values
-        return SpooledFrame(labels, scores, pictures)
+        return SpooledFrame(labels, scores, thumbnails)
 
     def remove(self) -> None:
         """Delete the folder with all frames."""
@@ -119,8 +119,8 @@ class Spool:
 
 
 def _remove_if_free(folder: Path) -> None:
-    """Delete a spool if no process holds it, and nothing is in it that a spool does not write."""
-    with suppress(OSError):  # it is another user's, or gone
+    """Delete a spool if no process holds it and it contains only files that a spool writes."""
+    with suppress(OSError):  # it belongs to another user, or is gone
         if folder.is_symlink() or any(file.suffix != ".npz" and file.name != _LOCK for file in folder.iterdir()):
             return
         lock = _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +130,7 @@ def _remove_if_free(folder: Path) -> None:
 
 
 def _locked(folder: Path, kind: int) -> int | None:
-    """The open lock file of a spool, or None if the folder was deleted meanwhile.
+    """Lock a spool; returns the open lock file, or None if the folder has been deleted.
 
     Raises ``BlockingIOError`` if another process holds it and ``kind`` does not wait.
     """

@@ -1,1 +1,1 @@
-"""A model as one file that needs neither this package's model code nor, as ONNX, torch to run its network."""
+"""Export of a model as one file that runs without this package's model code, and as ONNX without torch."""

@@ -1,4 +1,4 @@
-"""Does an exported file give what the engine gives?"""
+"""Comparison of an exported file with the engine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Score = Callable[[Tensor, Sequence[str]], Tensor]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the exported file is from the engine in one score.
+    """The difference between an exported file and the engine in one score.
 
     Attributes:
         score: its name.
-        difference: the largest over all pixels of all probes; NaN where a pixel is not a number.
-        allowed: ``TOLERANCE`` times the largest absolute value of the score, at least times 1.
+        difference: the largest absolute difference in any pixel of all probes; NaN if a pixel is NaN.
+        allowed: ``TOLERANCE`` times the largest absolute value of the score, or times 1 if that is less.
     """
 
     score: str
@@ -38,28 +38,28 @@ class Difference:
 
     @property
     def fits(self) -> bool:
-        """Whether the file may be used."""
+        """Whether the difference is allowed."""
         return self.difference <= self.allowed
 
 
 def compare(
     reference: Score, exported: Score, scores: Sequence[str], crop_hw: tuple[int, int], batch: int, precision: str
 ) -> list[Difference]:
-    """Score the bundled road scenes by both.
+    """Compare the scores of an exported file and of the engine on the bundled road scenes.
 
     Args:
-        reference: the engine's own, in float32.
-        exported: the file's.
-        scores: names, each compared by itself.
+        reference: the engine's scores, in float32.
+        exported: the file's scores.
+        scores: names of the scores to compare.
         crop_hw: size of a window in pixels.
-        batch: windows of a call of ``exported``, or 0 for any number: then one and three.
+        batch: windows in each call of ``exported``, or 0 for any number: then one and three are tried.
         precision: of the exported network.
 
     Returns:
-        one for each score, in order.
+        a difference for each score, in order.
 
     Raises:
-        InferenceError: where a difference is larger than allowed.
+        InferenceError: if a difference is larger than allowed.
     """
     differences = []
     probes = probe_crops(crop_hw, batch or max(_ANY_BATCH))
@@ -73,14 +73,14 @@ def compare(
     wrong = [item for item in differences if not item.fits]
     if wrong:
         listed = ", ".join(f"{item.score} by {item.difference:.2g} (allowed {item.allowed:.2g})" for item in wrong)
-        raise InferenceError(f"the exported file differs from the engine in {listed}: it is not written")
+        raise InferenceError(f"the exported file is discarded: it differs from the engine in {listed}")
     return differences
 
 
 def probe_crops(crop_hw: tuple[int, int], count: int) -> Tensor:
-    """Resize the bundled drawings of road scenes to windows, (count, 3, h, w) uint8, the same each time.
+    """Resize the bundled drawings of road scenes to windows, (count, 3, h, w) uint8.
 
-    There are three; from the fourth on they come again, each time moved 8 pixels further to the right.
+    There are three drawings; further windows repeat them, moved 8 pixels to the right each time.
     """
     windows = bundled_windows()
     moved = [np.roll(windows[index % len(windows)], index // len(windows) * 8, axis=1) for index in range(count)]
@@ -89,6 +89,6 @@ def probe_crops(crop_hw: tuple[int, int], count: int) -> Tensor:
 
 
 def bundled_windows() -> NDArray[np.uint8]:
-    """Read the drawings that come with the package, (3, 96, 160, 3) uint8 RGB."""
+    """Read the bundled drawings, (3, 96, 160, 3) uint8 RGB."""
     data = (resources.files("eomt_ext_core") / "assets" / "probe_windows.png").read_bytes()
     return decode_rgb(data).reshape(-1, *_PROBE_HW, 3)

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, so that it is enough alone."""
+"""Metadata of an exported file, so that it needs no other file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _VERSION_KEY = f"{_PREFIX}version"
 
 @dataclass(frozen=True)
 class ExportContents:
-    """Facts about an exported file.
+    """Metadata of an exported file.
 
     Attributes:
         crop_hw: size of a window in pixels.
-        num_classes: known classes.
-        outputs: names of its outputs, in order: scores, and ``SEMANTIC`` where it has the semantic map.
+        num_classes: semantic classes.
+        outputs: names of its outputs, in order: scores, and ``SEMANTIC`` if it has the semantic map.
         precision: of its network, ``fp32`` or ``fp16``.
         score_stride: 1, 2 or 4.
-        batch: windows of a call: exactly so many, or 0 for any number.
-        info: the checkpoint's own (calibration, class names …).
-        origin: SHA-256 of the files it was made from, by name (``checkpoint_sha256`` …).
+        batch: windows in each call, or 0 for any number.
+        info: metadata of the checkpoint (calibration, class names …).
+        origin: SHA-256 of the source files, by name (``checkpoint_sha256`` …).
 
     Raises:
-        CheckpointError: where a value is not of its type, or out of range.
+        CheckpointError: if a value has a wrong type, or is out of range.
     """
 
     crop_hw: tuple[int, int]
@@ -66,37 +66,37 @@ class ExportContents:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The outputs but for the semantic map."""
+        """The outputs without the semantic map."""
         return tuple(name for name in self.outputs if name != SEMANTIC)
 
     def to_metadata(self) -> dict[str, str]:
-        """Texts by name, each JSON.
+        """Return JSON texts by name.
 
         Raises:
-            CheckpointError: where ``info`` holds more than JSON values.
+            CheckpointError: if ``info`` has values that JSON does not have.
         """
         stored = {_PREFIX + name: write_json(value) for name, value in asdict(self).items()}
         return {_VERSION_KEY: str(VERSION), **stored}
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> ExportContents:
-        """Read them back.
+        """Read the metadata back.
 
         Raises:
-            CheckpointError: where the file is not one of ours, of another version, or damaged.
+            CheckpointError: if the file was not written by this package, has another version, or is damaged.
         """
         version = metadata.get(_VERSION_KEY)
         if version is None:
-            raise CheckpointError("it was not written by `eomt-ext export`: nothing in it says what its outputs are")
+            raise CheckpointError("it was not written by `eomt-ext export`: its metadata are missing")
         if version != str(VERSION):
-            raise CheckpointError(f"its version must be {VERSION}, got {version}: export it anew with this package")
+            raise CheckpointError(f"its version must be {VERSION}, got {version}: export it again with this package")
         try:
             values = {item.name: read_json(metadata[_PREFIX + item.name]) for item in fields(cls)}
         except KeyError as error:
-            raise CheckpointError(f"its metadata must hold {error}") from error
+            raise CheckpointError(f"its metadata must contain {error}") from error
         for name in ("crop_hw", "outputs"):
             if not isinstance(values[name], list):
-                raise CheckpointError(f"its {name} cannot be {values[name]!r}")
+                raise CheckpointError(f"its {name} must be a list, got {values[name]!r}")
             values[name] = tuple(values[name])
         return cls(**values)
 

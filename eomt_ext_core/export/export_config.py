@@ -1,4 +1,4 @@
-"""What to export, and how."""
+"""Settings of an export."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ MOST_BATCH = 256
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """How a model becomes a file.
+    """Settings of an export.
 
-    ``scores`` are names out of ``config.SCORES``; none stands for the head where there is one, else for ``rba``.
+    ``scores`` are names of ``config.SCORES``; by default the head if the model has one, else ``rba``.
 
     Raises:
-        ConfigError: where a value is out of its range, or a score is unknown or there twice.
+        ConfigError: if a value is out of range, or a score is unknown or repeated.
     """
 
-    format: str = option("onnx", "onnx, or pt2: a package of PyTorch's AOTInductor", choices=FORMATS)
-    scores: tuple[str, ...] = option((), f"scores that the file gives: {','.join(SCORES)}; the head where there is one")
-    semantic: bool = option(False, "the file also gives the map of the known classes")
+    format: str = option("onnx", "onnx, or pt2 for PyTorch's AOTInductor", choices=FORMATS)
+    scores: tuple[str, ...] = option((), f"exported scores: {','.join(SCORES)}; by default the head if there is one")
+    semantic: bool = option(False, "export the map of the semantic classes too")
     precision: str = option("fp32", "arithmetic of the network; scoring is always in fp32", choices=("fp32", "fp16"))
-    batch: int = option(0, "windows of a call: exactly so many, or 0 for any number", minimum=0, maximum=MOST_BATCH)
+    batch: int = option(0, "windows in each call, or 0 for any number", minimum=0, maximum=MOST_BATCH)
     score_stride: int = option(1, "as EngineConfig.score_stride: 1, 2 or 4", minimum=1, maximum=4)
-    opset: int = option(18, "version of ONNX's operators", minimum=18, maximum=23)
-    device: str = option("cpu", "what a pt2 package is compiled for: cpu, cuda or cuda:N")
+    opset: int = option(18, "version of the ONNX operator set", minimum=18, maximum=23)
+    device: str = option("cpu", "target of a pt2 file: cpu, cuda or cuda:N")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -39,12 +39,13 @@ class ExportConfig:
             )
         if self.format == "onnx" and self.device != "cpu":
             raise ConfigError(
-                f"device is for pt2, an ONNX file is for any: leave it out, or choose format pt2, got {self.device}"
+                f"device must be cpu for an ONNX file, which runs on any device, got {self.device}: leave it out, or "
+                "choose format pt2"
             )
         if self.score_stride == 3:
             raise ConfigError("score_stride must be 1, 2 or 4, got 3")
 
     def check_target(self, path: Path) -> None:
-        """Hold the name of the file to its format, by a :class:`ConfigError`."""
+        """Raise ``ConfigError`` if the suffix of the file does not match the format."""
         if path.suffix != f".{self.format}":
             raise ConfigError(f"a file of format {self.format} must end in .{self.format}, got {path.name!r}")

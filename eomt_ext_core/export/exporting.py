@@ -1,4 +1,4 @@
-"""From a model to a checked file."""
+"""Export of a model to a file that is compared with the engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eomt_ext_core.export.onnx_file import write_onnx
 from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.export.program import ScoringProgram
 from eomt_ext_core.export.pt2_file import Pt2Package, write_pt2
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.uncertainty import BASELINES
 
@@ -27,20 +27,20 @@ from eomt_ext_core.scoring.uncertainty import BASELINES
 def export_model(
     model: EoMTExt, path: str | Path, config: ExportConfig, origin: Mapping[str, str] | None = None
 ) -> list[Difference]:
-    """Write a model as a file that runs without it, compared with the engine before it gets its name.
+    """Export a model, and compare the file with the engine before it gets its name.
 
     Args:
-        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`; left as it is.
-        path: the file, ending in ``.onnx`` or ``.pt2`` as the format.
-        config: what to export, and how.
-        origin: SHA-256 of the files the model came from, by name.
+        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`; does not change.
+        path: the file, ``.onnx`` or ``.pt2`` to match the format.
+        config: settings of the export.
+        origin: SHA-256 of the source files of the model, by name.
 
     Returns:
-        for each output how far it is from the engine in float32.
+        the difference of each output from the engine in float32.
 
     Raises:
-        ConfigError: where the model has no such score, or is too large for the format.
-        InferenceError: where the file gives other scores than the engine; nothing is left behind.
+        ConfigError: if the model lacks a score, or is too large for the format.
+        InferenceError: if the scores differ from the engine's; no file is left.
     """
     path = Path(path)
     config.check_target(path)
@@ -57,7 +57,7 @@ def export_model(
     device = choose_device(config.device)
     program = ScoringProgram(model, contents.outputs, half=config.precision == "fp16", score_stride=config.score_stride)
     reference = TorchWindowScorer(model, torch.device("cpu"), "fp32", "none", config.score_stride)
-    with whole_file(path) as temporary, torch.inference_mode():
+    with atomic_write(path) as temporary, torch.inference_mode():
         exported: Score
         if config.format == "onnx":
             write_onnx(program, contents, temporary, config.opset)
@@ -73,7 +73,7 @@ def _outputs(model: EoMTExt, config: ExportConfig) -> tuple[str, ...]:
     scores = config.scores or (("head",) if has_head else ("rba",))
     if "head" in scores and not has_head:
         raise ConfigError(
-            "score 'head' needs a model with an anomaly head, this one has none: give a head, or choose from "
+            "score 'head' needs a model with an anomaly head, this one has none: pass a head, or choose one of "
             f"{', '.join(BASELINES)}"
         )
     return (*scores, SEMANTIC) if config.semantic else scores

@@ -12,7 +12,7 @@ def require(name: str) -> Any:
     """Import a package of the extra.
 
     Raises:
-        ConfigError: where it is not installed.
+        ConfigError: if it is not installed.
     """
     try:
         return import_module(name)

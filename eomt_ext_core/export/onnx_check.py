@@ -1,6 +1,6 @@
-"""What an ONNX file may hold before onnxruntime sees it: numbers of its own, and standard operators.
+"""Check of an ONNX file before onnxruntime opens it: only internal data and standard operators.
 
-Numbers can be left in another file, which an onnxruntime before 1.24 reads wherever it lies; operators of other domains
+Tensors can refer to other files, which onnxruntime before 1.24 reads anywhere on the disk; operators of other domains
 can name files too. Only tags are read here (protobuf's wire format, and the field numbers of ``onnx.proto``).
 """
 
@@ -14,7 +14,7 @@ from eomt_ext_core.errors import CheckpointError
 
 _MOST_DEPTH = 32
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# The messages that lead to tensors and nodes: field number to the kind of message that it holds.
+# The messages that lead to tensors and nodes: field number to the kind of message in it.
 _INNER: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -30,10 +30,10 @@ _STANDARD = (b"", b"ai.onnx")
 
 
 def check_onnx(path: Path) -> None:
-    """Hold a file to what an export needs.
+    """Check an ONNX file.
 
     Raises:
-        CheckpointError: if it is no ONNX file, refers to another file, or holds other operators than ONNX's own.
+        CheckpointError: if it is not an ONNX file, refers to another file, or has operators other than ONNX's own.
     """
     with path.open("rb") as file:
         if not file.read(1):

@@ -1,4 +1,4 @@
-"""Writing an ONNX file."""
+"""Writing of ONNX files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from eomt_ext_core.export.extra import require
 from eomt_ext_core.export.program import ScoringProgram, trace
 
 INPUT = "crops"
-MOST_BYTES = 2 * 1000**3  # protobuf holds less than 2 GiB; the graph itself needs some of it
+MOST_BYTES = 2 * 1000**3  # protobuf is limited to 2 GiB, and the graph itself needs some of it
 
 
 def write_onnx(program: ScoringProgram, contents: ExportContents, path: Path, opset: int) -> None:
-    """Write a program as one ONNX file: input ``crops``, an output by the name of each score.
+    """Write a program as one ONNX file, with the input ``crops`` and an output named after each score.
 
     Args:
         program: the network and its scoring.
-        contents: what the file is to say of itself.
+        contents: metadata of the file.
         path: the file.
-        opset: version of ONNX's operators.
+        opset: version of the ONNX operator set.
 
     Raises:
-        ConfigError: where the weights are too large for one file, or the extra ``export`` is not installed.
+        ConfigError: if the weights are too large for one file, or the extra ``export`` is not installed.
     """
     size = sum(tensor.nbytes for tensor in program.state_dict().values())
     if size > MOST_BYTES:
         raise ConfigError(
-            f"an ONNX file holds weights of at most {MOST_BYTES / 1e9:.1f} GB, these have {size / 1e9:.1f} GB: "
+            f"the weights in an ONNX file must have at most {MOST_BYTES / 1e9:.1f} GB, got {size / 1e9:.1f} GB: "
             "choose precision fp16, or format pt2"
         )
     for name in ("onnx", "onnxscript"):
@@ -46,6 +46,6 @@ def write_onnx(program: ScoringProgram, contents: ExportContents, path: Path, op
         verbose=False,
     )
     if exported is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        raise RuntimeError("torch.onnx.export returned no program")
     exported.model.metadata_props.update(contents.to_metadata())
     exported.save(path, external_data=False)

@@ -1,4 +1,4 @@
-"""Windows scored by an exported ONNX file."""
+"""Scoring of windows by an exported ONNX file."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from eomt_ext_core.export.providers import (
 )
 from eomt_ext_core.model.metadata import class_names_of
 
-_WAY_OUT = ". `eomt-ext export` makes one of a checkpoint; a checkpoint itself runs with backend torch"
-# It has no exception of its own for this; the words are those of its arena and of CUDA.
+_WAY_OUT = ". Create one with `eomt-ext export`, or use backend torch for a checkpoint"
+# onnxruntime has no exception of its own for this; these are messages of its arena and of CUDA.
 _OUT_OF_MEMORY = re.compile(r"failed to allocate memory|out of memory|bad allocation", re.IGNORECASE)
 
 
 class OnnxWindowScorer:
-    """An exported file as a :class:`~eomt_ext_core.backends.window_scorer.WindowScorer`; made by :meth:`load`.
+    """An exported file as a :class:`~eomt_ext_core.backends.window_scorer.WindowScorer`; created by :meth:`load`.
 
     Windows and scores are on the CPU; onnxruntime moves them to a GPU and back.
 
     Attributes:
-        contents: what the file says of itself.
-        provider: onnxruntime's execution provider that is in use.
-        runs_on: the device that it computes on.
+        contents: metadata of the file.
+        provider: execution provider of onnxruntime in use.
+        runs_on: device of the computation.
     """
 
     def __init__(self, session: Any, contents: ExportContents, provider: str, runs_on: torch.device) -> None:
@@ -58,16 +58,15 @@ class OnnxWindowScorer:
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> OnnxWindowScorer:
-        """Open a file that ``eomt-ext export`` wrote.
+        """Open a file written by ``eomt-ext export``.
 
         Args:
             path: the file.
-            config: its ``device`` chooses the execution provider; what the file has fixed may not be asked otherwise.
+            config: its ``device`` chooses the execution provider; it must not contradict settings fixed in the file.
 
         Raises:
-            CheckpointError: where the file is missing, damaged, not one of ours or of another version.
-            ConfigError: where the device is not there, or ``config`` asks for what the file does not hold, or
-                onnxruntime is not installed.
+            CheckpointError: if the file is missing, damaged, not an export, or of another version.
+            ConfigError: if the device does not exist, ``config`` contradicts the file, or onnxruntime is not installed.
         """
         config = config or EngineConfig()
         onnxruntime = require("onnxruntime")
@@ -80,7 +79,7 @@ class OnnxWindowScorer:
             return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 
         if not Path(path).is_file():
-            raise CheckpointError(f"{path}: no such file; give one that `eomt-ext export` wrote")
+            raise CheckpointError(f"{path} does not exist: pass a file written by `eomt-ext export`")
         try:
             check_onnx(Path(path))
             session = start([(CPU, {})])
@@ -90,7 +89,7 @@ class OnnxWindowScorer:
             raise CheckpointError(f"{path}: {error}{_WAY_OUT}") from error
         except Exception as error:  # onnxruntime's exceptions share no base
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{path}: not an ONNX file that onnxruntime reads: {reason}{_WAY_OUT}") from error
+            raise CheckpointError(f"{path}: onnxruntime cannot read it: {reason}{_WAY_OUT}") from error
         _check_config(config, contents)
         providers = choose_providers(config.device, onnxruntime.get_available_providers(), contents.precision)
         wanted = [name for name, _ in providers]
@@ -103,13 +102,15 @@ class OnnxWindowScorer:
         """Score windows: see the protocol.
 
         Raises:
-            ConfigError: where a score is not in the file.
-            MemoryError: where memory is short.
-            InferenceError: where onnxruntime fails otherwise.
+            ConfigError: if a score is not in the file.
+            MemoryError: if memory runs out.
+            InferenceError: if onnxruntime fails for another reason.
         """
         missing = [name for name in scores if name not in self.scores]
         if missing:
-            raise ConfigError(f"the file holds {', '.join(self.scores)}, got {', '.join(missing)}: export it with that")
+            raise ConfigError(
+                f"the score must be one in the file, {', '.join(self.scores)}, got {', '.join(missing)}: export it too"
+            )
         count = len(crops)
         if count < self.contents.batch:
             crops = torch.cat((crops, crops[:1].expand(self.contents.batch - count, -1, -1, -1)))
@@ -122,7 +123,7 @@ class OnnxWindowScorer:
         return torch.cat([torch.from_numpy(result) for result in results], dim=1)[:count]
 
     def describe(self) -> dict[str, str]:
-        """What an operator wants to know: see the protocol."""
+        """Describe the backend: see the protocol."""
         return {
             "device": str(self.runs_on),
             "device_name": self._device_name,
@@ -134,24 +135,24 @@ class OnnxWindowScorer:
         }
 
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
-        """Run the largest batch on a GPU: see the protocol. TensorRT builds an engine for a range of sizes."""
+        """Run the largest batch on a GPU, as TensorRT builds an engine for a range of sizes: see the protocol."""
         if self.provider != CPU and not self.contents.batch:
             self(torch.zeros((batch, 3, *self.crop_hw), dtype=torch.uint8), scores)
         return batch
 
     def free_memory(self) -> None:
-        """Nothing: onnxruntime's memory stays its own as long as the file is open."""
+        """Do nothing: onnxruntime keeps its memory while the file is open."""
 
 
 def _name_of(device: torch.device) -> str:
-    """What its maker calls it, where this torch knows."""
+    """Return the product name of a device, if this torch supports it."""
     if device.type == "cuda" and device.index >= torch.cuda.device_count():  # a torch for the CPU counts none
         return f"GPU {device.index}"
     return device_name(device)
 
 
 def _check_graph(session: Any, contents: ExportContents) -> None:
-    """Hold inputs and outputs to what the file says of them."""
+    """Check inputs and outputs against the metadata."""
     batch, size_hw = contents.batch or None, contents.crop_hw
     wanted = {name: ("tensor(float)", [batch, 1, *size_hw]) for name in contents.scores}
     if SEMANTIC in contents.outputs:
@@ -160,19 +161,21 @@ def _check_graph(session: Any, contents: ExportContents) -> None:
         ("input", session.get_inputs(), {INPUT: ("tensor(uint8)", [batch, 3, *size_hw])}),
         ("output", session.get_outputs(), wanted),
     ):
-        # a number of windows that is not fixed has a name
+        # A variable number of windows is a name instead of a number.
         shapes = {
             item.name: (item.type, [None if isinstance(side, str) else side for side in item.shape]) for item in found
         }
         if shapes != expected:
-            raise CheckpointError(f"its {kind}s must be {expected} by its own metadata, got {shapes}")
+            raise CheckpointError(f"its {kind}s must be {expected} as in its metadata, got {shapes}")
 
 
 def _check_config(config: EngineConfig, contents: ExportContents) -> None:
-    """Refuse what cannot be had of the file any more."""
+    """Refuse settings that contradict the file."""
     if config.precision not in ("auto", contents.precision):
-        raise ConfigError(f"precision is {contents.precision} in the file, got {config.precision}: choose auto")
+        raise ConfigError(f"precision must be {contents.precision} as in the file, got {config.precision}: choose auto")
     if config.score_stride not in (1, contents.score_stride):
-        raise ConfigError(f"score_stride is {contents.score_stride} in the file, got {config.score_stride}: choose 1")
+        raise ConfigError(
+            f"score_stride must be {contents.score_stride} as in the file, got {config.score_stride}: choose 1"
+        )
     if config.optimize not in ("auto", "none"):
-        raise ConfigError(f"optimize is of backend torch, got {config.optimize!r} with onnxruntime: choose auto")
+        raise ConfigError(f"optimize must be auto with backend onnxruntime, got {config.optimize!r}: choose auto")

@@ -1,4 +1,4 @@
-"""What goes into an exported file: uint8 windows in, scores of every pixel out."""
+"""The program of an exported file: from uint8 windows to the scores of every pixel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eomt_ext_core.scoring.factored_weights import FactoredWeights
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
 from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR, baseline_score
 
-# Activations of a window in flight at a time; the graph repeats the scoring for each band of rows.
+# Most activations of a window at a time; the graph repeats the scoring for each band of rows.
 BAND_FLOATS = 1 << 24
 
 _WEIGHTS = tuple(item.name for item in fields(FactoredWeights))
@@ -28,9 +28,9 @@ class ScoringProgram(nn.Module):
     """Network and scoring as one graph, for any number of windows.
 
     Args:
-        model: left as it is.
-        outputs: names out of ``config.SCORES`` and ``SEMANTIC``, each once; ``head`` only where the model has one.
-        half: run the network in float16; the scoring is in float32 either way.
+        model: does not change.
+        outputs: names of ``config.SCORES`` and ``SEMANTIC``, each once; ``head`` only if the model has one.
+        half: run the network in float16; the scoring is always in float32.
         score_stride: 1, 2 or 4: score every pixel, or every 2nd or 4th of each row and column and resize.
     """
 
@@ -56,7 +56,7 @@ class ScoringProgram(nn.Module):
             crops: (N, 3, h, w) uint8.
 
         Returns:
-            for each output (N, 1, h, w) float32, the score as ``WindowScorer`` gives it; (N, C, h, w) for ``SEMANTIC``.
+            (N, 1, h, w) float32 for each score, as in ``WindowScorer``; (N, C, h, w) for ``SEMANTIC``.
         """
         masks, classes, features = (part.float() for part in self.network(crops.to(self._dtype) / 255))
         visual_rows = None if self.head is None else BilinearRows(self.head.project(features), self._size_hw)
@@ -78,10 +78,7 @@ class ScoringProgram(nn.Module):
 
 
 class _FactoredLayers(nn.Module):
-    """The arithmetic of :class:`~eomt_ext_core.scoring.factored.FactoredHead`, as a graph can hold it.
-
-    Nothing is written in place, and there is no loop over the batch.
-    """
+    """A traceable :class:`~eomt_ext_core.scoring.factored.FactoredHead`: no writes in place, no loop over the batch."""
 
     def __init__(self, head: PixelAnomalyHead) -> None:
         super().__init__()
@@ -93,11 +90,11 @@ class _FactoredLayers(nn.Module):
         return FactoredWeights(*(getattr(self, name) for name in _WEIGHTS))
 
     def project(self, features: Tensor) -> Tensor:
-        """(N, C, h', w') to the visual share of the first layer, (N, h', w', hidden)."""
+        """Map features (N, C, h', w') to their part of the first layer, (N, h', w', hidden)."""
         return self._weights().project(features)
 
     def forward(self, semantic: Tensor, visual: Tensor) -> Tensor:
-        """(N, rows, W, C) and (N, rows, W, hidden) to anomaly logits (N, 1, rows, W)."""
+        """Map (N, rows, W, C) and (N, rows, W, hidden) to anomaly logits (N, 1, rows, W)."""
         weights = self._weights()
         floored = semantic.clamp(min=SEMANTIC_FLOOR)
         entropy = -(floored * floored.log()).sum(dim=-1)
@@ -108,12 +105,12 @@ class _FactoredLayers(nn.Module):
 
 
 def trace(program: ScoringProgram, batch: int, device: torch.device) -> torch.export.ExportedProgram:
-    """The program as a graph.
+    """Trace the program to a graph.
 
     Args:
         program: moved to ``device``.
-        batch: windows of a call: exactly so many, or 0 for any number.
-        device: what the graph is for.
+        batch: windows in each call, or 0 for any number.
+        device: of the graph.
     """
     crops = torch.zeros((batch or 2, 3, *program.crop_hw), dtype=torch.uint8, device=device)
     dynamic = None if batch else ({0: torch.export.Dim("windows", min=1)},)

@@ -1,4 +1,4 @@
-"""Which of onnxruntime's execution providers runs an exported file."""
+"""Choice of onnxruntime's execution provider for an exported file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 
 def choose_providers(device: str, available: Sequence[str], precision: str) -> list[tuple[str, dict[str, str]]]:
-    """Providers in the order in which onnxruntime is to try them, with their options.
+    """List the providers that onnxruntime tries, in order, with their options.
 
     Args:
-        device: ``auto`` takes TensorRT, CUDA or the CPU, the first that is there; ``cpu``; ``cuda`` or ``cuda:N``.
-        available: what onnxruntime was built with.
+        device: ``auto`` for the first available of TensorRT, CUDA and the CPU; ``cpu``; ``cuda`` or ``cuda:N``.
+        available: providers of this build of onnxruntime.
         precision: of the file's network, ``fp32`` or ``fp16``.
 
     Raises:
-        ConfigError: where a GPU is asked for and onnxruntime was built for none.
+        ConfigError: if a GPU is requested and onnxruntime was built without GPUs.
 
     >>> choose_providers("cuda:1", ["CUDAExecutionProvider", "CPUExecutionProvider"], "fp32")
     [('CUDAExecutionProvider', {'device_id': '1'})]
@@ -42,14 +42,14 @@ def choose_providers(device: str, available: Sequence[str], precision: str) -> l
         return [*on_gpu, (CPU, {})]
     if not on_gpu:
         raise ConfigError(
-            f"device {device} needs onnxruntime with {' or '.join(GPU)}, this one has {', '.join(available)}: "
+            f"device {device} needs onnxruntime with {' or '.join(GPU)}, this build has {', '.join(available)}: "
             "install onnxruntime-gpu, or choose auto or cpu"
         )
     return on_gpu
 
 
 def _tensorrt_options(precision: str) -> dict[str, str]:
-    """It builds an engine of the file, which takes minutes; kept in the user's cache, the next start takes seconds."""
+    """Keep TensorRT's engine in the user's cache: building it takes minutes, loading it seconds."""
     options = {"trt_fp16_enable": str(precision == "fp16")}
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / "tensorrt"
     try:
@@ -61,16 +61,16 @@ def _tensorrt_options(precision: str) -> dict[str, str]:
 
 
 def start_first(providers: Providers, start: Callable[[Providers], Any]) -> Any:
-    """Start with all providers, else without those that fail, the first of them first; it is logged.
+    """Start a session with all providers; drop the first, with a warning, until one starts.
 
-    onnxruntime would fall back by itself, but without the options, and so to another GPU than the one chosen.
+    onnxruntime's own fallback drops the options, and so may use another GPU than the chosen one.
 
     Args:
         providers: from :func:`choose_providers`.
-        start: makes a session with what it is given.
+        start: creates a session with providers.
 
     Raises:
-        ConfigError: where none starts.
+        ConfigError: if none starts.
     """
     for index, (name, _) in enumerate(providers):
         try:
@@ -84,11 +84,11 @@ def start_first(providers: Providers, start: Callable[[Providers], Any]) -> Any:
 
 
 def device_of(provider: str, device: str) -> str:
-    """Where a provider computes, as torch names it.
+    """Return the torch name of the device of a provider.
 
     Args:
-        provider: that is in use.
-        device: as :func:`choose_providers` took it.
+        provider: in use.
+        device: as for :func:`choose_providers`.
 
     >>> device_of("CUDAExecutionProvider", "auto"), device_of("CPUExecutionProvider", "auto")
     ('cuda:0', 'cpu')
@@ -97,17 +97,17 @@ def device_of(provider: str, device: str) -> str:
 
 
 def check_provider(device: str, wanted: Sequence[str], active: Sequence[str]) -> str:
-    """The provider that is in use; onnxruntime falls back by itself where one does not start.
+    """Return the active provider; onnxruntime falls back to the next if one does not start.
 
     Raises:
-        ConfigError: where a GPU is asked for and it fell back to the CPU.
+        ConfigError: if a GPU is requested and onnxruntime fell back to the CPU.
 
     >>> check_provider("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"])
     'CPUExecutionProvider'
     """
     if device.startswith("cuda") and active[0] not in GPU:
         raise ConfigError(
-            f"device {device}: {' and '.join(wanted)} did not start, onnxruntime fell back to {active[0]}; its message "
-            "above says why. Install the CUDA libraries that it asks for, or choose auto or cpu"
+            f"device {device}: {' and '.join(wanted)} did not start, onnxruntime fell back to {active[0]}; see its "
+            "message above. Install the CUDA libraries named there, or choose auto or cpu"
         )
     return active[0]

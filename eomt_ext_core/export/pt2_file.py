@@ -1,4 +1,4 @@
-"""Packages of PyTorch's AOTInductor: compiled for one kind of device, run without Python or from it."""
+"""Packages of PyTorch's AOTInductor: compiled for one kind of device, and run with or without Python."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from eomt_ext_core.export.program import ScoringProgram, trace
 
 
 def write_pt2(program: ScoringProgram, contents: ExportContents, path: Path, device: torch.device) -> None:
-    """Compile a program into a package: uint8 windows in, a tensor for each of ``contents.outputs`` out.
+    """Compile a program into a package, from uint8 windows to a tensor for each of ``contents.outputs``.
 
     Args:
         program: the network and its scoring; moved to ``device``.
-        contents: what the package is to say of itself.
-        path: the file, ending in ``.pt2``.
-        device: what it is compiled for.
+        contents: metadata of the package.
+        path: the file, ``.pt2``.
+        device: target of the compilation.
 
     Raises:
-        ConfigError: where this machine cannot compile, such as for want of a C++ compiler.
+        ConfigError: if this machine cannot compile, for example without a C++ compiler.
     """
     from torch._inductor import aoti_compile_and_package
     from torch._inductor.exc import InductorError
@@ -35,21 +35,21 @@ def write_pt2(program: ScoringProgram, contents: ExportContents, path: Path, dev
         )
     except InductorError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"a pt2 package needs a compiler that works (g++, for CUDA also Triton): {reason}") from error
+        raise ConfigError(f"a pt2 file needs a working compiler (g++, for CUDA also Triton): {reason}") from error
 
 
 class Pt2Package:
-    """A package, loaded.
+    """A loaded package.
 
     Args:
         path: the file.
-        device: what it was compiled for.
+        device: target of its compilation.
 
     Attributes:
-        contents: what it says of itself.
+        contents: metadata of the package.
 
     Raises:
-        CheckpointError: where the file cannot be loaded, or is not one of ours.
+        CheckpointError: if the file cannot be loaded, or was not written by ``eomt-ext export``.
     """
 
     def __init__(self, path: Path, device: torch.device) -> None:
@@ -61,10 +61,10 @@ class Pt2Package:
             )
             self.contents = ExportContents.of(self._run.get_metadata())
         except (RuntimeError, CheckpointError) as error:
-            raise CheckpointError(f"{path}: not a package that runs here: {str(error).splitlines()[0]}") from error
+            raise CheckpointError(f"{path}: cannot be loaded here: {str(error).splitlines()[0]}") from error
         self._device = device
 
     def __call__(self, crops: Tensor, scores: Sequence[str]) -> Tensor:
-        """(N, 3, h, w) uint8 to (N, K, h, w) float32, as ``WindowScorer``."""
+        """Score windows (N, 3, h, w) uint8; returns (N, K, h, w) float32, as ``WindowScorer``."""
         results = dict(zip(self.contents.outputs, self._run(crops.to(self._device)), strict=True))
         return torch.cat([results[name] for name in scores], dim=1)

@@ -1,4 +1,4 @@
-"""Reading images, videos and labels: one decoder, one list of what an input is."""
+"""Reading and writing of images, videos and labels."""
 
 from eomt_ext_core.images.decoder import decode, decode_rgb, read_label_values, read_rgb, read_unchanged
 from eomt_ext_core.images.encoder import write_image

@@ -1,8 +1,8 @@
-"""The file around a video: whether it is one that is read, and whether its end is missing.
+"""Containers of videos: their kind, and whether the end of the file is missing.
 
-Decoders stop at the end of a file that was cut short as they do at the end of a video. The two differ in how far
-the container declares that it reaches. Sources: ISO/IEC 14496-12 (boxes, edit lists); Microsoft's AVI RIFF reference;
-RFC 8794 and RFC 9559 (Matroska).
+A decoder ends in the same way at the end of a truncated file and at the end of a video. Only the container declares how
+long the file should be. Sources: ISO/IEC 14496-12 (boxes, edit lists); Microsoft's AVI RIFF reference; RFC 8794 and
+RFC 9559 (Matroska).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import BinaryIO, NamedTuple
 from eomt_ext_core.errors import ImageError
 
 VIDEO_KINDS = ("MP4", "AVI", "Matroska")
-"""The containers that are read; MOV and M4V count as MP4, WebM as Matroska."""
+"""The supported containers; MOV and M4V count as MP4, WebM as Matroska."""
 
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _EBML_START = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
-_MOST_PARTS = 1 << 20  # of a container that are looked at; a fragmented MP4 of a day has half as many
-_UNSIZED = (0, 0xFFFFFFFF)  # what recorders leave in an AVI until they close it
+_MAX_PARTS = 1 << 20  # of a container that are inspected; a fragmented MP4 of a day has half as many
+_UNSIZED = (0, 0xFFFFFFFF)  # lengths that recorders write into an AVI until they close it
 
 
 class Container(NamedTuple):
-    """What a container declares.
+    """The declarations of a container.
 
     Attributes:
-        kind: a name out of ``VIDEO_KINDS``.
-        missing_bytes: how far its frames reach beyond the end of the file; 0 if they do not, or if it declares no size.
-        num_empty: how many of the frames that it counts hold nothing and show the one before; None if their number
-            is estimated from a duration, or shortened by an edit list, so that it cannot be held to it.
+        kind: one of ``VIDEO_KINDS``.
+        missing_bytes: declared bytes of frames beyond the end of the file; 0 if there are none, or no size is declared.
+        num_empty: declared frames without content, which repeat the one before; None if the number of frames is not
+            exact, because it is estimated from a duration or shortened by an edit list.
     """
 
     kind: str
@@ -46,10 +46,10 @@ class _Box(NamedTuple):
 
 
 def inspect_container(file: BinaryIO) -> Container:
-    """Look at the structure of a video file; nothing is decoded, and only headers are read.
+    """Inspect the structure of a video file, reading only headers and decoding nothing.
 
     Raises:
-        ImageError: reason ``"encoding"`` if it is of no container that is read.
+        ImageError: reason ``"encoding"`` if its container is not supported.
     """
     size = os.fstat(file.fileno()).st_size
     start = _read(file, 0, 12)
@@ -72,8 +72,8 @@ def _number(data: bytes) -> int:
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
-    """The boxes between two places of the file; the last may reach beyond."""
-    for _ in range(_MOST_PARTS):
+    """Yield the boxes between two positions of the file; the last may extend beyond."""
+    for _ in range(_MAX_PARTS):
         header = _read(file, position, 16)
         length, content = _number(header[:4]), position + 8
         if length == 1:
@@ -96,7 +96,7 @@ def _inspect_mp4(file: BinaryIO, size: int) -> Container:
 
 
 def _is_counted(file: BinaryIO, moov: _Box) -> bool:
-    """Whether every sample of the one track of frames is shown, by its edit list."""
+    """Whether there is one video track and its edit list shows every sample."""
     inside = list(_boxes(file, moov.start, moov.end))
     if any(box.name == b"mvex" for box in inside):  # the samples are in fragments
         return False
@@ -116,17 +116,17 @@ def _is_counted(file: BinaryIO, moov: _Box) -> bool:
     shown = []
     for at in range(8, min(len(edits) - step, 8 + step * count) + 1, step):
         length, begin = _number(edits[at : at + half]), _number(edits[at + half : at + 2 * half])
-        if begin != (1 << 8 * half) - 1:  # -1: nothing is shown
+        if begin != (1 << 8 * half) - 1:  # -1: an empty edit
             shown.append((length, begin))
     if len(shown) != 1 or not movie_rate or not media_rate:
         return False
     length, begin = shown[0]
-    delay = _number(parts.get(b"ctts", b"")[12:16])  # of the first frame; edit lists begin there
+    delay = _number(parts.get(b"ctts", b"")[12:16])  # of the first frame, where edit lists begin
     return begin <= delay and length / movie_rate >= (media_length - delay) / media_rate - 1.5 / movie_rate
 
 
 def _parts(file: BinaryIO, track: _Box) -> dict[bytes, bytes]:
-    """The beginnings of those boxes of a track that matter here."""
+    """Read the beginnings of the boxes of a track that are used here."""
     found = {}
     folders = {b"mdia", b"minf", b"stbl", b"edts"}
     pending = [track]
@@ -141,17 +141,17 @@ def _parts(file: BinaryIO, track: _Box) -> dict[bytes, bytes]:
 
 
 def _clock(header: bytes, at: int) -> tuple[int, int]:
-    """Ticks a second and duration in ticks of an ``mvhd`` or ``mdhd`` box."""
+    """Return ticks per second and duration in ticks of an ``mvhd`` or ``mdhd`` box."""
     if header[:1] == b"\1":
         return _number(header[at + 8 : at + 12]), _number(header[at + 12 : at + 20])
     return _number(header[at : at + 4]), _number(header[at + 4 : at + 8])
 
 
 def _inspect_avi(file: BinaryIO, size: int) -> Container:
-    """How far the list of frames, ``movi``, reaches beyond the end; how many of them are empty by the index."""
+    """Measure how far the list of frames, ``movi``, extends beyond the end, and count empty frames in the index."""
     missing, num_empty, num_parts = 0, None, 0
     position = 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         header = _read(file, position, 12)
         if len(header) < 12:
             break
@@ -162,22 +162,22 @@ def _inspect_avi(file: BinaryIO, size: int) -> Container:
             continue
         if header[:4] == b"LIST" and header[8:] == b"movi" and length not in _UNSIZED:
             missing = max(missing, position + 8 + length - size)
-        if header[:4] == b"idx1" and length <= 16 * _MOST_PARTS:
+        if header[:4] == b"idx1" and length <= 16 * _MAX_PARTS:
             num_empty = _num_empty(_read(file, position + 8, length))
         position += 8 + length + length % 2
     return Container("AVI", missing, num_empty if num_parts == 1 else None)
 
 
 def _num_empty(index: bytes) -> int:
-    """Frames of no bytes by an ``idx1``; every frame has an entry, those of a second stream too."""
+    """Count the frames of 0 bytes in an ``idx1``, which has an entry for every frame of every stream."""
     entries = struct.iter_unpack("<4sIII", index[: len(index) // 16 * 16])
     return sum(name[2:] in (b"dc", b"db") and not length for name, _, _, length in entries)
 
 
 def _missing_of_matroska(file: BinaryIO, size: int) -> int:
-    """How far the segment, or its last cluster if the segment declares no size, reaches beyond the end."""
+    """Measure how far the segment, or the last cluster of an unsized segment, extends beyond the end."""
     position = 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         identifier, length, content = _element(file, position)
         if not identifier or (length is None and identifier != _SEGMENT):
             return 0
@@ -191,7 +191,7 @@ def _missing_of_matroska(file: BinaryIO, size: int) -> int:
 
 
 def _element(file: BinaryIO, position: int) -> tuple[int, int | None, int]:
-    """Identifier (0: there is none), length (None: unknown) and where the content begins (RFC 8794, 4 to 6)."""
+    """Return identifier (0: none), length (None: unknown) and start of the content (RFC 8794, 4 to 6)."""
     header = _read(file, position, 12)
     width = _width(header, 4)
     length_width = _width(header[width:], 8)
@@ -203,6 +203,6 @@ def _element(file: BinaryIO, position: int) -> tuple[int, int | None, int]:
 
 
 def _width(data: bytes, most: int) -> int:
-    """Bytes of a number whose first byte says how many there are; 0 if that is more than ``most``."""
+    """Return the bytes of a number, encoded in its first byte; 0 if they are more than ``most``."""
     width = 9 - data[0].bit_length() if data else 0
     return width if width <= most else 0

@@ -1,8 +1,7 @@
-"""The one decoder of images: of files, and of what arrives in messages.
+"""The only decoder of images, for files and for messages.
 
-Every image of the project passes :func:`decode`. Pixels stay as they are stored wherever something refers to them by
-place: labels, the calibration of a camera, a recording. Photographs that a person hands over to look at the
-result (``predict`` and the demonstration) are turned upright by the orientation that the camera noted (EXIF).
+All images pass :func:`decode`. Pixels keep their stored positions if labels, a camera's calibration or a recording
+refer to them. Only ``predict`` and the demonstration turn photographs upright, by their EXIF orientation.
 
 OpenCV gets bytes, never a path: it ends the process for a name that is not UTF-8.
 """
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, ImageError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images.formats import IMAGE_KINDS, read_header
 from eomt_ext_core.images.limits import DEFAULT_LIMITS, ImageLimits
 from eomt_ext_core.images.opening import read_file
@@ -26,21 +25,21 @@ from eomt_ext_core.images.opening import read_file
 def decode(
     data: bytes, flags: int, limits: ImageLimits = DEFAULT_LIMITS, kinds: tuple[str, ...] = IMAGE_KINDS
 ) -> NDArray[Any]:
-    """Decode a whole image file, its header checked first.
+    """Check the header of an image file, then decode it.
 
     Args:
-        data: the file.
+        data: the whole file.
         flags: OpenCV's ``IMREAD_`` flags.
-        limits: what the file may ask for.
-        kinds: formats to accept, out of ``IMAGE_KINDS``.
+        limits: on size and work.
+        kinds: formats to accept, of ``IMAGE_KINDS``.
 
     Returns:
-        (H, W) or (H, W, channels) in OpenCV's order (BGR, BGRA), of the type that the flags ask for.
+        (H, W) or (H, W, channels) in OpenCV's order (BGR, BGRA), of the type given by the flags.
 
     Raises:
         ImageError: with the reasons of :func:`~eomt_ext_core.images.formats.read_header`; ``"decode"`` also if
-            OpenCV does not decode it.
-        MemoryError: if OpenCV finds no memory.
+            OpenCV cannot decode it.
+        MemoryError: if OpenCV runs out of memory.
     """
     header = read_header(data, limits, kinds)
     try:
@@ -63,8 +62,8 @@ def decode_rgb(
 ) -> NDArray[np.uint8]:
     """Decode a whole image file to a contiguous (H, W, 3) uint8 RGB array.
 
-    Grey is repeated over the channels, 16 bit channels keep their upper 8 bits, alpha is dropped. ``turn``: by the
-    orientation in the file. Raises as :func:`decode` does.
+    Grey images have equal channels, 16 bit channels keep their upper 8 bits, alpha is dropped. ``turn``: apply the
+    orientation in the file. Raises the errors of :func:`decode`.
     """
     pixels = decode(data, cv2.IMREAD_COLOR | (0 if turn else cv2.IMREAD_IGNORE_ORIENTATION), limits, kinds)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
@@ -76,61 +75,61 @@ def read_rgb(path: str | Path, *, turn: bool = False, limits: ImageLimits = DEFA
     """Read an image file as (H, W, 3) uint8 RGB.
 
     Args:
-        path: of a JPEG, PNG, WebP or BMP file, whatever its suffix.
-        turn: by the orientation that a camera noted in it; labels are drawn on images as they are stored.
-        limits: what the file may ask for.
+        path: of a JPEG, PNG, WebP or BMP file with any suffix.
+        turn: apply the EXIF orientation; not for images with labels, which refer to the stored pixels.
+        limits: on size and work.
 
     Raises:
-        ImageError: naming the file, if it cannot be read, is cut short, asks for too much, or is no such image.
+        ImageError: naming the file, if it cannot be read, is truncated, exceeds a limit, or has another format.
     """
     data = read_file(path, limits.max_file_bytes)
     try:
         return decode_rgb(data, turn=turn, limits=limits)
     except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+        raise ImageError(f"{printable(path)}: {error}", error.reason) from error
     except MemoryError as error:
-        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+        raise ImageError(f"{printable(path)}: out of memory: {error}", "memory") from error
 
 
 def read_unchanged(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[Any]:
-    """Read an image file with the channels (BGR, BGRA or grey) and the depth that it has, never turned.
+    """Read an image file with its own channels (BGR, BGRA or grey) and depth, without turning it.
 
     Raises:
-        ImageError: as :func:`read_rgb` does.
+        ImageError: like :func:`read_rgb`.
     """
     data = read_file(path, limits.max_file_bytes)
     try:
         return decode(data, cv2.IMREAD_UNCHANGED, limits)
     except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}", error.reason) from error
+        raise ImageError(f"{printable(path)}: {error}", error.reason) from error
     except MemoryError as error:
-        raise ImageError(f"{shown(path)}: there is no memory to decode it: {error}", "memory") from error
+        raise ImageError(f"{printable(path)}: out of memory: {error}", "memory") from error
 
 
 def read_label_values(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """Read a label map as (H, W) uint8, its values as they are stored; three equal channels count as one.
+    """Read a label map as (H, W) uint8 with the stored values; three equal channels count as one.
 
     Raises:
-        ImageError: as :func:`read_rgb` does.
+        ImageError: like :func:`read_rgb`.
         DatasetError: naming the file, if it has more than 8 bits or colours.
     """
     values = read_unchanged(path, limits)
     if values.dtype != np.uint8:
-        raise DatasetError(f"{shown(path)}: labels must have 8 bits, got {values.dtype}")
+        raise DatasetError(f"{printable(path)}: labels must have 8 bits, got {values.dtype}")
     if values.ndim == 3:
         if any((values[..., channel] != values[..., 0]).any() for channel in (1, 2)):
             raise DatasetError(
-                f"{shown(path)}: labels must be grey values, got colours: is this the coloured version for people?"
+                f"{printable(path)}: labels must be grey, got colours: use the label ids, not the coloured version"
             )
         values = values[..., 0]
     return np.asarray(values, dtype=np.uint8)
 
 
 def opencv_lacks_memory(error: cv2.error) -> bool:
-    """Whether OpenCV found no memory; its attribute ``code`` is that of whichever error came last, in any thread."""
+    """Whether OpenCV ran out of memory. Its attribute ``code`` cannot tell: all threads share it."""
     return f"({cv2.Error.StsNoMem}:" in str(error)
 
 
 def turns(flags: int) -> bool:
-    """Whether OpenCV applies the orientation in a file under these ``IMREAD_`` flags."""
+    """Whether OpenCV applies the orientation in a file with these ``IMREAD_`` flags."""
     return flags != cv2.IMREAD_UNCHANGED and not flags & cv2.IMREAD_IGNORE_ORIENTATION

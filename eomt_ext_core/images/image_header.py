@@ -1,4 +1,4 @@
-"""What is known of an image before it is decoded."""
+"""The header of an image file, known before the image is decoded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class ImageHeader(NamedTuple):
-    """What the file of an image declares.
+    """The declarations of an image file.
 
     Attributes:
-        kind: the format, a name out of ``IMAGE_KINDS``.
+        kind: the format, one of ``IMAGE_KINDS``.
         height: in pixels, as stored.
         width: in pixels, as stored.
-        decoded_bytes: of the unpacked pixels as the format stores them.
-        scan_blocks: blocks of 8 x 8 coefficients in all scans of a JPEG image; 0 for the others.
+        decoded_bytes: size of the decoded pixels with the channels and depth of the file.
+        scan_blocks: blocks of 8 x 8 coefficients in all scans of a JPEG image; 0 for other formats.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What an input is, by its name: one definition for every command that is given a folder."""
+"""The definition of an input by its name, for all commands that accept folders."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""The suffixes of the formats that are read, in lower case."""
+"""The suffixes of the supported image formats, in lower case."""
 
 FOREIGN_IMAGE_SUFFIXES = (".tif", ".tiff", ".gif", ".jp2", ".heic", ".heif", ".avif")
-"""The suffixes of images in formats that are not read: inputs too, so that each is named and not passed over."""
+"""The suffixes of unsupported image formats. They are inputs too, so that they are reported instead of ignored."""
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 """The suffixes of videos, in lower case."""
 
 
 def kind_of(path: Path) -> Literal["image", "video"] | None:
-    """What a path is by its suffix, in whatever case."""
+    """Classify a path by its suffix, in upper or lower case."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES + FOREIGN_IMAGE_SUFFIXES:
         return "image"
@@ -31,19 +31,19 @@ def kind_of(path: Path) -> Literal["image", "video"] | None:
 def is_input(path: Path) -> bool:
     """Whether a path found in a folder is an input: a visible file with the suffix of an image or a video.
 
-    Files whose name begins with a dot are never inputs: systems and programs keep notes in them (``._photo.jpg``). A
-    link to nothing is one, and is then found missing; a folder of such a name is none.
+    Hidden files are never inputs: systems and programs keep metadata in them (``._photo.jpg``). A broken link is one,
+    and is reported as missing later. A folder is not.
     """
     return kind_of(path) is not None and not path.name.startswith(".") and not os.path.isdir(path)
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
-    """The input images among paths, sorted by name."""
+    """Select the input images among paths, sorted by name."""
     return sorted(path for path in paths if kind_of(path) == "image" and is_input(path))
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The input images right in a folder, sorted by name.
+    """List the input images directly in a folder, sorted by name.
 
     Raises:
         DatasetError: if the folder does not exist or cannot be read.
@@ -51,6 +51,6 @@ def list_images(folder: str | Path) -> list[Path]:
     try:
         return images_among(Path(folder).iterdir())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatasetError(f"{shown(folder)}: no such folder") from error
+        raise DatasetError(f"{printable(folder)} must be an existing folder") from error
     except OSError as error:
-        raise DatasetError(f"{shown(folder)} cannot be read: {error.strerror or error}") from error
+        raise DatasetError(f"{printable(folder)} cannot be read: {error.strerror or error}") from error

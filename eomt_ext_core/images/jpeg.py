@@ -1,4 +1,4 @@
-"""What a JPEG file declares, and how much work its scans are: read without decoding it.
+"""Inspection of JPEG files without decoding: their header, and the work that their scans take.
 
 Sources: ITU-T T.81, annexes B (markers), A.2 (blocks and interleaving) and G (progressive mode).
 """
@@ -17,11 +17,11 @@ _START_OF_SCAN = 0xDA
 # Start-of-frame markers: 0xC0 to 0xCF without DHT (C4), JPG (C8) and DAC (CC); T.81, table B.1.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
-# TEM and RST0 to RST7: the markers that carry no length.
+# TEM and RST0 to RST7: the markers without a length.
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FILL = re.compile(rb"\xff+")
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the one that ends the data of a scan
-_MOST_SEGMENTS = 10_000  # a header of 600 MB if they are full; each takes time, also if they are empty
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # ends the data of a scan
+_MAX_SEGMENTS = 10_000  # full segments would be a header of 600 MB; even empty ones take time
 
 
 class _Component(NamedTuple):
@@ -40,17 +40,16 @@ class _Frame(NamedTuple):
 def read_jpeg(data: bytes, limits: ImageLimits) -> ImageHeader:
     """Read the frame header and follow the scans to the end of the image.
 
-    Damage inside the data of a scan is not seen: JPEG carries no checksum. ``scan_blocks`` is counted no further than
-    ``limits.max_scan_blocks`` requires.
+    Damaged data inside a scan are not detected: JPEG has no checksums. Counting stops above ``limits.max_scan_blocks``.
 
     Raises:
-        ImageError: ``"decode"`` if the file is damaged or ends early, ``"encoding"`` for a process other than
+        ImageError: ``"decode"`` if the file is damaged or truncated, ``"encoding"`` for a process other than
             baseline, sequential or progressive with Huffman codes.
     """
     frame: _Frame | None = None
     position = 2
-    for _ in range(_MOST_SEGMENTS):
-        fill = _FILL.match(data, position)  # any number of bytes before the marker
+    for _ in range(_MAX_SEGMENTS):
+        fill = _FILL.match(data, position)  # a marker may follow any number of fill bytes
         if fill is None or fill.end() + 3 > len(data):
             break
         position = fill.end() - 1
@@ -66,11 +65,11 @@ def read_jpeg(data: bytes, limits: ImageLimits) -> ImageHeader:
                 break
             return ImageHeader("JPEG", frame.height, frame.width, 3 * frame.height * frame.width, blocks)
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    raise ImageError(f"a JPEG image must run from its header to an end marker, got {len(data)} damaged bytes", "decode")
+    raise ImageError(f"a JPEG image must go from its header to an end marker, got {len(data)} damaged bytes", "decode")
 
 
 def _read_frame(data: bytes, position: int) -> _Frame | None:
-    """The frame header whose marker is at ``position``, or none if it is no whole one."""
+    """Read the frame header with its marker at ``position``; returns None if it is incomplete."""
     marker, header = data[position + 1], data[position + 4 : position + 10]
     if len(header) < 6:
         return None
@@ -94,9 +93,9 @@ def _read_frame(data: bytes, position: int) -> _Frame | None:
 
 
 def _follow_scans(data: bytes, position: int, frame: _Frame, limits: ImageLimits) -> int | None:
-    """Blocks that a decoder visits, or None if the file ends before the image does."""
+    """Count the blocks that a decoder visits; returns None if the file is truncated."""
     blocks = 0
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if data[position + 1] == _START_OF_SCAN:
             scan = data[position + 4 : position + 2 + length]
@@ -105,7 +104,7 @@ def _follow_scans(data: bytes, position: int, frame: _Frame, limits: ImageLimits
                 return None
             blocks += _blocks_of(chosen, frame)
             if not frame.progressive and len(chosen) == len(frame.components) and blocks <= limits.max_scan_blocks:
-                # Decoders stop after such a scan. Its data never hold an end marker, what follows it may hold anything.
+                # Decoders stop after such a scan. Its data have no end marker, but anything may follow it.
                 return blocks if data.find(_END_OF_IMAGE, position) >= 0 else None
             if blocks > limits.max_scan_blocks:
                 return blocks
@@ -119,7 +118,7 @@ def _follow_scans(data: bytes, position: int, frame: _Frame, limits: ImageLimits
 
 
 def _components_of(scan: bytes, frame: _Frame) -> list[_Component]:
-    """The components of a scan by its header, or none if it is damaged."""
+    """Read the components of a scan from its header; returns none if it is damaged."""
     count = scan[0] if scan else 0
     if len(scan) < 2 * count + 4:
         return []
@@ -129,7 +128,7 @@ def _components_of(scan: bytes, frame: _Frame) -> list[_Component]:
 
 
 def _blocks_of(chosen: list[_Component], frame: _Frame) -> int:
-    """Blocks of 8 x 8 in one scan (T.81, A.2.2 and A.2.3)."""
+    """Count the blocks of 8 x 8 in one scan (T.81, A.2.2 and A.2.3)."""
     across = max(part.across for part in frame.components)
     down = max(part.down for part in frame.components)
     if len(chosen) == 1:

@@ -1,4 +1,4 @@
-"""Videos that play in a browser (H.264), through the ffmpeg that the wheel ``imageio-ffmpeg`` brings."""
+"""Writing of videos that play in a browser (H.264), by the ffmpeg of the wheel ``imageio-ffmpeg``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import ConfigError, ImageError, OutputError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 
-_QUALITY = 15  # x264's constant rate factor; 18 and less is taken for free of visible loss
+_QUALITY = 15  # x264's constant rate factor; at 18 and less the loss is considered invisible
 
 
 class VideoWriter:
@@ -22,58 +22,58 @@ class VideoWriter:
 
     Args:
         path: of the file.
-        rate_hz: frames a second.
+        rate_hz: frames per second.
     """
 
     def __init__(self, path: str | Path, rate_hz: float) -> None:
-        self._path = Path(path).absolute()  # a relative one may look like a protocol of ffmpeg's
+        self._path = Path(path).absolute()  # a relative one may look like a protocol of ffmpeg
         self._rate_hz = rate_hz
         self._size_hw: tuple[int, int] | None = None
         self._encoder: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
     def write(self, frame_rgb: NDArray[np.uint8]) -> None:
-        """Append a frame: (H, W, 3) uint8. An odd last row or column is cut off, since 4:2:0 video has none.
+        """Append a frame: (H, W, 3) uint8. An odd last row or column is cut off, as 4:2:0 video needs even sizes.
 
         Raises:
-            ImageError: if its size is not that of the first frame, or less than two pixels a side.
+            ImageError: if its size differs from that of the first frame, or a side has fewer than two pixels.
             OutputError: if the file cannot be written.
             ConfigError: if ffmpeg is missing.
         """
         size_hw = (frame_rgb.shape[0] // 2 * 2, frame_rgb.shape[1] // 2 * 2)
         if self._size_hw is None:
             if min(size_hw) < 2:
-                raise ImageError(f"a video's frames must have at least 2 pixels a side, got {size_hw}", "dimensions")
+                raise ImageError(f"frames of a video must have at least 2 × 2 pixels, got {size_hw}", "dimensions")
             self._size_hw, self._encoder = size_hw, self._start(size_hw)
         if size_hw != self._size_hw:
-            raise ImageError(f"a video's frames must all be {self._size_hw}, got {size_hw}", "dimensions")
+            raise ImageError(f"all frames of a video must be {self._size_hw}, got {size_hw}", "dimensions")
         if self._encoder is None or self._encoder.stdin is None:
-            raise OutputError(f"{shown(self._path)} cannot be written: it is closed")
+            raise OutputError(f"{printable(self._path)} cannot be written: it is closed")
         try:
             self._encoder.stdin.write(np.ascontiguousarray(frame_rgb[: size_hw[0], : size_hw[1]]).data)
         except BrokenPipeError as error:  # ffmpeg has ended early; its log has the reason
             self.close()
-            raise OutputError(f"{shown(self._path)} cannot be written: ffmpeg has ended") from error
+            raise OutputError(f"{printable(self._path)} cannot be written: ffmpeg has ended") from error
 
     def close(self) -> None:
-        """Finish the file; nothing more if no frame was written.
+        """Finish the file, if any frame was written.
 
         Raises:
-            OutputError: if ffmpeg could not write all of it.
+            OutputError: if ffmpeg failed to write it.
         """
         encoder, self._encoder = self._encoder, None
         if encoder is None or self._log is None:
             return
         try:
             encoder.communicate()
-        except BrokenPipeError:  # it has ended; its exit code is looked at below
+        except BrokenPipeError:  # it has ended; its exit code is checked below
             encoder.wait()
         with self._log as log:
             log.seek(0)
             reason = log.read(2000).decode("utf-8", "replace").strip()
         if encoder.returncode:
             last = reason.splitlines()[-1] if reason else f"ffmpeg ended with exit code {encoder.returncode}"
-            raise OutputError(f"{shown(self._path)} cannot be written: {last}")
+            raise OutputError(f"{printable(self._path)} cannot be written: {last}")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -84,7 +84,7 @@ class VideoWriter:
         try:
             self.close()
         except OutputError:
-            if error is None:  # else what went wrong first is what counts
+            if error is None:  # else report the first error
                 raise
 
     def _start(self, size_hw: tuple[int, int]) -> subprocess.Popen[bytes]:
@@ -93,7 +93,7 @@ class VideoWriter:
 
             program = get_ffmpeg_exe()
         except (ImportError, RuntimeError) as error:
-            raise ConfigError(f"videos are written by ffmpeg: install the extra 'bags' ({error})") from error
+            raise ConfigError(f"videos need ffmpeg: install the extra 'bags' ({error})") from error
         height, width = size_hw
         command = [
             program, "-nostdin", "-v", "error", "-y",
@@ -102,7 +102,7 @@ class VideoWriter:
             f"file:{self._path}",
         ]  # fmt: skip
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # close() closes it
-        # In a session of its own: a ctrl-C in the terminal ends the program frame by frame, and the video with it.
+        # In its own session, so that Ctrl-C in the terminal does not end ffmpeg before the program closes the video.
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log, start_new_session=True
         )

@@ -126,7 +126,7 @@ def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfi
     """Determine the head's form from its weights; dropout has none and keeps its default.
 
     Raises:
-        CheckpointError: where the weights are not those of an anomaly head on ``feature_dim`` features.
+        CheckpointError: if the weights are not those of an anomaly head on ``feature_dim`` features.
     """
     first, projection = head.get("mlp.0.weight"), head.get("feature_proj.0.weight")
     if first is None or first.ndim != 2:

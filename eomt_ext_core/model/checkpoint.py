@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eomt_ext_core.config import ModelConfig
+from eomt_ext_core.config import HUB_SCHEME, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
@@ -27,7 +27,6 @@ from eomt_ext_core.model.weight_files import INDEX, read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
 
 DEMO = "demo"
-HUB_SCHEME = "hf://"
 _METADATA_KEY = "eomt_ext"
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _NOT_STORED = "trained_crop_hw"  # what is saved is laid out for the window that it is saved with
@@ -66,7 +65,7 @@ def load_model(
         the model in eval mode; its ``info`` is what the checkpoint says of itself.
 
     Raises:
-        CheckpointError: where a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
+        CheckpointError: if a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
             message names the file and the first offending keys.
     """
     path = resolve_source(source, download=download)
@@ -112,7 +111,7 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
     The file appears under its name only when it is complete.
 
     Raises:
-        CheckpointError: where ``path`` does not end in ``.safetensors``, or ``model.info`` holds more than JSON values.
+        CheckpointError: if ``path`` does not end in ``.safetensors``, or ``model.info`` holds more than JSON values.
     """
     path = Path(path)
     if path.suffix != ".safetensors":

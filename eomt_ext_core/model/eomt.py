@@ -1,4 +1,4 @@
-"""EoMT: a plain ViT whose last blocks see learned queries, each of which becomes a mask and a class."""
+"""EoMT: a plain ViT with learned queries in its last blocks, which predict a mask and a class each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eomt_ext_core.model.vit import ViTEncoder, run_block
 
 
 class Prediction(NamedTuple):
-    """What the network says of a batch of crops.
+    """The prediction of the network for a batch of windows.
 
     Attributes:
         mask_logits: (B, Q, H/4, W/4) if the patch is a power of two, and H/7, W/7 for patch 14.
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
 class EoMT(nn.Module):
     """The Encoder-only Mask Transformer (Kerssies et al., CVPR 2025; github.com/tue-mps/eomt).
 
-    Parameters carry the names of the official checkpoints on DINOv2; a DINOv3 has those of timm.
+    Parameters have the names of the official checkpoints on DINOv2; a DINOv3 has those of timm.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -49,7 +49,7 @@ class EoMT(nn.Module):
         """Predict masks and classes.
 
         Args:
-            images: (B, 3, H, W) in [0, 1], of the configured crop size.
+            images: (B, 3, H, W) in [0, 1], of the configured window size.
 
         Returns:
             a :class:`Prediction`.
@@ -58,7 +58,7 @@ class EoMT(nn.Module):
         first_with_queries = len(blocks) - self.config.num_blocks
         tokens, rotation = self.encoder.embed(images)
         for index, block in enumerate(blocks):
-            if index == first_with_queries:  # .shape and not len(), which fixes the batch in an exported graph
+            if index == first_with_queries:  # not len(tokens), which would fix the batch size in an exported graph
                 tokens = torch.cat((self.q.weight.expand(tokens.shape[0], -1, -1), tokens), dim=1)
             mask = None
             if self.config.masked_attention and index >= first_with_queries:
@@ -67,17 +67,17 @@ class EoMT(nn.Module):
         return self._predict(tokens)
 
     def _predict(self, tokens: Tensor) -> Prediction:
-        """(B, Q + prefix + patches, C) to masks, classes and features."""
+        """Predict masks, classes and features from tokens (B, Q + prefix + patches, C)."""
         num_queries = self.config.num_queries
         tokens = self.encoder.backbone.norm(tokens)
         queries = tokens[:, :num_queries]
         features = fold_tokens(tokens[:, num_queries + self.encoder.num_prefix_tokens :], self.config.grid_hw)
-        upscaled = self.upscale(features).permute(0, 2, 3, 1)  # channels last: in bf16 on a CPU three times as fast
+        upscaled = self.upscale(features).permute(0, 2, 3, 1)  # channels last: three times as fast in bf16 on a CPU
         mask_logits = torch.einsum("bhwc,bqc->bhwq", upscaled, self.mask_head(queries)).permute(0, 3, 1, 2)
         return Prediction(mask_logits, self.class_head(queries), features)
 
     def _attention_mask(self, tokens: Tensor) -> Tensor:
-        """Let each query look only at the patches inside its present mask: (B, T, T) bool."""
+        """Restrict each query to the patches inside its current mask: (B, T, T) bool."""
         num_queries = self.config.num_queries
         inside = F.interpolate(self._predict(tokens).mask_logits, self.config.grid_hw, mode="bilinear") > 0
         length = tokens.shape[1]

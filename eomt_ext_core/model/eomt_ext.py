@@ -13,16 +13,16 @@ from eomt_ext_core.scoring.uncertainty import semantic_map, statistics
 
 
 class EoMTExt(nn.Module):
-    """A frozen EoMT with an anomaly head, or without one: then only the baseline scores are to be had.
+    """A frozen EoMT with an anomaly head, or without one: then only the baseline scores are available.
 
-    The EoMT takes no gradient and stays in eval mode, whatever mode the whole is put into.
+    The EoMT has no gradients and always stays in eval mode.
 
     Args:
-        config: the EoMT's architecture.
-        head_config: the head's shape, or none.
+        config: architecture of the EoMT.
+        head_config: shape of the head, or None.
 
     Attributes:
-        info: what a checkpoint says of itself (class names, data, calibration …); JSON values.
+        info: metadata of a checkpoint (class names, data, calibration …); JSON values.
     """
 
     def __init__(self, config: ModelConfig, head_config: HeadConfig | None = None) -> None:
@@ -36,16 +36,16 @@ class EoMTExt(nn.Module):
             self.anomaly_head = PixelAnomalyHead(self.network.encoder.embed_dim, head_config)
 
     def train(self, mode: bool = True) -> EoMTExt:
-        """Put the head into training mode; the frozen network never is."""
+        """Put the head into training mode, but never the frozen network."""
         super().train(mode)
         self.network.eval()
         return self
 
     def forward(self, images: Tensor) -> Prediction:
-        """Run the frozen network on crops.
+        """Run the frozen network on windows.
 
         Args:
-            images: (B, 3, H, W) in [0, 1], of the configured crop size.
+            images: (B, 3, H, W) in [0, 1], of the configured window size.
 
         Returns:
             a :class:`~eomt_ext_core.model.eomt.Prediction`.
@@ -55,7 +55,7 @@ class EoMTExt(nn.Module):
     def compute_anomaly_score(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
     ) -> Tensor:
-        """Score every pixel, literally as the reference does; everything faster is tested against this.
+        """Score every pixel literally like the reference; all faster forms are tested against this one.
 
         Args:
             mask_logits: (B, Q, h, w).
@@ -67,7 +67,7 @@ class EoMTExt(nn.Module):
             (B, H, W, 1) anomaly logits.
 
         Raises:
-            RuntimeError: where the model has no anomaly head.
+            RuntimeError: if the model has no anomaly head.
         """
         if self.anomaly_head is None:
             raise RuntimeError("this model has no anomaly head: load one, or use a baseline score such as 'rba'")

@@ -1,6 +1,6 @@
-"""What a checkpoint or an exported file says of itself: JSON from strangers, held to its types and lengths once.
+"""Metadata of checkpoints and exported files: JSON from strangers, checked once for types and lengths.
 
-Whoever reads it afterwards, such as the node's diagnostics, may rely on it.
+All later readers, such as the node's diagnostics, can rely on it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LARGEST_NUMBER = 1 << 63
 
 
 def read_json(text: str | bytes) -> Any:
-    """Parse JSON as the standard has it, of at most ``MOST_BYTES``.
+    """Parse standard JSON of at most ``MOST_BYTES``.
 
     Raises:
-        CheckpointError: if it is too long or too deep, no JSON, or holds a text or number out of range.
+        CheckpointError: if it is too long or too deep, not JSON, or has a text or number out of range.
     """
     if len(text) > MOST_BYTES:
         raise CheckpointError(f"its metadata must have at most {MOST_BYTES} bytes, got {len(text)}")
@@ -38,10 +38,10 @@ def read_json(text: str | bytes) -> Any:
 
 
 def write_json(value: Any) -> str:
-    """The text that :func:`read_json` reads.
+    """Write JSON for :func:`read_json`.
 
     Raises:
-        CheckpointError: if ``value`` holds more than JSON values, or could not be read back.
+        CheckpointError: if ``value`` is not JSON, or could not be read back.
     """
     try:
         text = json.dumps(value, sort_keys=True, allow_nan=False)
@@ -52,10 +52,10 @@ def write_json(value: Any) -> str:
 
 
 def read_own(text: str) -> dict[str, Any]:
-    """What a file of ours says: ``model``, fields of its configuration, ``info``, and ``head``, or None.
+    """Read the metadata of our own files: ``model`` (fields of its configuration), ``info``, and ``head`` or None.
 
     Raises:
-        CheckpointError: if it is damaged or of another version.
+        CheckpointError: if they are damaged or of another version.
     """
     metadata = read_json(text)
     if not isinstance(metadata, dict) or "version" not in metadata:
@@ -76,17 +76,17 @@ def read_own(text: str) -> dict[str, Any]:
 
 
 def check_info(info: Any, num_classes: int) -> dict[str, Any]:
-    """Hold what a checkpoint says of itself to what readers rely on.
+    """Check the class names and the calibration in the metadata of a checkpoint.
 
     Args:
         info: from :func:`read_json`.
         num_classes: semantic classes of the model.
 
     Returns:
-        a copy of it.
+        a copy of ``info``.
 
     Raises:
-        CheckpointError: if it is no mapping, its class names are not one for each class, or its calibration is none.
+        CheckpointError: if it is not a mapping, does not have a name for each class, or has an invalid calibration.
     """
     if not isinstance(info, Mapping):
         raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")
@@ -96,10 +96,10 @@ def check_info(info: Any, num_classes: int) -> dict[str, Any]:
 
 
 def check_origin(origin: Any) -> dict[str, str]:
-    """Hold the names and checksums of the files that another was made from to short texts.
+    """Check the names and checksums of the source files.
 
     Raises:
-        CheckpointError: if it is no mapping of texts to texts, or holds too many or too long ones.
+        CheckpointError: if it is not a mapping of texts to texts, or has too many or too long ones.
     """
     if not isinstance(origin, Mapping):
         raise CheckpointError(f"its origin must be a mapping of texts, got {type(origin).__name__}")
@@ -114,10 +114,10 @@ def check_origin(origin: Any) -> dict[str, str]:
 
 
 def class_names_of(info: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Names of the semantic classes in a checkpoint's ``info``; empty if it does not say.
+    """Return the names of the semantic classes in a checkpoint's ``info``; empty if there are none.
 
     Raises:
-        CheckpointError: if they are not as many short texts as there are classes.
+        CheckpointError: if they are not a short text for each class.
 
     >>> class_names_of({"class_names": ["road", "car"]}, 2)
     ('road', 'car')
@@ -153,8 +153,8 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CheckpointError(f"its metadata holds a text that no file can: {error}") from error
+        raise CheckpointError(f"its metadata must be valid Unicode: {error}") from error
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

@@ -1,8 +1,8 @@
-"""What a PyTorch file may hold before ``torch.load`` sees it: tensors, plain values, and no more work than bytes.
+"""Check of a PyTorch file before ``torch.load`` opens it: only tensors and plain values, and bounded work.
 
-``weights_only`` keeps code from running. It does not keep a file from asking for memory and time: entries that expand,
-objects that are made by size alone, one list that is copied a hundred thousand times. So the file is walked through
-first, opcode by opcode, and nothing is built.
+``weights_only`` prevents code from running, but not a file from demanding memory and time: compressed entries, huge
+objects created from a size, a list copied a hundred thousand times. So all opcodes are checked first, without building
+any object.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eomt_ext_core.errors import CheckpointError
 
 _ZIP_START = b"PK\x03\x04"
 _MOST_PICKLE_BYTES = 1 << 26
-_LEGACY_PICKLES = 5  # magic number, version, system, contents, storage keys; then the numbers themselves
+_LEGACY_PICKLES = 5  # magic number, version, system, contents, storage keys; the numbers follow
 _WORK_PER_BYTE = 4
 
 _NUMBERS = re.compile("BININT[12]?|LONG1|BINFLOAT|NONE|NEWTRUE|NEWFALSE")
@@ -35,7 +35,7 @@ _GLOBALS = re.compile(
 
 @dataclass(eq=False, slots=True)
 class _Value:
-    """What stands for a value: whether it has parts, how many, and of a tuple, which."""
+    """A placeholder of a value: whether it is a scalar, its number of parts, and the parts of a tuple."""
 
     scalar: bool = False
     size: int = 0
@@ -46,31 +46,31 @@ _MARK, _SCALAR = _Value(), _Value(scalar=True)
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is in PyTorch's present format, as PyTorch itself decides it."""
+    """Whether a file is in PyTorch's current format, by PyTorch's own rule."""
     with path.open("rb") as file:
         return file.read(len(_ZIP_START)) == _ZIP_START
 
 
 def check_archive(path: Path) -> None:
-    """Hold a file of PyTorch's present format to what a state dict needs.
+    """Check a file of PyTorch's current format.
 
     Raises:
         CheckpointError: if an entry is compressed or larger than the file, or its pickle breaks a rule.
-        zipfile.BadZipFile: if it is no archive.
+        zipfile.BadZipFile: if it is not an archive.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     for item in entries:
         if item.compress_type or item.file_size != item.compress_size or item.flag_bits & 1:
-            raise CheckpointError(f"entries of a PyTorch file must be stored as they are, {item.filename!r} is not")
+            raise CheckpointError(f"entries of a PyTorch file must not be compressed, {item.filename!r} is")
     if sum(item.file_size for item in entries) > size:
-        raise CheckpointError(f"its entries must fit into the file's {size} bytes: it is truncated, or no PyTorch file")
+        raise CheckpointError(f"its entries must fit into {size} bytes: it is truncated, or not a PyTorch file")
     if len({item.filename for item in entries}) < len(entries):
-        raise CheckpointError("each entry of a PyTorch file must have a name of its own")
+        raise CheckpointError("entries of a PyTorch file must have different names")
     pickles = [item for item in entries if item.filename.partition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
-        raise CheckpointError(f"a PyTorch file must hold one 'data.pkl', got {len(pickles)}")
+        raise CheckpointError(f"a PyTorch file must contain one 'data.pkl', got {len(pickles)}")
     if pickles[0].file_size > _MOST_PICKLE_BYTES:
         raise CheckpointError(f"'data.pkl' must have at most {_MOST_PICKLE_BYTES} bytes, got {pickles[0].file_size}")
     with path.open("rb") as file:
@@ -78,7 +78,7 @@ def check_archive(path: Path) -> None:
 
 
 def check_legacy(path: Path) -> None:
-    """Hold a file of PyTorch's format before 1.6, pickles one after the other, to what a state dict needs.
+    """Check a file of PyTorch's format before 1.6, which consists of consecutive pickles.
 
     Raises:
         CheckpointError: if a pickle breaks a rule.
@@ -90,7 +90,7 @@ def check_legacy(path: Path) -> None:
 
 
 def _stored_bytes(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
-    """An entry as it is; ``zipfile`` would refuse one without a checksum, which PyTorch can leave out."""
+    """Return the bytes of an entry; ``zipfile`` refuses entries without a checksum, which PyTorch can omit."""
     file.seek(entry.header_offset + 26)
     name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
     file.seek(name + extra, io.SEEK_CUR)
@@ -98,10 +98,10 @@ def _stored_bytes(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
 
 
 def _check_pickle(file: IO[bytes], most_bytes: int) -> None:
-    """Walk through a pickle up to its end.
+    """Check a pickle up to its end.
 
     Raises:
-        CheckpointError: if it is damaged, too long, holds more than a state dict needs, or asks for more work than its
+        CheckpointError: if it is damaged, too long, has more than a state dict needs, or demands more work than its
             length allows.
     """
     try:

@@ -1,6 +1,6 @@
-"""The position embedding: the window that it is laid out for, and the way to another.
+"""The position embedding: its window, and resampling to another window.
 
-It is one vector for each patch, row by row. The number of vectors does not tell the rows from the columns: 1,600 are
+It has a vector for each patch, row by row. The number of vectors does not determine rows and columns: 1,600 can be
 40 × 40 patches, or 20 × 80.
 """
 
@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from eomt_ext_core.errors import CheckpointError
 
 POSITIONS = "encoder.backbone.pos_embed"
-_MOST_ASPECT = 8  # of the windows that are looked for
+_MOST_ASPECT = 8  # of the windows that are tried
 _CLEARLY = 2.0
 
 
 def resample_positions(positions: Tensor, old_grid_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
-    """Bring a position embedding to another grid of patches, in float32: bicubic, antialiased.
+    """Resample a position embedding to another grid of patches, in float32: bicubic, antialiased.
 
     So does timm's ``resample_abs_pos_embed``, but for versions that take equally many patches for the same grid.
 
@@ -38,7 +38,7 @@ def resample_positions(positions: Tensor, old_grid_hw: tuple[int, int], grid_hw:
 
 
 def check_square(positions: Tensor, patch_size: int) -> None:
-    """Refuse a position embedding whose numbers say that its grid is not the square that nobody contradicts.
+    """Raise ``CheckpointError`` if the vectors of a position embedding do not look like those of a square grid.
 
     In a trained embedding, patches that are neighbours have similar vectors. So the distance between vectors one row
     apart is clearly smaller for the true number of columns than for another.
@@ -48,7 +48,7 @@ def check_square(positions: Tensor, patch_size: int) -> None:
         patch_size: side of a patch in pixels, for the message.
 
     Raises:
-        CheckpointError: naming the window that its numbers speak for.
+        CheckpointError: naming the window that fits its vectors.
     """
     vectors = positions[0].float()
     count = len(vectors)

@@ -1,4 +1,4 @@
-"""From patch tokens to the map that the masks are read from."""
+"""Upscaling of patch tokens to the map of the masks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class UpscaleBlock(nn.Module):
         self.norm = LayerNorm2d(dim, eps=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C, 2h, 2w)."""
+        """Upscale (B, C, h, w) to (B, C, 2h, 2w)."""
         upscaled: Tensor = self.norm(self.conv2(self.act(self.conv1(features))))
         return upscaled
 
 
 def make_upscale(dim: int, patch_size: int) -> nn.Sequential:
-    """Blocks that bring the patch map to a quarter of the crop, or nearly, at least one (official EoMT's count)."""
+    """Make the blocks that upscale the patch map to about a quarter of the window, as many as official EoMT has."""
     count = max(1, patch_size.bit_length() - 3)
     return nn.Sequential(*(UpscaleBlock(dim) for _ in range(count)))
 
 
 def fold_tokens(tokens: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-    """Lay patch tokens (B, h·w, C) out as a map (B, C, h, w)."""
+    """Arrange patch tokens (B, h·w, C) as a map (B, C, h, w)."""
     return torch.unflatten(tokens.transpose(1, 2), 2, grid_hw)

@@ -1,4 +1,4 @@
-"""The backbone: a DINOv2 or DINOv3 vision transformer of timm at the patch and crop size of EoMT."""
+"""The backbone: a DINOv2 or DINOv3 vision transformer of timm at the patch and window size of EoMT."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class ViTEncoder(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """Channels of a token."""
+        """Number of channels of a token."""
         return int(self.backbone.embed_dim)
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Class and register tokens before the patch tokens."""
+        """Number of class and register tokens before the patch tokens."""
         return int(self.backbone.num_prefix_tokens)
 
     @property
@@ -59,7 +59,7 @@ class ViTEncoder(nn.Module):
         return getattr(self.backbone, "rope", None) is not None
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Turn images into tokens with their positions.
+        """Convert images to tokens with positions.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
@@ -128,7 +128,7 @@ def run_block(block: Any, tokens: Tensor, rotation: Tensor | None, attention_mas
         block: a ``timm.models.vision_transformer.Block``, or, with a rotation, a ``timm.models.eva.EvaBlock``.
         tokens: (B, T, C).
         rotation: of :meth:`ViTEncoder.embed`.
-        attention_mask: (B, T, T) bool, true where the row's token may look at the column's; or none.
+        attention_mask: (B, T, T) bool, true if the row's token may attend to the column's; or None.
 
     Returns:
         (B, T, C).

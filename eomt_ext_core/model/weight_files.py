@@ -1,4 +1,4 @@
-"""Reading tensors from files, without executing anything in them and without more memory than the file is large."""
+"""Safe reading of tensors from files: without executing anything in them, and in no more memory than the file size."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
         weights: the name of the container, if there are several.
 
     Returns:
-        tensors by name, on the CPU, that may be views of the file: copy what is to last; and the file's metadata, texts
-        by name, which only safetensors has.
+        tensors by name, on the CPU, which may be views of the file; and the metadata of a safetensors file, texts by
+        name.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, foreign, or holds more than tensors. The message does not name
+        CheckpointError: if the file is missing, damaged, foreign, or has more than tensors. The message does not name
             the file.
     """
     if not path.is_file():
         raise CheckpointError("it must be a regular file")
     with path.open("rb") as file:
         if file.read(len(_GIT_LFS)) == _GIT_LFS:
-            raise CheckpointError("it is a pointer of Git LFS, not the file itself: fetch that with `git lfs pull`")
+            raise CheckpointError("it is a pointer of Git LFS: fetch the file with `git lfs pull`")
     if path.name.endswith(".index.json"):
         return _read_shards(path), {}
     if path.suffix == ".safetensors":
@@ -96,7 +96,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise CheckpointError(f"not a readable safetensors file (truncated?): {error}") from error
-    except Exception as error:  # types that its header allows and torch lacks fail in several ways
+    except Exception as error:  # types that torch does not have raise various exceptions
         raise CheckpointError(f"not a readable safetensors file: {_reason(error)}") from error
 
 
@@ -117,7 +117,7 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"not a PyTorch checkpoint, or a truncated one: {error}") from error
-    except Exception as error:  # a damaged pickle can fail anywhere, as anything
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(f"not a PyTorch checkpoint, or a truncated one: {_reason(error)}") from error
 
 
@@ -151,7 +151,7 @@ def _state_dict_of(content: Any, weights: str | None, depth: int = _MOST_NESTED)
 
 
 def _check_tensors(state: Mapping[str, Tensor], file_bytes: int) -> None:
-    """Refuse tensors of types that no weights have, and views that repeat their numbers, as of a single one."""
+    """Raise ``CheckpointError`` for tensors of other types than weights, and for views that repeat numbers."""
     total = 0
     for key, value in state.items():
         if value.dtype not in _NUMBERS or value.layout != torch.strided or value.device.type != "cpu":

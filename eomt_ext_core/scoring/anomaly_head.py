@@ -1,4 +1,4 @@
-"""The pixel-wise anomaly head of EoMT-EXT, written as its reference describes it."""
+"""The pixel-wise anomaly head of EoMT-EXT, literally as described by its reference."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 class PixelAnomalyHead(nn.Module):
     """An MLP on the concatenation of four statistics and the visual features of each pixel.
 
-    The parameters have the names of the reference implementation's checkpoints: ``feature_proj.0`` (where
+    The parameters have the names of the reference implementation's checkpoints: ``feature_proj.0`` (if
     ``config.feature_proj_dim`` is set) and ``mlp.{0,3,6}``.
 
     Args:
         feature_dim: channels of the visual features.
-        config: the head's shape.
+        config: shape of the head.
     """
 
     def __init__(self, feature_dim: int, config: HeadConfig) -> None:
@@ -63,13 +63,13 @@ class PixelAnomalyHead(nn.Module):
 
 @torch.no_grad()
 def check_head(head: PixelAnomalyHead) -> None:
-    """Refuse a head whose logit does not depend on what it is given: it would report a clear road for ever.
+    """Check that the logit of a head depends on its input; a constant one would report a clear road forever.
 
     Args:
-        head: of any floating type; left as it is.
+        head: of any floating type; does not change.
 
     Raises:
-        CheckpointError: if 256 random inputs all have the same logit, as with weights of zero or a dead layer.
+        CheckpointError: if 256 random inputs have the same logit, as with zero weights or a dead layer.
     """
     generator = torch.Generator().manual_seed(0)
     statistics = torch.rand((1, 16, 16, NUM_STATISTICS), generator=generator)
@@ -77,6 +77,6 @@ def check_head(head: PixelAnomalyHead) -> None:
     lowest, highest = copy.deepcopy(head).float().eval()(statistics, features).aminmax()
     if lowest == highest:
         raise CheckpointError(
-            f"its anomaly head gives the logit {lowest:g} whatever it sees, so that it can never find an anomaly: its "
-            "weights are zero or damaged; give another head, or train it anew"
+            f"its anomaly head must depend on the input, got the logit {lowest:g} for all inputs: its weights are zero "
+            "or damaged; use another head, or train it again"
         )

@@ -1,4 +1,4 @@
-"""Bilinear resizing of a channels-last map, a band of rows at a time, so that the result need never exist whole."""
+"""Bilinear resizing of a channels-last map in bands of rows, so that the whole result never takes memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BilinearRows:
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Compute rows ``start`` to ``stop`` of the result: (B, stop − start, W, C)."""
-        # index_select and not indexing, whose gradient adds up in whatever order threads come by
+        # index_select: unlike that of indexing, its gradient adds up in a fixed order
         above, below = (self._source.index_select(1, rows[start:stop]) for rows in (self._above, self._below))
         band = torch.lerp(above, below, self._below_weight[start:stop]).permute(0, 3, 1, 2)
         wide = F.interpolate(band, (stop - start, self._width), mode="bilinear", align_corners=False)

@@ -1,7 +1,7 @@
-"""From the anomaly logit to a probability that means what it says, and the threshold that goes with it.
+"""Calibration of the anomaly logit to a probability, with its threshold.
 
-Training with a positive weight w shifts the logit by about log w. A checkpoint may hold a scale and a shift that undo
-this (Platt 1999), and the threshold that was chosen on the same data.
+Training with a positive weight w shifts the logit by about log w. A checkpoint may contain a scale and a shift that
+undo this (Platt 1999), and a threshold chosen on the same data.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import Tensor
 from eomt_ext_core.errors import CheckpointError
 
 INFO_KEY = "calibration"
-LARGEST_LOGIT = 1000.0  # far beyond what a trained head gives
+LARGEST_LOGIT = 1000.0  # far beyond the logits of a trained head
 SMALLEST_SPREAD = 0.01
 
 
 @dataclass(frozen=True)
 class LogitCalibration:
-    """How a checkpoint's anomaly logits are read: probability = sigmoid(``scale`` · logit + ``shift``).
+    """The calibration of a checkpoint: probability = sigmoid(``scale`` · logit + ``shift``).
 
-    ``threshold``: of that probability; what lies above it is anomalous.
+    ``threshold``: pixels with a probability above it are anomalous.
 
     Raises:
         CheckpointError: if ``scale`` is not positive, a number is not finite or out of range, or no logit of a trained
-            head leads to a probability above the threshold.
+            head reaches the threshold.
 
     >>> import torch
     >>> LogitCalibration(scale=1.0, shift=-math.log(10), threshold=0.2).probability(torch.tensor([math.log(10)])).item()
@@ -53,23 +53,23 @@ class LogitCalibration:
             raise CheckpointError(
                 f"a calibration must map a logit of {LARGEST_LOGIT:g} above its threshold {self.threshold:g}, and at "
                 f"least {SMALLEST_SPREAD:g} above one of -{LARGEST_LOGIT:g}; scale {self.scale:g} and shift "
-                f"{self.shift:g} give {high:g} and {low:g}, and never 'anomaly': calibrate the checkpoint anew"
+                f"{self.shift:g} map them to {high:g} and {low:g}: calibrate the checkpoint again"
             )
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Anomaly logits of any shape to probabilities of the same."""
+        """Convert anomaly logits of any shape to probabilities."""
         return (self.scale * logits + self.shift).sigmoid()
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> LogitCalibration | None:
-        """What a checkpoint's ``info`` says, or None where it says nothing.
+        """Read the calibration from a checkpoint's ``info``; None if there is none.
 
         Raises:
-            CheckpointError: where it is incomplete or out of range.
+            CheckpointError: if it is incomplete or out of range.
         """
         stored = info.get(INFO_KEY)
         if stored is None:
             return None
         if not isinstance(stored, Mapping) or not {"scale", "shift", "threshold"} <= set(stored):
-            raise CheckpointError(f"a calibration must hold scale, shift and threshold, got {stored!r}")
+            raise CheckpointError(f"a calibration must have scale, shift and threshold, got {stored!r}")
         return cls(stored["scale"], stored["shift"], stored["threshold"])

@@ -1,7 +1,7 @@
-"""The anomaly head in an exact, fast form: the same logits without the (H, W, 4 + C) tensor.
+"""The anomaly head in a fast form: the same logits without the (H, W, 4 + C) tensor.
 
-The features are projected once per patch instead of once per pixel (see :mod:`~.factored_weights`), and the crop is
-worked on in bands of rows that stay in a processor's cache.
+The features are projected once for each patch instead of each pixel (see :mod:`~.factored_weights`), and a window is
+processed in bands of rows that fit into the CPU's cache.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from eomt_ext_core.scoring.bilinear import BilinearRows
 from eomt_ext_core.scoring.factored_weights import FactoredWeights
 from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR
 
-# Activations in flight at a time: a band of rows that stays in a CPU's cache; on a GPU, most often the whole crop.
+# Most activations at a time: a band of rows that fits into a CPU's cache; on a GPU, usually the whole window.
 CPU_BAND_FLOATS = 1 << 20
 GPU_BAND_FLOATS = 1 << 28
 
 
 class FactoredHead:
-    """Anomaly logits from predictions, equal to semantic map, statistics and the head one after the other.
+    """Compute anomaly logits from predictions, equal to the semantic map, the statistics and the head in sequence.
 
-    With float32 features all is float32. With 16-bit features the second layer's product, the largest of all, has
-    operands of their type where the hardware multiplies it (any GPU; bfloat16 on a CPU that has it), and all else
-    remains float32: an entropy summed in half precision is off by more than the head forgives. Autocast changes none of
-    it.
+    With float32 features everything is float32. With 16-bit features only the product of the second layer, the largest
+    of all, has 16-bit operands, if the hardware supports it (any GPU; some CPUs for bfloat16). The rest stays float32:
+    an entropy summed in half precision is too inexact for the head. Autocast has no effect.
 
-    Holds copies of the head's weights: make a new one when the head has changed. Inference only (dropout is off).
+    Holds copies of the head's weights: create a new one when the head has changed. For inference only (no dropout).
 
     Args:
         head: the trained head.
-        reason: why this implementation was chosen.
+        reason: reason for the choice of this implementation.
     """
 
     name = "torch"
@@ -62,7 +61,7 @@ class FactoredHead:
 
     @torch.no_grad()
     def _score(self, mask_logits: Tensor, class_logits: Tensor, features: Tensor, logits: Tensor) -> None:
-        # autocast would round the statistics, and its products do not fit into what is written in place
+        # autocast would round the statistics, and its products have the wrong type for the writes in place
         device = mask_logits.device.type
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):
             masks = mask_logits.float().permute(0, 2, 3, 1).contiguous()
@@ -80,13 +79,13 @@ class FactoredHead:
                 for start in range(0, height, rows):
                     band = image, slice(start, min(start + rows, height))
                     extent = band[1].start, band[1].stop
-                    # Pixels run fastest: reductions over the few classes are then sums of long vectors.
+                    # Pixels are the last dimension: reductions over the few classes are then sums of long vectors.
                     semantic = probs_by_class[image] @ mask_rows(*extent).sigmoid_().flatten(0, 2).t()
                     visual = hidden_rows(*extent).flatten(0, 2)
                     logits[band] = self._mlp(_statistics(semantic), visual, second).view(-1, width, 1)
 
     def _mlp(self, statistics: Tensor, visual: Tensor, second: Tensor) -> Tensor:
-        """The rest of the head on N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""
+        """Apply the remaining layers to N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""
         weights = self._weights
         hidden = visual.addmm_(statistics.t(), weights.statistics).relu_().to(second.dtype)
         hidden = F.linear(hidden, second, weights.second_bias.to(second.dtype)).relu_()
@@ -94,12 +93,12 @@ class FactoredHead:
 
 
 def _statistics(semantic: Tensor) -> Tensor:
-    """Reduce the semantic map of N pixels, (C, N), which is overwritten, to max_prob, entropy and energy: (3, N)."""
+    """Reduce the semantic map of N pixels, (C, N), which is overwritten, to max_prob, entropy and energy, (3, N)."""
     max_prob, energy = semantic.amax(dim=0), semantic.sum(dim=0)
     floored = semantic.clamp_(min=SEMANTIC_FLOOR)
     return torch.stack((max_prob, -(floored.log().mul_(floored)).sum(dim=0), energy))
 
 
 def _multiplies(features: Tensor) -> bool:
-    """Whether the hardware multiplies matrices of this type faster than those of float32."""
+    """Whether the hardware multiplies matrices of this type faster than float32."""
     return features.is_cuda or (features.dtype == torch.bfloat16 and multiplies_bf16())

@@ -1,4 +1,4 @@
-"""An anomaly head's weights, rearranged so that the features are projected once per patch and not once per pixel.
+"""Weights of an anomaly head, rearranged to project the features once for each patch instead of each pixel.
 
 The first layer is linear and bilinear resizing is linear, so they commute: ``W·concat(s, up(V)) + b`` equals
 ``W_s·s + up(W_v·V + b)`` because the interpolation weights of a pixel add up to 1. ``msp`` is ``1 − max_prob``: its
@@ -20,14 +20,14 @@ from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
 @dataclass(frozen=True)
 class FactoredWeights:
-    """Copies of a head's weights, V channels of visual features at the MLP's door.
+    """Copies of a head's weights; its MLP takes V channels of visual features.
 
     Attributes:
-        visual, visual_bias: (hidden, V) and (hidden,), the first layer's share at patch resolution.
-        statistics: (3, hidden), the first layer's share of max_prob, entropy and energy.
+        visual, visual_bias: (hidden, V) and (hidden,), the first layer's weights of the features, at patch resolution.
+        statistics: (3, hidden), the first layer's weights of max_prob, entropy and energy.
         second, second_bias: (hidden // 2, hidden) and (hidden // 2,).
         last, last_bias: (1, hidden // 2) and (1,).
-        projection, projection_bias: (V, feature_dim) and (V,), where the head projects the features before all else.
+        projection, projection_bias: (V, feature_dim) and (V,), if the head projects the features first; else None.
     """
 
     visual: Tensor
@@ -43,7 +43,7 @@ class FactoredWeights:
     @classmethod
     @torch.no_grad()
     def of(cls, head: PixelAnomalyHead) -> FactoredWeights:
-        """Read a head as it is now; what becomes of it later does not reach the copy."""
+        """Copy the present weights of a head; later changes of the head have no effect."""
         first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
         by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
         convolution = None if head.feature_proj is None else cast(nn.Conv2d, head.feature_proj[0])
@@ -61,13 +61,13 @@ class FactoredWeights:
         )
 
     def to(self, dtype: torch.dtype) -> FactoredWeights:
-        """The same in another type."""
+        """Convert the weights to another type."""
         parts = ((item.name, getattr(self, item.name)) for item in fields(self))
         changed: dict[str, Any] = {name: part.to(dtype) for name, part in parts if part is not None}
         return replace(self, **changed)
 
     def project(self, features: Tensor) -> Tensor:
-        """The visual share of the first layer at patch resolution: (B, feature_dim, h, w) to (B, h, w, hidden)."""
+        """Compute the features' part of the first layer, (B, feature_dim, h, w) to (B, h, w, hidden)."""
         features = features.permute(0, 2, 3, 1)
         if self.projection is not None:
             features = F.linear(features, self.projection, self.projection_bias).relu_()

@@ -1,7 +1,7 @@
-"""The anomaly head as one Triton kernel: predictions in, one float32 logit per pixel out, nothing kept in between.
+"""The anomaly head as one Triton kernel, from predictions to a float32 logit for each pixel.
 
-A program works on a tile of pixels. Bilinear resizing is a product with a sparse matrix, and under a tile lie so few
-cells of a low-resolution map that the product is small and dense: resizing, too, is work for the tensor cores::
+A program processes a tile of pixels. Bilinear resizing is a product with a sparse matrix. A tile covers only a few
+cells of a low-resolution map, so that this product is small and dense, and runs on the tensor cores too::
 
     S = sigmoid(W_m · M) · P            W_m: pixels × mask cells     M: mask cells × Q     P: Q × C
     s = max, entropy and sum of S over C
@@ -9,8 +9,8 @@ cells of a low-resolution map that the product is small and dense: resizing, too
     logit = relu(h · B + b) · c + d     B: hidden × hidden / 2
 
 For 640×640 pixels, Q = 100, C = 19, hidden = 256 and masks at a quarter of that size, padded to whole blocks, the four
-large products are 3.4 + 3.4 + 3.4 + 26.8 GFLOP; beside them stand 52 million sigmoids and 105 million hidden units.
-In device memory 6 MB (bfloat16) are read and 1.6 MB written.
+large products are 3.4 + 3.4 + 3.4 + 26.8 GFLOP; there are also 52 million sigmoids and 105 million hidden units. The
+kernel reads 6 MB (bfloat16) from device memory and writes 1.6 MB.
 
 Importing this module needs Triton; :func:`eomt_ext_core.scoring.head_scorer.make_head_scorer` sees to that.
 """
@@ -30,7 +30,7 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 _HALF_MAX = tl.constexpr(65504.0)
 _NAN_STAYS = tl.constexpr(tl.PropagateNan.ALL)
 
-# With 128 registers per thread, 16 warps share a multiprocessor: while some wait for products, others take sigmoids.
+# With 128 registers per thread, 16 warps share a multiprocessor: some wait for products while others compute sigmoids.
 HALF_TILES = [
     triton.Config(
         {"TILE_H": 8, "TILE_W": 8, "BLOCK_Q": 64, "BLOCK_HIDDEN": 32}, num_warps=4, num_stages=2, maxnreg=128
@@ -64,7 +64,7 @@ def _hat(position, cell):
 @triton.jit
 def _add_product(left, right, total, operand_type: tl.constexpr):
     left, right = left.to(operand_type), right.to(operand_type)
-    if _INTERPRETED:  # it would multiply the bit patterns of bfloat16
+    if _INTERPRETED:  # the interpreter would multiply the bit patterns of bfloat16
         left, right = left.to(tl.float32), right.to(tl.float32)
     return tl.dot(left, right, total, input_precision="ieee")
 
@@ -97,7 +97,7 @@ def score_pixels(
     BLOCK_Q: tl.constexpr,
     BLOCK_HIDDEN: tl.constexpr,
 ):
-    """Score a tile of one image; see the module for what, :class:`FusedHead` for the shapes."""
+    """Score a tile of one image; see the module's docstring, and :class:`FusedHead` for the shapes."""
     PIXELS: tl.constexpr = TILE_H * TILE_W
     mlp_type: tl.constexpr = visual.dtype.element_ty
     # Probabilities lie in [0, 1], where float16 is eight times finer than bfloat16.

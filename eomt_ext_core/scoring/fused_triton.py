@@ -1,6 +1,6 @@
-"""The anomaly head through the fused Triton kernel: what is done once per patch or query here, the rest in there.
+"""The anomaly head with the fused Triton kernel: work for each patch and query is here, work for each pixel there.
 
-Importing this module needs Triton; :func:`~eomt_ext_core.scoring.head_scorer.make_head_scorer` asks first.
+Importing this module needs Triton; :func:`~eomt_ext_core.scoring.head_scorer.make_head_scorer` checks that first.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _TUNED = triton.autotune(
 
 
 class FusedHead:
-    """Anomaly logits from predictions by one kernel, equal to those of :class:`~.factored.FactoredHead`.
+    """Compute anomaly logits from predictions by one kernel, equal to those of :class:`~.factored.FactoredHead`.
 
-    The arithmetic follows the type of ``features``. With float32 every product is one of float32, never TF32. With
-    bfloat16 or float16 the operands of the MLP's products have that type, probabilities and mask logits are float16
-    (the latter held to ±65504), and sums, statistics and logits float32. A NaN makes NaN what it reaches, as in the
-    PyTorch form, and here other pixels of the same tile with it; so does an infinity.
+    The arithmetic follows the type of ``features``. With float32 every product is float32, never TF32. With bfloat16 or
+    float16 the operands of the MLP's products have that type, probabilities and mask logits are float16 (mask logits
+    are clamped to ±65504), and sums, statistics and logits are float32. NaN propagates as in the PyTorch form, and also
+    to other pixels of the same tile; so does infinity.
 
-    The first call with new sizes compiles the kernel, for 16-bit features in several tilings of which it keeps the
-    fastest: this takes seconds and must come before a CUDA graph is captured. Later calls compile nothing, wait for
+    The first call with new sizes compiles the kernel, for 16-bit features with several tilings of which the fastest is
+    kept: this takes seconds and must happen before a CUDA graph is captured. Later calls compile nothing, wait for
     nothing and allocate the result, the projected features and the class probabilities.
 
     Args:
-        head: the trained head, whose weights are copied on the device where they are.
-        reason: why this implementation was chosen.
-        tile: a tiling to use without trying others.
+        head: the trained head; its weights are copied on their device.
+        reason: reason for the choice of this implementation.
+        tile: a fixed tiling instead of the fastest.
     """
 
     name = "triton"
@@ -115,7 +115,7 @@ class FusedHead:
 
 
 def _padded(weights: FactoredWeights) -> FactoredWeights:
-    """Fill up to whole blocks with units of weight 0, which say nothing to anyone."""
+    """Pad to whole blocks with units of weight 0, which have no effect."""
     units = _whole_blocks(weights.visual.shape[0], HIDDEN_BLOCK) - weights.visual.shape[0]
     second_units = _whole_blocks(weights.second.shape[0], SECOND_BLOCK) - weights.second.shape[0]
     return dataclasses.replace(
@@ -130,7 +130,7 @@ def _padded(weights: FactoredWeights) -> FactoredWeights:
 
 
 def _whole_blocks(size: int, block: int) -> int:
-    """The least multiple of ``block`` that holds ``size``; below a block, the least power of two from 16 on."""
+    """Round up to a multiple of ``block``; below a block, to a power of two, at least 16."""
     if size > block:
         return -(-size // block) * block
     return max(SMALLEST_BLOCK, 1 << (size - 1).bit_length())

@@ -1,4 +1,4 @@
-"""Which implementation of the anomaly head runs on a device: the fused Triton kernel where it can, else PyTorch."""
+"""Choice of the anomaly head's implementation: the fused Triton kernel if the device supports it, else PyTorch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.factored import FactoredHead
 
-BF16_CAPABILITY = (8, 0)  # of GPUs that multiply in bfloat16
+BF16_CAPABILITY = (8, 0)  # of GPUs that support bfloat16
 
 _log = logging.getLogger(__name__)
 
 
 class HeadScorer(Protocol):
-    """Anomaly logits from predictions; shapes and types as in :class:`~.factored.FactoredHead`.
+    """Compute anomaly logits from predictions, with the shapes and types of :class:`~.factored.FactoredHead`.
 
     Attributes:
         name: ``triton`` or ``torch``.
-        reason: why it is the one in use.
+        reason: reason for the choice of this implementation.
     """
 
     @property
@@ -33,17 +33,17 @@ class HeadScorer(Protocol):
     def __call__(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
     ) -> Tensor:
-        """Score every pixel of every crop: (B, H, W, 1)."""
+        """Score every pixel of every window: (B, H, W, 1)."""
 
 
 def make_head_scorer(head: PixelAnomalyHead, device: torch.device) -> HeadScorer:
-    """Choose the fastest implementation that a device can run, and log which one and why.
+    """Choose the fastest implementation for a device, and log the choice and its reason.
 
-    The choice is made once, by what is there; a kernel that then fails raises, and nothing takes its place.
+    The choice is made once. A kernel that fails later raises its error; there is no silent fallback.
 
     Args:
         head: the trained head, on ``device``.
-        device: where the predictions will be.
+        device: of the predictions.
     """
     obstacle = _obstacle_to_triton(device)
     scorer: HeadScorer

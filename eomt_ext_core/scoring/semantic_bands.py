@@ -1,4 +1,4 @@
-"""The dense semantic map a band of rows at a time: the masks of all queries at every pixel are the largest tensor."""
+"""The dense semantic map in bands of rows, as the masks of all queries at every pixel are the largest tensor."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from eomt_ext_core.scoring.bilinear import BilinearRows
 def semantic_bands(
     mask_logits: Tensor, class_logits: Tensor, size_hw: tuple[int, int], rows: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Compute what :func:`~eomt_ext_core.scoring.uncertainty.semantic_map` does, with its channels last.
+    """Compute :func:`~eomt_ext_core.scoring.uncertainty.semantic_map` in bands, channels last.
 
     Args:
         mask_logits: (B, Q, h, w) float32.
         class_logits: (B, Q, C + 1) float32.
         size_hw: (H, W) of the whole map.
-        rows: of a band; the last may have fewer.
+        rows: in each band; the last may have fewer.
 
     Yields:
-        where the band is, and the map there: (B, rows, W, C).
+        the rows of a band, and the map there, (B, rows, W, C).
     """
     height, width = size_hw
     classes = class_logits.softmax(dim=-1)[..., :-1]

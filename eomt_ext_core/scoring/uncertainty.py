@@ -1,6 +1,6 @@
-"""What a frozen EoMT says of its own uncertainty: the dense semantic map, its statistics, and scores built on it.
+"""Uncertainty of a frozen EoMT: the dense semantic map, its statistics, and the baseline scores.
 
-Shapes: B images, Q queries, C known classes, H×W pixels.
+Shapes: B images, Q queries, C semantic classes, H×W pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BASELINES = ("msp", "max_logit", "entropy", "energy", "rba")
 
 
 def semantic_map(mask_logits: Tensor, class_logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Sum over queries of mask probability times class probability, at ``size_hw``.
+    """Sum mask probability times class probability over the queries, at ``size_hw``.
 
     The no-object class (the last) is dropped after the softmax, so a pixel's values need not add up to 1.
 
@@ -52,7 +52,7 @@ def statistics(semantic: Tensor) -> Tensor:
 
 
 def baseline_score(semantic: Tensor, kind: str) -> Tensor:
-    """Score a frozen model without a trained head; the semantic map takes the place of the logits.
+    """Score a frozen model without a trained head, with the semantic map in place of logits.
 
     Larger is more anomalous. ``msp`` is 1 − max softmax (Hendrycks & Gimpel 2017), ``max_logit`` is −max (Hendrycks et
     al. 2022), ``entropy`` that of the softmax, ``energy`` is −logsumexp (Liu et al. 2020), ``rba`` is −Σ tanh (Nayal et
@@ -66,7 +66,7 @@ def baseline_score(semantic: Tensor, kind: str) -> Tensor:
         (B, H, W).
 
     Raises:
-        ValueError: where ``kind`` is none of them.
+        ValueError: if ``kind`` is not one of them.
     """
     if kind == "msp":
         return 1 - semantic.softmax(dim=1).amax(dim=1)
@@ -83,11 +83,11 @@ def baseline_score(semantic: Tensor, kind: str) -> Tensor:
 
 
 def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
-    """Map a baseline score to [0, 1] by a fixed, increasing function, so that it can be shown and cut.
+    """Map a baseline score to [0, 1] by a fixed, increasing function, to display it and apply a threshold.
 
-    No calibration is implied. ``msp`` is in [0, 1] as it is and ``entropy`` is divided by log C. The others are
-    unbounded below, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S),
-    ``energy`` C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each 1 where the semantic map is 0.
+    This is not a calibration. ``msp`` is already in [0, 1] and ``entropy`` is divided by log C. The others have no
+    lower bound, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S), ``energy``
+    C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each of which is 1 for a semantic map of 0.
 
     Args:
         score: any shape, from :func:`baseline_score` (after stitching).
@@ -98,7 +98,7 @@ def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
         the same shape, in [0, 1].
 
     Raises:
-        ValueError: where ``kind`` is none of them.
+        ValueError: if ``kind`` is not one of them.
     """
     if kind == "msp":
         mapped = score

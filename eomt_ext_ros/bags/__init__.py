@@ -1,4 +1,4 @@
-"""Recorded bags (rosbag2) without ROS: read, whole or damaged, and written."""
+"""Reading of intact and damaged rosbag2 recordings, and writing, without ROS."""
 
 from eomt_ext_ros.bags.reader import Bag, BagMessage
 from eomt_ext_ros.bags.storage import Location, Topic

@@ -1,4 +1,4 @@
-"""Decompression in pieces, so that no input decides how much memory it takes."""
+"""Decompression in pieces, in bounded memory for any input."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["ZSTD_MAGIC", "DamagedFrameError", "inflate", "inflate_all", "start_l
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PIECE_BYTES = 1 << 20
-_LEAST_COST_BYTES = 1 << 15  # beginning a frame takes as long as decompressing this much
-_INPUT_BYTES = 1 << 15  # what follows a frame is copied: a chain of empty frames must not cost the square of its length
+_LEAST_COST_BYTES = 1 << 15  # starting a frame takes as long as decompressing this much
+_INPUT_BYTES = 1 << 15  # input after a frame is copied: many empty frames must not take quadratic time
 
 
 class DamagedFrameError(Exception):
-    """Compressed data that are damaged, or cut short."""
+    """Compressed data are damaged or truncated."""
 
 
 class _Decompressor(Protocol):
-    """A decompressor of the standard library's kind, for one frame."""
+    """A decompressor of one frame, with the interface of the standard library."""
 
     @property
     def eof(self) -> bool: ...
@@ -37,13 +37,13 @@ class _Decompressor(Protocol):
 
 
 def start_zstd() -> _Decompressor:
-    """A decompressor for a zstd frame."""
+    """Make a decompressor of a zstd frame."""
     decompressor: _Decompressor = zstd.ZstdDecompressor()
     return decompressor
 
 
 def start_lz4() -> _Decompressor:
-    """A decompressor for an lz4 frame."""
+    """Make a decompressor of an lz4 frame."""
     from lz4.frame import LZ4FrameDecompressor
 
     decompressor: _Decompressor = LZ4FrameDecompressor()
@@ -53,15 +53,15 @@ def start_lz4() -> _Decompressor:
 def inflate(
     read: Callable[[int], bytes], start: Callable[[], _Decompressor], spend: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """Decompress frames, one after the other, in pieces of at most 1 MiB.
+    """Decompress consecutive frames in pieces of at most 1 MiB.
 
     Args:
-        read: gives up to so many bytes of the input, none at its end.
+        read: returns at most the given number of bytes of the input, none at its end.
         start: makes the decompressor of a frame.
         spend: receives the cost of each piece, in bytes; may raise.
 
     Raises:
-        DamagedFrameError: for damaged data, and for input that ends amid a frame, after all that came before.
+        DamagedFrameError: if the data are damaged or end inside a frame, after all pieces before that.
     """
     frame, data, is_inside = start(), read(_INPUT_BYTES), False
     while data or (is_inside and not frame.needs_input):
@@ -69,7 +69,7 @@ def inflate(
         try:
             piece = frame.decompress(data, _PIECE_BYTES)
         except (zstd.ZstdError, RuntimeError) as error:  # lz4 raises the latter
-            raise DamagedFrameError(f"the compressed data are damaged ({error})") from error
+            raise DamagedFrameError(f"compressed data are damaged ({error})") from error
         spend(max(len(piece), _LEAST_COST_BYTES))
         yield piece
         data = b""
@@ -78,22 +78,22 @@ def inflate(
         if not data and frame.needs_input:
             data = read(_INPUT_BYTES)
     if is_inside:
-        raise DamagedFrameError("the compressed data are cut short")
+        raise DamagedFrameError("compressed data are truncated")
 
 
 def inflate_all(
     data: bytes, start: Callable[[], _Decompressor], most: int, spend: Callable[[int], None]
 ) -> tuple[bytes, str]:
-    """Decompress as far as the data go, but no more than ``most`` bytes; ``start`` and ``spend`` as for ``inflate``.
+    """Decompress as much as possible, at most ``most`` bytes; ``start`` and ``spend`` as for ``inflate``.
 
     Returns:
-        the bytes, and what is wrong with the data, or nothing.
+        the bytes, and the problem of the data, or an empty string.
     """
-    content = io.BytesIO()  # gives its bytes without a copy
+    content = io.BytesIO()  # returns its bytes without a copy
     try:
         for piece in inflate(io.BytesIO(data).read, start, spend):
             if content.tell() + len(piece) > most:
-                return content.getvalue(), f"the compressed data hold more than {most} bytes"
+                return content.getvalue(), f"compressed data contain more than {most} bytes"
             content.write(piece)
     except DamagedFrameError as error:
         return content.getvalue(), str(error)

@@ -1,4 +1,4 @@
-"""What reading a bag may cost: bags come from strangers, and a few kilobytes can ask for all memory there is."""
+"""Limits on the cost of reading a bag: bags come from strangers, and a few kilobytes can demand all memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from eomt_ext_core.errors import DatasetError
 
 @dataclass(frozen=True)
 class BagLimits:
-    """Bounds on memory and work. No recording that a recorder wrote comes near them.
+    """Limits on memory and work, far above those of any real recording.
 
-    ``message_bytes``: of one message, decompressed: an image of 8192 × 8192 pixels of 4 bytes, and its header.
-    ``chunk_bytes``: of an mcap chunk, decompressed: such an image, and 63 MiB beside it. Recorders write 1 to 16 MiB.
-    ``made_bytes``: decompressed or read from one file in all, repetitions included; at least that, and
-    ``made_ratio`` bytes for each byte of the file. Images compress to a half or a third.
-    ``records``: in one file; at least that, and ``records_ratio`` for each byte of the file. The smallest record of an
-    mcap file takes 31 bytes.
-    ``query_s``: CPU time in SQLite for one file; at least that, and ``query_s_per_mib`` for each MiB. 10 ms are usual.
+    ``message_bytes``: of a decompressed message: an image of 8192 × 8192 pixels of 4 bytes, and its header.
+    ``chunk_bytes``: of a decompressed mcap chunk: such an image and 63 MiB more. Recorders write 1 to 16 MiB.
+    ``made_bytes``: total bytes decompressed or read from one file, counted again for each repetition, or ``made_ratio``
+    bytes for each byte of the file if that is more. Images compress to a half or a third.
+    ``records``: in one file, or ``records_ratio`` for each byte of the file if that is more. The smallest record of an
+    mcap file has 31 bytes.
+    ``query_s``: CPU time in SQLite for one file, or ``query_s_per_mib`` for each MiB if that is more. 10 ms are usual.
     ``metadata_bytes``: of ``metadata.yaml``. A recording with 300 topics has 300 kB.
     ``name_chars``: of a topic, a type or an encoding.
-    ``problems``: lines about one file; further ones are counted.
+    ``problems``: reported for one file; further ones are counted.
     """
 
     message_bytes: int = 257 << 20
@@ -40,15 +40,15 @@ class BagLimits:
 
 
 class ExhaustedError(DatasetError):
-    """Reading a file would cost more than its size allows."""
+    """A file costs more to read than its size justifies."""
 
 
 class Allowance:
-    """What reading one file may still cost.
+    """The remaining budget for reading one file.
 
     Args:
-        limits: the bounds.
-        stored_bytes: the size of the file as it was found, before any decompression.
+        limits: of memory and work.
+        stored_bytes: the size of the file before any decompression.
     """
 
     def __init__(self, limits: BagLimits, stored_bytes: int) -> None:
@@ -60,7 +60,7 @@ class Allowance:
         self._query_ends = 0.0
 
     def spend(self, made_bytes: int = 0, records: int = 0) -> None:
-        """Take off what was just made or met. Raises ``ExhaustedError`` if there was not as much left."""
+        """Take bytes and records off the budget. Raises ``ExhaustedError`` if that much is not left."""
         self._bytes -= made_bytes
         self._records -= records
         if self._bytes < 0:
@@ -70,7 +70,7 @@ class Allowance:
 
     @contextmanager
     def query(self) -> Iterator[None]:
-        """Count the CPU time of a block as time in SQLite; the time of others, and of waiting, is not in it."""
+        """Count the CPU time of this thread in the block as time in SQLite, without waiting and other threads."""
         started = time.thread_time()
         self._query_ends = started + self._query_s
         try:
@@ -79,13 +79,13 @@ class Allowance:
             self._query_s -= time.thread_time() - started
 
     def query_is_over(self) -> bool:
-        """Whether the block of ``query`` has used all the time there is."""
+        """Whether the current ``query`` block has used up the time."""
         return time.thread_time() > self._query_ends
 
     def check_query(self) -> None:
-        """Raise ``ExhaustedError`` if all the time for SQLite is used up."""
+        """Raise ``ExhaustedError`` if the time for SQLite is used up."""
         if self.query_is_over():
             raise ExhaustedError(self._refusal("takes an unreasonable time to read"))
 
     def _refusal(self, what: str) -> str:
-        return f"a file of {self._stored_bytes} bytes {what}: it is given up here"
+        return f"reading stops here: a file of {self._stored_bytes} bytes {what}"

@@ -1,4 +1,4 @@
-"""Images as bags hold them: serialised (OMG CDR), read and written without ROS."""
+"""Serialised images (OMG CDR) as in bags, read and written without ROS."""
 
 from __future__ import annotations
 
@@ -30,41 +30,42 @@ _FORMATS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
 
 
 def stamp_ns(data: bytes) -> int:
-    """The stamp of a serialised message that begins with a header, in nanoseconds.
+    """Return the stamp, in nanoseconds, of a serialised message that begins with a header.
 
-    Raises ``ImageError`` (reason ``"message"``) where the data are too short for one.
+    Raises ``ImageError`` (reason ``"message"``) if the data are too short.
     """
     if len(data) < 12 or data[1] not in _STAMP:
-        raise ImageError(f"a serialised message begins with 12 bytes of header, got {data[:12].hex(' ')!r}", "message")
+        raise ImageError(f"a serialised message must begin with a header, got {data[:12].hex(' ')!r}", "message")
     seconds, nanoseconds = _STAMP[data[1]].unpack_from(data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def deserialize(data: bytes, msgtype: str) -> Any:
-    """Read a message. Raises ``ImageError`` (reason ``"message"``) where the data are no such message."""
+    """Deserialise a message. Raises ``ImageError`` (reason ``"message"``) if the data are not such a message."""
     try:
         return typestore().deserialize_cdr(data, msgtype)
-    except Exception as error:  # of damaged data rosbags raises whatever the first broken field leads to
-        raise ImageError(f"{len(data)} bytes are no {msgtype} ({type(error).__name__}: {error})", "message") from error
+    except Exception as error:  # rosbags raises any exception for damaged data
+        problem = f"{type(error).__name__}: {error}"
+        raise ImageError(f"{len(data)} bytes are not a {msgtype} ({problem})", "message") from error
 
 
 def image_rgb(msg: Any, msgtype: str) -> NDArray[np.uint8]:
-    """The pixels of an Image or CompressedImage, (H, W, 3) uint8 RGB; see :mod:`eomt_ext_ros.messages.images`."""
+    """Decode an Image or CompressedImage to (H, W, 3) uint8 RGB; see :mod:`eomt_ext_ros.messages.images`."""
     return decompress(msg) if msgtype == COMPRESSED_IMAGE else to_rgb(msg)
 
 
 def plane(msg: Any, msgtype: str = IMAGE) -> NDArray[Any]:
-    """The pixels as they are: of a mono8, 8UC1, 32FC1 or rgb8 Image, or of a grey PNG in a CompressedImage.
+    """Return the unconverted pixels of a mono8, 8UC1, 32FC1 or rgb8 Image, or of a grey PNG in a CompressedImage.
 
     Returns (H, W) uint8 or float32, or (H, W, 3) uint8. Raises ``ImageError`` for anything else.
     """
     if msgtype == COMPRESSED_IMAGE:
         pixels = decode(bytes(msg.data), cv2.IMREAD_UNCHANGED, kinds=COMPRESSED_KINDS)
         if pixels.ndim != 2:
-            raise ImageError(f"a compressed plane must be a grey PNG, got {msg.format!r}", "decode")
+            raise ImageError(f"compressed labels must be a grey PNG, got {msg.format!r}", "decode")
         return pixels
     if msg.encoding not in _FORMATS:
-        raise ImageError(f"a plane must be {', '.join(_FORMATS)}, got {msg.encoding!r}", "encoding")
+        raise ImageError(f"the encoding must be one of {', '.join(_FORMATS)}, got {msg.encoding!r}", "encoding")
     dtype, channels = _FORMATS[msg.encoding]
     size = np.dtype(dtype).itemsize
     shape = (msg.height, msg.width, *channels)
@@ -78,14 +79,14 @@ def plane(msg: Any, msgtype: str = IMAGE) -> NDArray[Any]:
 
 
 def serialize_image(array: NDArray[Any], encoding: str, header: Any) -> bytes:
-    """A serialised ``sensor_msgs/Image`` of a contiguous array.
+    """Serialise a contiguous array as ``sensor_msgs/Image``.
 
-    ``encoding`` is ``"rgb8"`` for (H, W, 3) uint8, ``"mono8"`` for (H, W) uint8, ``"32FC1"`` for (H, W) float32;
-    ``header`` has ``stamp.sec``, ``stamp.nanosec`` and ``frame_id``, as messages of rclpy and of rosbags do.
+    ``encoding`` is ``"rgb8"`` for (H, W, 3) uint8, ``"mono8"`` for (H, W) uint8, ``"32FC1"`` for (H, W) float32.
+    ``header``: a header of rclpy or rosbags, with ``stamp.sec``, ``stamp.nanosec`` and ``frame_id``.
     """
     dtype, channels = _FORMATS[encoding]
     if array.dtype != dtype or array.ndim < 2 or array.shape[2:] != channels or array.size == 0:
-        raise ImageError(f"{encoding} takes another array than {array.shape} {array.dtype}", "dimensions")
+        raise ImageError(f"{encoding} cannot hold an array of {array.shape} {array.dtype}", "dimensions")
     types = typestore().types
     stamp = types["builtin_interfaces/msg/Time"](sec=header.stamp.sec, nanosec=header.stamp.nanosec)
     msg = types[IMAGE](
@@ -101,14 +102,14 @@ def serialize_image(array: NDArray[Any], encoding: str, header: Any) -> bytes:
 
 
 def header_of(stamp: int, frame_id: str) -> Any:
-    """A header for :func:`serialize_image` from a stamp in nanoseconds."""
+    """Make a header for :func:`serialize_image` from a stamp in nanoseconds."""
     seconds, nanoseconds = divmod(stamp, 1_000_000_000)
     return SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
 
 
 @functools.cache
 def typestore() -> Any:
-    """The message types that are read and written here, as ``rosbags`` knows them."""
+    """Return the message types, as defined in ``rosbags``."""
     from rosbags.typesys import Stores, get_typestore
 
-    return get_typestore(Stores.ROS2_HUMBLE)  # images have been the same in every distribution
+    return get_typestore(Stores.ROS2_HUMBLE)  # the image types are the same in all distributions

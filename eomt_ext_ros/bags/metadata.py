@@ -1,4 +1,4 @@
-"""Reading ``metadata.yaml``: files and counts, out of a text that may be anything."""
+"""Safe reading of ``metadata.yaml``: files and message counts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from eomt_ext_core.errors import DatasetError
 from eomt_ext_ros.bags.limits import BagLimits
 from eomt_ext_ros.bags.storage import open_regular
 
-_MOST_NESTED = 20
+_MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the recorder wrote of a bag: the names of its files, and the number of messages by topic."""
+    """The recorder's description of a bag: the names of its files, and the number of messages of each topic."""
 
     files: tuple[str, ...]
     counts: dict[str, int]
@@ -27,7 +27,7 @@ def read_metadata(folder: Path, limits: BagLimits) -> Metadata:
 
     Raises:
         FileNotFoundError: if there is none.
-        DatasetError: if it cannot be read, is too large, or does not say what it must.
+        DatasetError: if it cannot be read, is too large, or lacks an entry.
     """
     import yaml
 
@@ -36,24 +36,24 @@ def read_metadata(folder: Path, limits: BagLimits) -> Metadata:
             text = file.read(limits.metadata_bytes + 1)
         if len(text) > limits.metadata_bytes:
             raise DatasetError(f"it must have at most {limits.metadata_bytes} bytes")
-        # Events, not objects: nothing is built that the text does not spell out, whatever its tags and aliases say.
+        # Parse events, not objects, so that tags and aliases in the text have no effect.
         events = yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         begins = (event for event in events if isinstance(event, yaml.NodeEvent))
-        node = _node(yaml, next(begins, None), events, _MOST_NESTED)
+        node = _node(yaml, next(begins, None), events, _MAX_DEPTH)
         info = node["rosbag2_bagfile_information"]
         files = tuple(PurePath(name).name for name in info["relative_file_paths"])
         topics = info["topics_with_message_count"]
         return Metadata(files, {entry["topic_metadata"]["name"]: int(entry["message_count"]) for entry in topics})
     except FileNotFoundError:
         raise
-    except Exception as error:  # it is somebody's text: whatever is wrong in it comes as whatever error
+    except Exception as error:  # damaged text can raise any exception
         raise DatasetError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
 def _node(yaml: Any, event: Any, events: Iterator[Any], depth: int) -> Any:
-    """Dictionaries, lists and strings from the events of a node, of which ``event`` is the first."""
+    """Build dictionaries, lists and strings from the events of a node; ``event`` is the first of them."""
     if isinstance(event, yaml.AliasEvent) or depth == 0:
-        raise DatasetError(f"it must do without aliases and more than {_MOST_NESTED} levels")
+        raise DatasetError(f"it must have no aliases and at most {_MAX_DEPTH} levels")
     if isinstance(event, yaml.ScalarEvent):
         return event.value
     parts = []

@@ -1,4 +1,4 @@
-"""Reading recorded bags, whole or damaged, without ROS."""
+"""Reading of intact and damaged bags without ROS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.compression import ZSTD_MAGIC, DamagedFrameError, inflate, inflate_all, start_zstd
 from eomt_ext_ros.bags.limits import Allowance, BagLimits
 from eomt_ext_ros.bags.mcap import McapFile
@@ -23,7 +23,7 @@ from eomt_ext_ros.bags.sqlite import SqliteFile
 from eomt_ext_ros.bags.storage import Location, Storage, Topic, open_regular
 
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
-_SPARE_BYTES = 256 << 20  # left free on the disk for everything else
+_SPARE_BYTES = 256 << 20  # always left free on the disk
 _FIRST_NS, _AFTER_LAST_NS = -(1 << 63), 1 << 64  # sqlite3 has signed times, mcap unsigned ones
 
 
@@ -34,7 +34,7 @@ class _File:
 
 
 class BagMessage(NamedTuple):
-    """A message of a bag: its topic and type, when it was received, and where its bytes are."""
+    """A message of a bag: its topic, type, time of receipt, and the location of its bytes."""
 
     topic: str
     msgtype: str
@@ -46,12 +46,12 @@ class BagMessage(NamedTuple):
 class Bag:
     """A rosbag2: a folder with ``metadata.yaml``, or a single ``.mcap`` or ``.db3`` file. A context manager.
 
-    mcap and sqlite3, uncompressed or compressed with zstd (whole files, messages, or mcap chunks, those also with lz4).
-    A bag that is cut short or damaged is read as far as it can be. What cannot be read is in ``problems``.
+    Reads mcap and sqlite3, uncompressed or compressed with zstd (files, messages or mcap chunks; chunks also with lz4).
+    A truncated or damaged bag is read as far as possible; ``problems`` lists what could not be read.
 
     Args:
         path: of the folder or file.
-        limits: what reading may cost; the bag may be anybody's.
+        limits: on memory and work, since bags come from strangers.
 
     Raises:
         DatasetError: if there is no such bag.
@@ -69,18 +69,18 @@ class Bag:
                 try:
                     self._open(file, stack)
                 except (OSError, sqlite3.Error) as error:
-                    self._problems.append(f"{shown(file.name)}: cannot be opened ({error})")
+                    self._problems.append(f"{printable(file.name)}: cannot be opened ({error})")
             self._stack = stack.pop_all()
 
     @property
     def name(self) -> str:
-        """The name of the folder or file, without suffixes."""
+        """The name of the folder or file without suffixes."""
         path = self.path.resolve()
         return path.name.split(".")[0] if path.is_file() else path.name
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read so far, one line each."""
+        """The problems so far, a line each."""
         return [*self._problems, *(line for file in self._files for line in file.storage.problems.lines)]
 
     @property
@@ -90,19 +90,19 @@ class Bag:
 
     @property
     def start_ns(self) -> int:
-        """When the first message of any topic was received; 0 in an empty bag."""
+        """The time at which the first message was received, of any topic; 0 in an empty bag."""
         starts = [file.storage.start_ns for file in self._files]
         return min((start_ns for start_ns in starts if start_ns is not None), default=0)
 
     def messages(
         self, topics: Collection[str], start_s: float = 0.0, duration_s: float | None = None
     ) -> list[BagMessage]:
-        """Find the messages of some topics, ordered by the time they were received at, then as they lie in the bag.
+        """Find the messages of some topics, in the order of receipt, then of the bag.
 
         Args:
-            topics: their names.
-            start_s: seconds from the bag's first message of any topic to the first that is wanted.
-            duration_s: seconds from there to the first that is no longer wanted, or None for all.
+            topics: names of the topics.
+            start_s: start of the range, in seconds after the first message of the bag, of any topic.
+            duration_s: length of the range in seconds, or None for all.
         """
         first_ns = self.start_ns + round(start_s * 1e9) if start_s else _FIRST_NS
         stop_ns = _AFTER_LAST_NS
@@ -121,7 +121,7 @@ class Bag:
         """Return the bytes of a message. Raises ``DatasetError`` if they cannot be read."""
         storage, allowance = self._files[message.file].storage, self._files[message.file].allowance
         data = storage.read(message.location)
-        if not data.startswith(ZSTD_MAGIC):  # how a serialised message cannot begin
+        if not data.startswith(ZSTD_MAGIC):  # no serialised message begins like this
             return data
         content, problem = inflate_all(data, start_zstd, self._limits.message_bytes, allowance.spend)
         if problem:
@@ -141,41 +141,40 @@ class Bag:
         self.close()
 
     def _storage_paths(self) -> list[Path]:
-        """The files of the bag in the order of recording."""
+        """List the files of the bag in the order of recording."""
         if self.path.is_file():
             if _kind(self.path) is None:
-                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {shown(self.path.name)}")
+                raise DatasetError(f"a bag must be a folder, or a .mcap or .db3 file, got {printable(self.path.name)}")
             return [self.path]
         if not self.path.is_dir():
-            name = shown(self.path.name)
-            what = f"{name} is a pipe or device" if self.path.exists() else f"there is no {name}"
-            raise DatasetError(f"a bag must be a folder or a file, {what}")
+            name = printable(self.path.name)
+            what = "is a pipe or device" if self.path.exists() else "does not exist"
+            raise DatasetError(f"a bag must be a folder or a file, {name} {what}")
         visible = (file for file in self.path.iterdir() if not file.name.startswith("."))
-        there = sorted((file for file in visible if _kind(file)), key=_by_number)
+        present = sorted((file for file in visible if _kind(file)), key=_by_number)
         listed: list[Path] | None = None
         try:
             metadata = read_metadata(self.path, self._limits)
             listed, self._expected = [self.path / name for name in metadata.files], metadata.counts
         except FileNotFoundError:
-            self._problems.append("metadata.yaml is missing, as it is when the recording was not ended")
+            self._problems.append("metadata.yaml is missing: the recording was probably not stopped properly")
         except DatasetError as error:
             self._problems.append(f"metadata.yaml cannot be read ({error})")
-        if not there and not listed:
-            raise DatasetError(f"a bag must hold .mcap or .db3 files, found none in {shown(self.path.name)}")
+        if not present and not listed:
+            raise DatasetError(f"a bag must contain .mcap or .db3 files, found none in {printable(self.path.name)}")
         if listed is None:
-            return there
+            return present
         for file in listed:
-            if file not in there:
-                self._problems.append(f"{shown(file.name)}: is missing")
-        unlisted = [file for file in there if file not in listed]
+            if file not in present:
+                self._problems.append(f"{printable(file.name)}: is missing")
+        unlisted = [file for file in present if file not in listed]
         if unlisted:
-            self._problems.append(
-                f"metadata.yaml does not list {', '.join(shown(file.name) for file in unlisted)}: read too"
-            )
-        return [file for file in listed if file in there] + unlisted
+            names = ", ".join(printable(file.name) for file in unlisted)
+            self._problems.append(f"metadata.yaml does not list {names}: reading them too")
+        return [file for file in listed if file in present] + unlisted
 
     def _open(self, path: Path, stack: ExitStack) -> None:
-        """Open a file of the bag; one that is compressed as a whole is decompressed beside it."""
+        """Open a file of the bag, after decompressing it if the whole file is compressed."""
         kind = _kind(path)
         assert kind is not None, "only files of a known kind are opened"
         allowance = Allowance(self._limits, path.stat().st_size)
@@ -186,25 +185,25 @@ class Bag:
         self._files.append(_File(storage, allowance))
 
     def _decompress(self, path: Path, allowance: Allowance, stack: ExitStack) -> Path:
-        """Decompress a file as far as it goes, into a folder that lives as long as the bag is open."""
+        """Decompress a file as far as possible, into a temporary folder that exists while the bag is open."""
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eomt_ext_bag_")))
         target = folder / path.stem
         with open_regular(path) as source, target.open("wb") as file:
             try:
                 for piece in inflate(source.read, start_zstd, allowance.spend):
                     if file.tell() % _SPARE_BYTES < len(piece) and shutil.disk_usage(folder).free < 2 * _SPARE_BYTES:
-                        raise DatasetError(f"{folder.parent} has no room for it: make room, or set TMPDIR")
+                        raise DatasetError(f"{folder.parent} is full: free space there, or set TMPDIR")
                     file.write(piece)
             except (DamagedFrameError, DatasetError) as error:
-                self._problems.append(f"{shown(path.name)}: {error}; its first {file.tell()} bytes are read")
+                self._problems.append(f"{printable(path.name)}: {error}; reading its first {file.tell()} bytes")
         return target
 
     def _compare(self, topics: Collection[str], found: list[BagMessage]) -> None:
-        """Say which topics have fewer messages than the recorder counted."""
+        """Report topics with fewer messages than the recorder counted."""
         counts = Counter(message.topic for message in found)
         for topic in topics:
             expected = self._expected.get(topic, 0)
-            problem = f"{topic}: {counts[topic]} of {expected} recorded messages are there"
+            problem = f"{topic}: only {counts[topic]} of {expected} recorded messages found"
             if counts[topic] < expected and problem not in self._problems:
                 self._problems.append(problem)
 
@@ -215,6 +214,6 @@ def _kind(path: Path) -> type[McapFile] | type[SqliteFile] | None:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """Files of a split recording end in _0, _1, … _10."""
+    """Sort key: the files of a split recording end in _0, _1, … _10."""
     number = path.name.split(".")[0].rpartition("_")[2]
     return (int(number) if number.isascii() and number.isdigit() else -1, path.name)

@@ -1,4 +1,4 @@
-"""Reading rosbag2's sqlite3 files row by row, past damage."""
+"""Reading of rosbag2's sqlite3 files row by row, past damage."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from eomt_ext_core.errors import DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.limits import Allowance
 from eomt_ext_ros.bags.storage import Location, Problems, Topic, open_regular, type_name
 
 MOST_ROWS_SKIPPED = 1000
-"""A damaged page hides a few rows of images, or about a hundred of small messages. After as many unreadable rows in
-sequence as this the rest of the file is given up."""
+"""Reading stops after this many unreadable rows in a row. A damaged page hides a few rows of images, or about a hundred
+rows of small messages."""
 
 MOST_TOPICS = 10_000
 
@@ -29,18 +29,18 @@ _INSTRUCTIONS_BETWEEN_CHECKS = 1000
 class SqliteFile:
     """A ``.db3`` file; see :class:`~eomt_ext_ros.bags.storage.Storage`.
 
-    Only plain columns of the two tables are read: a view, a trigger or a computed column is somebody's program.
+    Reads only plain columns of two tables, since views, triggers and computed columns run code from the file.
     """
 
     def __init__(self, path: Path, allowance: Allowance) -> None:
-        self.problems = Problems(shown(path.name), allowance.limits.problems)
+        self.problems = Problems(printable(path.name), allowance.limits.problems)
         self._allowance = allowance
         self._topics: dict[int, Topic] = {}
         self._foreign: set[int] = set()  # topics in other encodings
-        self._num_timed = 0  # rows that have a time, which the index holds
+        self._num_timed = 0  # rows with a time, as in the index
         self._rows = array("q")  # three numbers for each message: topic, time, row
         self._check_size(path)
-        # A recorder that was killed may leave its last transactions in a log, which only a plain connection reads.
+        # A killed recorder may leave its last transactions in a log, which an immutable connection ignores.
         log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
         mode, self._made = "mode=ro&immutable=1", None
         if log.is_file() and log.stat().st_size:
@@ -48,7 +48,7 @@ class SqliteFile:
                 mode, self._made = "mode=ro", None if index.exists() else index
             else:
                 self.problems.add(
-                    f"{shown(log.name)} cannot be read in a folder that cannot be written to: copy the bag"
+                    f"{printable(log.name)} cannot be read in a read-only folder: copy the bag to another folder"
                 )
         self._database = sqlite3.connect(f"file:{quote(os.fsencode(path))}?{mode}", uri=True, isolation_level=None)
         longest = allowance.limits.name_chars
@@ -61,7 +61,7 @@ class SqliteFile:
                 self._scan()
                 self._compare_with_index()
         except (sqlite3.Error, DatasetError) as error:
-            self.problems.add(f"its tables cannot be read ({error})")
+            self.problems.add(f"tables cannot be read ({error})")
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -70,7 +70,7 @@ class SqliteFile:
 
     @property
     def start_ns(self) -> int | None:
-        """When the first message was received."""
+        """The time at which the first message was received."""
         return min((time_ns for time_ns in self._rows[1::3] if time_ns >= 0), default=None)
 
     def locate(self, topics: Collection[str], start_ns: int, stop_ns: int) -> list[Location]:
@@ -94,19 +94,19 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise DatasetError(f"row {location.offset} cannot be read ({error})") from error
         if found is None or not isinstance(found[0], bytes):
-            raise DatasetError(f"row {location.offset} holds no message, or one of more than {most} bytes")
+            raise DatasetError(f"row {location.offset} has no message, or one of more than {most} bytes")
         self._allowance.spend(len(found[0]))
         return found[0]
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-        if self._made:  # SQLite leaves it beside the log
+        if self._made:  # the index of the log, which SQLite leaves behind
             self._made.unlink(missing_ok=True)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Raise ``ExhaustedError`` in place of what SQLite says if it was the allowance that stopped it."""
+        """Raise ``ExhaustedError`` instead of SQLite's error if the allowance stopped the query."""
         with self._allowance.query():
             try:
                 yield
@@ -115,20 +115,20 @@ class SqliteFile:
                 raise
 
     def _read_topics(self) -> None:
-        # SQLite refuses files that are shorter than they say, unless it is told to expect damage.
+        # SQLite refuses truncated files, unless the schema is writable.
         self._database.execute("PRAGMA writable_schema=ON")
         self._database.execute("PRAGMA trusted_schema=OFF")
         for table in _TABLES:
             columns = self._database.execute(f"PRAGMA table_xinfo({table})").fetchall()
             computed = [column[1] for column in columns if column[6]]
             if computed:
-                raise DatasetError(f"the columns of {table} must be plain, {', '.join(computed)} is computed or hidden")
+                raise DatasetError(f"{table} must have plain columns, {', '.join(computed)} is computed or hidden")
         for number, name, msgtype, encoding in self._database.execute(
             "SELECT id, name, type, serialization_format FROM topics ORDER BY rowid LIMIT ?", (MOST_TOPICS,)
         ):
             self._allowance.check_query()
             if encoding != "cdr":
-                self.problems.add(f"topic {name!r} is encoded as {encoding!r}, only 'cdr' can be read")
+                self.problems.add(f"topic {name!r} must have the encoding 'cdr', got {encoding!r}")
                 self._foreign.add(number)
             elif isinstance(name, str) and isinstance(msgtype, str):
                 self._topics[number] = Topic(name, type_name(msgtype))
@@ -136,9 +136,9 @@ class SqliteFile:
                 self.problems.add(f"topic {number!r} has no name or type")
 
     def _scan(self) -> None:
-        """Note topic, time and row of every message that can be reached, in the order of the table.
+        """Read topic, time and row of every reachable message, in the order of the table.
 
-        Neither the index of times nor the data, which lie on pages of their own, are touched.
+        Does not touch the index of times nor the data, which are on other pages.
         """
         last, skipped, earlier = -1, 0, set[int]()
         while True:
@@ -148,58 +148,58 @@ class SqliteFile:
                 ):
                     self._allowance.spend(records=1)
                     self._allowance.check_query()
-                    if row <= last:  # a damaged page leads back: what it shows again is not taken twice
+                    if row <= last:  # a damaged page may lead back to rows that were read before
                         earlier = earlier or set(self._rows[2::3])
                         if row in earlier:
                             continue
                     elif skipped:
-                        self.problems.add(f"rows {last + 1} to {row - 1} of its messages cannot be read")
+                        self.problems.add(f"messages in rows {last + 1} to {row - 1} cannot be read")
                     if earlier:
                         earlier.add(row)
                     last, skipped = max(last, row), 0
-                    self._note(row, number, time_ns)
+                    self._add(row, number, time_ns)
             except (sqlite3.Error, OverflowError) as error:
                 self._allowance.check_query()
                 skipped += 1
                 if skipped > MOST_ROWS_SKIPPED:
-                    self.problems.add(f"its messages{_after(last)} cannot be read ({error})")
+                    self.problems.add(f"messages{_after(last)} cannot be read ({error})")
                     return
             else:
                 if skipped:
-                    self.problems.add(f"its messages{_after(last)} cannot be read")
+                    self.problems.add(f"messages{_after(last)} cannot be read")
                 return
 
-    def _note(self, row: int, number: object, time_ns: object) -> None:
-        """Keep a message, or say why not."""
+    def _add(self, row: int, number: object, time_ns: object) -> None:
+        """Add a message, or report why it is lost."""
         self._num_timed += time_ns is not None
         if not isinstance(number, int) or not isinstance(time_ns, int):
-            self.problems.add(f"row {row} has no topic or time: it is lost")
+            self.problems.add(f"row {row} is lost: it has no topic or time")
         elif number in self._topics:
             self._rows.extend((number, time_ns, row))
         elif number not in self._foreign:
-            self.problems.add(f"row {row} is of topic {number}, which is not in its list of topics: it is lost")
+            self.problems.add(f"row {row} is lost: its topic {number} is not in the table of topics")
 
     def _compare_with_index(self) -> None:
-        """Report rows that the index of times still knows, and the table no longer."""
+        """Report rows that are in the index of times but not in the table."""
         try:
-            # With a condition SQLite counts step by step, so that the allowance can stop it.
+            # With a condition, SQLite counts in steps that the allowance can stop.
             counting = "SELECT count(timestamp) FROM messages INDEXED BY timestamp_idx WHERE timestamp >= ?"
             (known,) = self._database.execute(counting, (-(1 << 63),)).fetchone()
         except sqlite3.Error as error:
             self._allowance.check_query()
             if not str(error).startswith("no such index"):
-                self.problems.add(f"its index of times cannot be read ({error}): messages may be missing")
+                self.problems.add(f"the index of times cannot be read ({error}): messages may be missing")
             return
         if known > self._num_timed:
-            self.problems.add(f"its index of times knows {known} messages, {self._num_timed} of them are there")
+            self.problems.add(f"only {self._num_timed} of {known} messages in the index of times found")
 
     def _check_size(self, path: Path) -> None:
         with open_regular(path) as file:
-            head, there = file.read(32), os.fstat(file.fileno()).st_size
+            head, size = file.read(32), os.fstat(file.fileno()).st_size
         page_size, num_pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
         claimed = (page_size if page_size != 1 else 1 << 16) * num_pages
-        if claimed > there:
-            self.problems.add(f"it ends after {there} of {claimed} bytes")
+        if claimed > size:
+            self.problems.add(f"ends after {size} of {claimed} bytes")
 
 
 def _after(row: int) -> str:
@@ -207,7 +207,7 @@ def _after(row: int) -> str:
 
 
 def _allowed(action: int, table: str | None, name: str | None, database: str | None, program: str | None) -> int:
-    """SQLite's authorizer: reading the two tables, and nothing that a view or trigger in the file does."""
+    """Authorise SQLite to read the two tables, but nothing that a view or trigger in the file does."""
     plain = program is None and (
         action == sqlite3.SQLITE_SELECT
         or (action == sqlite3.SQLITE_READ and table in _TABLES)

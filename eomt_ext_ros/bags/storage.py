@@ -1,4 +1,4 @@
-"""What the readers of both storage formats agree on: where a message lies, and how damage is reported."""
+"""The common interface of both storage formats: locations of messages, and reports of damage."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Topic(NamedTuple):
 
 
 class Location(NamedTuple):
-    """Where a message lies in its file: ``block`` is the chunk (mcap; -1: none) or 0, ``offset`` that within it, or
-    the row (sqlite3); ``size`` is in bytes, 0 if only the row knows it.
+    """The place of a message in its file: ``block`` is the chunk (mcap; -1: none) or 0; ``offset`` is in the chunk or
+    file (mcap), or the row (sqlite3); ``size`` is in bytes, 0 if it is not known.
     """
 
     topic: str
@@ -29,7 +29,7 @@ class Location(NamedTuple):
 
 
 class Problems:
-    """What is wrong with a file, a line for each: none twice, and those beyond ``most`` only counted."""
+    """The problems of a file, a line each, without repetitions; those beyond ``most`` are only counted."""
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
@@ -38,7 +38,7 @@ class Problems:
         self._more = 0
 
     def add(self, problem: str) -> None:
-        """Take in a problem."""
+        """Add a problem."""
         line = f"{self._name}: {problem}"
         if line not in self._lines and len(self._lines) == self._most:
             self._more += 1
@@ -48,21 +48,21 @@ class Problems:
     @property
     def lines(self) -> list[str]:
         """The problems so far."""
-        return [*self._lines, *([f"{self._name}: and {self._more} problems more"] if self._more else [])]
+        return [*self._lines, *([f"{self._name}: and {self._more} more problems"] if self._more else [])]
 
 
 class Storage(Protocol):
-    """A file of a bag, read as far as it can be. What cannot be is in ``problems``."""
+    """A file of a bag, read as far as possible; ``problems`` lists what could not be read."""
 
     problems: Problems
 
     @property
     def topics(self) -> dict[str, Topic]:
-        """The topics met so far, by name."""
+        """The topics found so far, by name."""
 
     @property
     def start_ns(self) -> int | None:
-        """When the first message of any topic was received, or None if there is none."""
+        """The time at which the first message was received, of any topic; None if there is none."""
 
     def locate(self, topics: Collection[str], start_ns: int, stop_ns: int) -> list[Location]:
         """Find the messages of some topics received in ``[start_ns, stop_ns)``, in the order of the file."""
@@ -75,16 +75,16 @@ class Storage(Protocol):
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read. Raises ``OSError`` for what cannot be opened or is no file, without waiting for a pipe."""
+    """Open a regular file, without waiting for a pipe. Raises ``OSError`` if that fails or it is not a file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError("it is no file, but a folder, pipe or device")
+        raise OSError("it must be a file, got a folder, pipe or device")
     return os.fdopen(descriptor, "rb")
 
 
 def type_name(name: str) -> str:
-    """The name of a message type as ROS 2 has it; some writers leave the middle out.
+    """Complete the name of a message type: some writers leave the middle part out.
 
     >>> type_name("sensor_msgs/Image"), type_name("sensor_msgs/msg/Image")
     ('sensor_msgs/msg/Image', 'sensor_msgs/msg/Image')

@@ -1,4 +1,4 @@
-"""Writing bags that ``ros2 bag play`` and Foxglove open."""
+"""Writing of bags for ``ros2 bag play`` and Foxglove."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from types import TracebackType
 from typing import Any
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_ros.bags.messages import IMAGE
 
 
 class BagWriter:
     """Write a rosbag2 folder (mcap, chunks compressed with zstd); a context manager.
 
-    The folder takes its name when it is whole. That happens also if the block ends with an exception: what was written
-    until then is kept.
+    The folder gets its name when it is complete. If the block ends with an exception, the messages so far are kept.
 
     Args:
         folder: of the bag.
 
     Raises:
-        ConfigError: if there is something of that name; it stays as it is.
+        ConfigError: if the folder exists; it does not change.
     """
 
     def __init__(self, folder: Path) -> None:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
         if folder.exists():
-            raise ConfigError(f"a bag is written to a new folder, {shown(folder)} is there: remove it, or give another")
+            raise ConfigError(f"a bag needs a new folder, {printable(folder)} exists: remove it, or choose another")
         self._folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The file inside is named after its folder, so the folder has its final name, inside a temporary one.
+        # The file inside is named after its folder: the folder has its final name inside a temporary one.
         self._temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
         self._writer = Writer(self._temporary / folder.name, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
@@ -40,19 +39,19 @@ class BagWriter:
         self._connections: dict[str, Any] = {}
 
     def add_topic(self, topic: str, msgtype: str = IMAGE) -> None:
-        """Declare a topic, so that it is in the bag even without messages."""
+        """Declare a topic, which is then in the bag even without messages."""
         from eomt_ext_ros.bags.messages import typestore
 
         self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=typestore())
 
     def write(self, topic: str, time_ns: int, data: bytes) -> None:
-        """Append a serialised message, received at a time, to a topic; one not declared before holds images."""
+        """Append a serialised message with its time of receipt; an undeclared topic is declared as one of images."""
         if topic not in self._connections:
             self.add_topic(topic)
         self._writer.write(self._connections[topic], time_ns, data)
 
     def close(self) -> None:
-        """Finish the bag and give it its name."""
+        """Complete the bag and give it its name."""
         self._writer.close()
         (self._temporary / self._folder.name).rename(self._folder)
         self._temporary.rmdir()

@@ -1,1 +1,1 @@
-"""A run of the real node on a generated road: camera process, node process, and a recorder."""
+"""A demonstration: the real node on a generated road, with a camera process and a recorder."""

@@ -1,4 +1,4 @@
-"""The camera process of the demonstration: publishes frames at a steady rate, with labels where there are any."""
+"""The camera process of the demonstration: publishes frames at a steady rate, with their labels if there are any."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, ImageError
-from eomt_ext_core.exits import explained
-from eomt_ext_core.files import shown
+from eomt_ext_core.exits import exit_on_error
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import VideoReader, list_images, read_rgb
 from eomt_ext_core.scenes import SceneConfig, SceneVideo
 
@@ -34,14 +34,14 @@ MATCH_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """An image and, where they are known, its labels."""
+    """An image, and its labels if they are known."""
 
     image_rgb: NDArray[np.uint8]
     labels: NDArray[np.uint8] | None = None
 
 
 def scene_frames(seed: int, count: int, rate_hz: float) -> list[CameraFrame]:
-    """Drives through procedural scenes, rendered before they are needed."""
+    """Render drives through procedural scenes, all frames before the first is published."""
     config = SceneConfig(size_hw=SCENE_SIZE_HW, obstacle_probability=0.9)
     shots = [(seed + index // FRAMES_PER_DRIVE, index % FRAMES_PER_DRIVE) for index in range(count)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -56,7 +56,7 @@ def _render_shot(seed: int, index: int, config: SceneConfig, rate_hz: float) -> 
 
 
 def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]:
-    """Frames of a video file; where it is cut short, that is added to ``problems`` after the last.
+    """Read the frames of a video file; if it is cut short, add that to ``problems`` after the last frame.
 
     Raises:
         ImageError: if it cannot be opened.
@@ -68,18 +68,18 @@ def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]
 
 
 def camera_frames(number: int) -> Iterator[CameraFrame]:
-    """Frames of the camera of that number.
+    """Read frames from the camera with this number.
 
     Raises:
         DatasetError: if it cannot be opened.
     """
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
-        raise DatasetError(f"a camera must be one that OpenCV opens, got {number}")
+        raise DatasetError(f"OpenCV cannot open camera {number}: check the number and that no program uses it")
     try:
         while True:
-            alive, image_bgr = capture.read()
-            if not alive:
+            is_open, image_bgr = capture.read()
+            if not is_open:
                 return
             yield CameraFrame(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
     finally:
@@ -87,10 +87,12 @@ def camera_frames(number: int) -> Iterator[CameraFrame]:
 
 
 def photo_frames(folder: Path, rate_hz: float, problems: list[str]) -> Iterator[CameraFrame]:
-    """The images of a folder by name, upright, each for a second; what cannot be read is added to ``problems``.
+    """Read the images of a folder, sorted by name and upright, each shown for a second.
+
+    Images that cannot be read are added to ``problems``.
 
     Raises:
-        DatasetError: if the folder holds none that can be read.
+        DatasetError: if none can be read.
     """
     num_read = 0
     for path in list_images(folder):
@@ -103,14 +105,16 @@ def photo_frames(folder: Path, rate_hz: float, problems: list[str]) -> Iterator[
         yield from itertools.repeat(frame, max(1, round(SECONDS_PER_PHOTO * rate_hz)))
     if not num_read:
         first = f"; the first problem: {problems[0]}" if problems else ""
-        raise DatasetError(f"{shown(folder)} must hold images that can be read, found none{first}")
+        raise DatasetError(f"{printable(folder)} must contain images that can be read, found none{first}")
 
 
 def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> int:
-    """Wait until ``listeners`` subscribe, then publish frames at a rate; returns how many.
+    """Wait for ``listeners`` subscribers of the images and one of the labels, then publish frames at a rate.
+
+    Returns the number of frames.
 
     Raises:
-        TimeoutError: if the listeners do not come.
+        TimeoutError: if the subscribers do not appear.
     """
     import rclpy
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -125,10 +129,11 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     image_publisher = node.create_publisher(Image, IMAGE_TOPIC, reliable)
     label_publisher = node.create_publisher(Image, LABEL_TOPIC, reliable)
     deadline = time.monotonic() + MATCH_TIMEOUT_S
-    while image_publisher.get_subscription_count() < listeners:
+    while image_publisher.get_subscription_count() < listeners or not label_publisher.get_subscription_count():
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{IMAGE_TOPIC} must have {listeners} subscribers, still {image_publisher.get_subscription_count()}"
+                f"{IMAGE_TOPIC} must have {listeners} subscribers after {MATCH_TIMEOUT_S:.0f} s, got "
+                f"{image_publisher.get_subscription_count()}"
             )
         time.sleep(0.02)
     count = 0
@@ -139,21 +144,21 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
         if frame.labels is not None:
             label_publisher.publish(to_image_msg(frame.labels, "mono8", header))
         image_publisher.publish(to_image_msg(frame.image_rgb, "rgb8", header))
-    time.sleep(0.5)  # what a reliable writer still holds when it goes is lost
+    time.sleep(0.5)  # a reliable writer loses the samples that it still holds when it is destroyed
     node.destroy_node()
     rclpy.shutdown()
     return count
 
 
 def announce(**facts: Any) -> None:
-    """Tell the parent process something: one JSON object a line."""
+    """Send facts to the parent process, as a line of JSON."""
     print(json.dumps(facts), flush=True)
 
 
 def main() -> None:
-    """Publish from the source that the arguments name."""
+    """Publish frames from the source named by the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, required=True, help="most frames; 0 for all")
+    parser.add_argument("--frames", type=int, required=True, help="maximum number of frames; 0 for all")
     parser.add_argument("--rate-hz", type=float, required=True)
     parser.add_argument("--listeners", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -161,7 +166,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--camera", type=int)
     args = parser.parse_args()
-    with explained("camera"):
+    with exit_on_error("camera"):
         frames: Iterable[CameraFrame]
         problems: list[str] = []
         if args.camera is not None:

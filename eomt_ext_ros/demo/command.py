@@ -1,4 +1,4 @@
-"""``eomt-ext demo``: run camera, node and recorder together and say what came of it."""
+"""``eomt-ext demo``: run camera, node and recorder together, and summarise the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.table import Table
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
-from eomt_ext_core.exits import ending
+from eomt_ext_core.exits import describe_exit
 from eomt_ext_core.files import output_folder
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
@@ -35,23 +35,23 @@ QUIET_S = 2.0
 
 
 class DemoError(EomtExtError):
-    """A process of the demonstration did not do its part."""
+    """A process of the demonstration failed."""
 
 
 def demo(
-    video: Annotated[Path | None, typer.Option(help="publish the frames of this video instead of drawn scenes")] = None,
-    images: Annotated[Path | None, typer.Option(help="publish the images of this folder, a second each")] = None,
-    device: Annotated[int | None, typer.Option("--camera", help="publish this camera of the machine")] = None,
-    frames: Annotated[int, typer.Option(help="most frames to publish; 0 for all of a video or folder", min=0)] = 150,
-    rate_hz: Annotated[float, typer.Option(help="frames a second", min=0.1)] = 15.0,
-    seed: Annotated[int, typer.Option(help="of the drawn scenes", min=0)] = 4_000_012,
-    checkpoint: Annotated[str, typer.Option(help="the node's model")] = NodeConfig.checkpoint,
+    video: Annotated[Path | None, typer.Option(help="publish the frames of a video instead of drawn scenes")] = None,
+    images: Annotated[Path | None, typer.Option(help="publish the images of a folder, one second each")] = None,
+    device: Annotated[int | None, typer.Option("--camera", help="publish the camera with this number")] = None,
+    frames: Annotated[int, typer.Option(help="most frames to publish; 0 for a whole video or folder", min=0)] = 150,
+    rate_hz: Annotated[float, typer.Option(help="frames per second", min=0.1)] = 15.0,
+    seed: Annotated[int, typer.Option(help="seed of the drawn scenes", min=0)] = 4_000_012,
+    checkpoint: Annotated[str, typer.Option(help="model of the node")] = NodeConfig.checkpoint,
     output: options.Output = Path("demo_output"),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Run the real node on a road and record what it sees.
 
-    Exit status: 0; 1 where nothing came of it; 3 where an image or the end of the video could not be read.
+    Exit status: 0: complete; 1: no frame was processed; 3: an image, or the end of the video, could not be read.
     """
     if sum(source is not None for source in (video, images, device)) > 1:
         raise typer.BadParameter("choose one of --video, --images and --camera")
@@ -60,7 +60,7 @@ def demo(
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
-        raise DemoError(f"this needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
+        raise DemoError(f"demo needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
 
     console = Console()
     source = ["--video", str(video)] if video else ["--images", str(images)] if images else []
@@ -69,9 +69,9 @@ def demo(
     with output_folder(output, overwrite, [path for path in (video, images) if path]) as folder:
         summary = _run(console, arguments, frames, rate_hz, checkpoint, folder)
         if not summary["frames_received"]:
-            console.print("[red]The node processed no frame.[/red] Its log is in", str(folder / "node.log"))
+            console.print("[red]The node processed no frame.[/red] See its log,", str(folder / "node.log"))
             raise typer.Exit(1)
-    _show(console, summary, output)
+    _print_summary(console, summary, output)
     if summary["problems"]:
         print_problems(summary["problems"])
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -80,7 +80,7 @@ def demo(
 def _run(
     console: Console, camera_arguments: list[str], frames: int, rate_hz: float, checkpoint: str, output: Path
 ) -> dict[str, Any]:
-    """Start the processes, record until all is processed, and write the results."""
+    """Start the processes, record until all frames are processed, and write the results."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -134,7 +134,7 @@ def _run(
 
 
 def _wait_until_active(node: Any, executor: Any, process: subprocess.Popen[str], log: Path) -> None:
-    """Wait until the node's transitions are over, and require that it is active then."""
+    """Wait until the node has finished its transitions; raise ``DemoError`` if it is not active then."""
     from lifecycle_msgs.msg import State
     from lifecycle_msgs.srv import GetState
 
@@ -143,13 +143,14 @@ def _wait_until_active(node: Any, executor: Any, process: subprocess.Popen[str],
     while not client.wait_for_service(timeout_sec=0.2):
         _check_alive(process, log)
         if time.monotonic() > deadline:
-            raise DemoError(f"the node did not come up within {START_TIMEOUT_S:.0f} s; its log is in {log}")
-    answer = client.call_async(GetState.Request())
-    executor.spin_until_future_complete(answer, timeout_sec=max(0.0, deadline - time.monotonic()))
-    state = answer.result().current_state if answer.done() else None
+            raise DemoError(f"the node did not start within {START_TIMEOUT_S:.0f} s; see its log, {log}")
+    response = client.call_async(GetState.Request())
+    executor.spin_until_future_complete(response, timeout_sec=max(0.0, deadline - time.monotonic()))
+    state = response.result().current_state if response.done() else None
     if state is None or state.id != State.PRIMARY_STATE_ACTIVE:
         reasons = [line for line in log.read_text().splitlines() if "ERROR" in line]
-        raise DemoError(f"the node is {state.label if state else 'silent'}: {reasons[-1] if reasons else f'see {log}'}")
+        label = state.label if state else "silent"
+        raise DemoError(f"the node is {label}, not active: {reasons[-1] if reasons else f'see {log}'}")
 
 
 def _watch(
@@ -160,28 +161,28 @@ def _watch(
     node_process: subprocess.Popen[str],
     frames: int,
 ) -> None:
-    """Record and show the progress, until the camera has ended and nothing has been published for a while."""
+    """Record and show progress, until the camera has ended and the node has published nothing for a while."""
     with _progress(console) as progress:
-        sent = progress.add_task("published", total=frames or None)
-        answered = progress.add_task("processed", total=frames or None)
+        published = progress.add_task("published", total=frames or None)
+        processed = progress.add_task("processed", total=frames or None)
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < QUIET_S:
             before = recording.count(OUTPUTS["probability"])
             executor.spin_once(timeout_sec=0.1)
             if recording.count(OUTPUTS["probability"]) > before or camera_process.poll() is None:
                 quiet_since = time.monotonic()
-            progress.update(sent, completed=recording.count(camera.IMAGE_TOPIC))
-            progress.update(answered, completed=recording.count(OUTPUTS["probability"]))
+            progress.update(published, completed=recording.count(camera.IMAGE_TOPIC))
+            progress.update(processed, completed=recording.count(OUTPUTS["probability"]))
             _check_alive(node_process, None)
 
 
 def _check_alive(process: subprocess.Popen[str], log: Path | None) -> None:
     if process.poll() is not None:
-        raise DemoError(f"the node {ending(process.returncode)} by itself; see {log or 'node.log'}")
+        raise DemoError(f"the node {describe_exit(process.returncode)}; see {log or 'node.log'}")
 
 
 def _environment() -> dict[str, str]:
-    """Unless the user chose: large images through shared memory, and a domain of our own."""
+    """Choose shared memory for large images and a domain of our own, unless the user has chosen."""
     environment = dict(os.environ)
     if not transports_chosen(environment):
         environment["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
@@ -190,7 +191,7 @@ def _environment() -> dict[str, str]:
 
 
 def _start(module: str, arguments: list[str], log: IO[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Run a module in a process of its own: what it prints can be read, what it logs goes to ``log``."""
+    """Run a module in a new process, with a pipe for its output; its log goes to ``log``."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
 
@@ -211,16 +212,16 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _show(console: Console, summary: dict[str, Any], output: Path) -> None:
+def _print_summary(console: Console, summary: dict[str, Any], output: Path) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("frames processed", f"{summary['frames_received']} of {summary['frames_published']} published")
     if summary["latency_ms"]:
         latency = summary["latency_ms"]
         table.add_row("stamp to result", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms p99")
     if "auprc" in summary:
-        ratio = summary["auprc"] / summary["anomaly_share"]
+        ratio = summary["auprc"] / summary["anomaly_fraction"]
         table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the fraction of anomalous pixels)")
         table.add_row("FPR95", f"{summary['fpr95']:.3f}")
     console.print(table)
     console.print(f"\nLook at [bold]{output / 'overlay.mp4'}[/bold] in any browser; bag: {output / 'bag'}; "
-                  f"figures: {output / 'summary.json'}")  # fmt: skip
+                  f"metrics: {output / 'summary.json'}")  # fmt: skip

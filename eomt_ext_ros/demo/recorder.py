@@ -1,4 +1,4 @@
-"""The recorder of the demonstration: keeps what is sent, and makes a bag, a video and figures of it."""
+"""The recorder of the demonstration: keeps all messages, and writes a bag, a video and metrics from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import PixelMetrics
-from eomt_ext_core.files import valid_text, whole_file
+from eomt_ext_core.files import atomic_write, valid_text
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
@@ -21,25 +21,25 @@ from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
 
 @dataclass
 class Recording:
-    """Serialised messages by topic, each with the time (ns) at which it came."""
+    """Serialised messages by topic, each with the time (ns) at which it was received."""
 
     messages: dict[str, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, topic: str, data: bytes) -> None:
-        """Keep a message that has just come."""
+        """Keep a message received now."""
         self.messages[topic].append((time.time_ns(), data))
 
     def count(self, topic: str) -> int:
-        """Messages of a topic so far."""
+        """Count the messages of a topic."""
         return len(self.messages.get(topic, ()))
 
     def latencies_ms(self, topic: str) -> list[float]:
-        """Time from each message's stamp to its coming."""
-        return [(came_ns - stamp_ns(data)) / 1e6 for came_ns, data in self.messages.get(topic, ())]
+        """Return the time from the stamp of each message to its receipt."""
+        return [(received_ns - stamp_ns(data)) / 1e6 for received_ns, data in self.messages.get(topic, ())]
 
 
 def subscribe(node: Any, recording: Recording, topics: list[str]) -> None:
-    """Record image topics as they come, without decoding them."""
+    """Record image topics without decoding the messages."""
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
     from sensor_msgs.msg import Image
 
@@ -54,25 +54,25 @@ def subscribe(node: Any, recording: Recording, topics: list[str]) -> None:
 
 def write_bag(recording: Recording, folder: Path) -> None:
     """Write a rosbag2 (mcap, zstd chunks) that ``ros2 bag play`` and Foxglove open."""
-    merged = [(came_ns, topic, data) for topic, sent in recording.messages.items() for came_ns, data in sent]
+    merged = [(received_ns, topic, data) for topic, sent in recording.messages.items() for received_ns, data in sent]
     with BagWriter(folder) as bag:
         for topic in sorted(recording.messages):
             bag.add_topic(topic)
-        for came_ns, topic, data in sorted(merged, key=lambda entry: entry[0]):
-            bag.write(topic, came_ns, data)
+        for received_ns, topic, data in sorted(merged, key=lambda entry: entry[0]):
+            bag.write(topic, received_ns, data)
 
 
 def write_video(recording: Recording, topic: str, path: Path, rate_hz: float) -> None:
     """Write the images of a topic as a video that browsers play."""
-    with whole_file(path) as temporary, VideoWriter(temporary, rate_hz) as video:
+    with atomic_write(path) as temporary, VideoWriter(temporary, rate_hz) as video:
         for _, data in recording.messages.get(topic, ()):
             video.write(_pixels(data))
 
 
 def measure(recording: Recording, probability_topic: str, label_topic: str) -> dict[str, float]:
-    """AuPRC, FPR95 and the share of anomalous pixels of the published probabilities.
+    """Measure AuPRC, FPR95 and the fraction of anomalous pixels of the published probabilities.
 
-    Empty where no answered frame is labelled; the first two are left out where no pixel of them is anomalous.
+    Empty if no processed frame is labelled; without AuPRC and FPR95 if no pixel is anomalous.
     """
     labels = {stamp_ns(data): data for _, data in recording.messages.get(label_topic, ())}
     metrics = PixelMetrics()
@@ -82,16 +82,16 @@ def measure(recording: Recording, probability_topic: str, label_topic: str) -> d
     result = metrics.compute()
     if not result.num_valid:
         return {}
-    figures = {"auprc": result.auprc, "fpr95": result.fpr95, "anomaly_share": result.anomaly_share}
+    figures = {"auprc": result.auprc, "fpr95": result.fpr95, "anomaly_fraction": result.anomaly_fraction}
     return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write the figures as JSON."""
-    with whole_file(path) as temporary:
+    """Write the summary as JSON."""
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(valid_text(summary), indent=2) + "\n", encoding="utf-8")
 
 
 def _pixels(data: bytes) -> NDArray[Any]:
-    """The pixels of a serialised image of ours."""
+    """Decode an image that the demonstration published."""
     return plane(deserialize(data, IMAGE))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields, replace
 
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, check_options, option
+from eomt_ext_core.config import HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.model.checkpoint import HUB_SCHEME
 from eomt_ext_core.visualization import COLOUR_MAPS
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
 

@@ -1,4 +1,4 @@
-"""``eomt-ext replay`` and ``ros2 run eomt_ext_ros replay``: recorded bags through the engine, every frame."""
+"""``eomt-ext replay`` and ``ros2 run eomt_ext_ros replay``: run every frame of recorded bags through the engine."""
 
 from __future__ import annotations
 
@@ -18,44 +18,46 @@ from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
-from eomt_ext_core.files import output_folder, shown, whole_file
+from eomt_ext_core.exits import exit_on_error
+from eomt_ext_core.files import atomic_write, output_folder, printable
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 if TYPE_CHECKING:
     from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
 
-_MOST_PROBLEMS = 20
-_MOST_FILES = 1 << 16
+_MAX_PROBLEMS = 20  # listed in the terminal and the report; all of them are in problems.txt
+_MAX_OPEN_FILES = 1 << 16
 
 
 def replay(
     bags: Annotated[list[Path], typer.Argument(help="rosbag2 folders, .mcap or .db3 files")],
-    image_topic: Annotated[list[str], typer.Option(help="of the images, raw or compressed; once for each camera")],
+    image_topic: Annotated[list[str], typer.Option(help="topic of raw or compressed images; once for each camera")],
     output: options.Output,
     overwrite: options.Overwrite = False,
-    checkpoint: Annotated[str, typer.Option(help="the model, as for the node")] = NodeConfig.checkpoint,
+    checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = NodeConfig.checkpoint,
     head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
     label_topic: Annotated[
-        list[str] | None, typer.Option(help="of the labels (mono8: 0, 1, 255), stamped as their image; once per camera")
+        list[str] | None,
+        typer.Option(help="topic of labels (mono8: 0, 1, 255) with the stamps of their images; once for each camera"),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="folder of labels: [bag/][camera/]<stamp>.png, as 1700000000.123456789.png")
+        Path | None,
+        typer.Option(help="folder of labels: [bag/][camera/]<stamp>.png, for example 1700000000.123456789.png"),
     ] = None,
-    start: Annotated[float, typer.Option(help="seconds after the first message of the bag", min=0)] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="seconds from there on; by default all")] = None,
-    every: Annotated[int, typer.Option(help="take every n-th frame of a topic", min=1)] = 1,
+    start: Annotated[float, typer.Option(help="skip this many seconds of the bag", min=0)] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="seconds to replay; by default to the end")] = None,
+    every: Annotated[int, typer.Option(help="replay every n-th frame of a topic", min=1)] = 1,
     scores: options.Scores = EngineConfig.score,
-    outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(RECORDED),
-    track: Annotated[str, typer.Option(help="segment metrics: anomaly or obstacle")] = "anomaly",
+    outputs: Annotated[str, typer.Option(help="outputs to write to the annotated bag")] = ",".join(RECORDED),
+    track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
-        float, typer.Option(help="a pixel above it belongs to the mask; below 0: the checkpoint's, or 0.5")
+        float, typer.Option(help="probability above which a pixel is in the mask; negative: the checkpoint's, or 0.5")
     ] = EngineConfig.threshold,
     threshold_low: Annotated[
-        float, typer.Option(help="an obstacle extends over connected pixels above this; below 0: the threshold")
+        float, typer.Option(help="obstacles extend over connected pixels above this; negative: the threshold")
     ] = ObstacleConfig.threshold_low,
-    min_area_px: Annotated[int, typer.Option(help="fewest pixels of an obstacle")] = ObstacleConfig.min_area_px,
+    min_area_px: Annotated[int, typer.Option(help="smallest obstacle, in pixels")] = ObstacleConfig.min_area_px,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
@@ -64,16 +66,16 @@ def replay(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
-    threads: Annotated[int, typer.Option(help="CPU threads per bag; 0: as many as torch takes", min=0)] = 0,
-    workers: Annotated[int, typer.Option(help="bags at a time on this machine", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads for each bag; 0: torch's default", min=0)] = 0,
+    workers: options.Workers = None,
     ray: options.Ray = None,
     label_values: options.LabelMeaning = None,
 ) -> None:
-    """Run recorded bags through the engine, every frame, offline.
+    """Run every frame of recorded bags through the engine, offline.
 
-    Writes for each bag an annotated bag and overlay.mp4, and over all of them metrics.json, timing.json and
-    report.html; the bag holds the first score. Exit status: 0; 1 if nothing could be done; 3 if something could not be
-    read or processed, with all other results kept; 130 after an interruption, with the results so far.
+    Writes an annotated bag and overlay.mp4 for each bag, and metrics.json, timing.json and report.html for all of them.
+    The annotated bag holds the first of the scores. Exit status: 0: complete; 1: no frame was processed; 3: something
+    could not be read or processed, all other results are kept; 130: interrupted, the results so far are kept.
     """
     _check_extras()
     import torch
@@ -110,12 +112,12 @@ def replay(
         label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
-        # In the output folder itself the next run finds and deletes what one that is killed leaves.
+        # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
         status, is_complete = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
         if not is_complete:
             raise typer.Exit(status)
     if folder != output.resolve():
-        typer.echo(f"the results are now in {shown(output)}", err=True)
+        typer.echo(f"results moved to {printable(output)}", err=True)
     if status:
         raise typer.Exit(status)
 
@@ -124,30 +126,34 @@ def run(
     bags: Sequence[Path],
     output: Path,
     config: ReplayConfig,
-    workers: int = 1,
+    workers: int | None = None,
     ray_address: str | None = None,
     spool_folder: Path | None = None,
 ) -> tuple[int, bool]:
-    """Replay bags and write the results; returns the exit status, and whether all bags were replayed to their end."""
+    """Replay bags and write the results.
+
+    Returns:
+        the exit status, and whether every bag was replayed to its end.
+    """
     from eomt_ext_ros.replay.many import replay_bags, stoppable
 
-    _raise_limit_of_files()
+    _raise_open_file_limit()
     console = Console(stderr=True)
     jobs = _jobs(bags, output, config, spool_folder or output)
     with stoppable(jobs[0].stop_file):
         with _progress(console, len(jobs)) as (frame_done, bag_done):
             reports = replay_bags(jobs, workers, ray_address, frame_done, bag_done)
         with console.status("writing the report"):
-            _write(reports, jobs, output)
-    broken_off = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
-    status = _show(console, reports, len(jobs), output)
-    return status, not broken_off and status in (0, EXIT_INCOMPLETE)
+            _write_results(reports, jobs, output)
+    ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
+    status = _print_summary(console, reports, len(jobs), output)
+    return status, not ended_early and status in (0, EXIT_INCOMPLETE)
 
 
-def _raise_limit_of_files() -> None:
-    """Allow as many open files as a recording of a day may have, which is split every minute."""
+def _raise_open_file_limit() -> None:
+    """Allow enough open files for a recording of a day that is split every minute."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    most = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
@@ -169,15 +175,15 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
     return jobs
 
 
-def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
-    """Merge what the bags gave, in their order, and write the files about all of them."""
+def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
+    """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
     if problems:
         details = [report.error for report in reports if "\n" in report.error]
-        with whole_file(output / "problems.txt") as temporary:
+        with atomic_write(output / "problems.txt") as temporary:
             temporary.write_text("\n".join([*problems, *details]) + "\n", "utf-8", "backslashreplace")
     evaluators = [report.evaluator for report in reports if report.evaluator is not None]
     if not evaluators:
@@ -187,11 +193,11 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
         "checkpoint": Path(config.node.checkpoint).name,
         "threshold": setup.mask_threshold,
         "image topics": list(config.image_topics),
-        "bags": {shown(report.name): f"{report.done} of {report.found} frames" for report in reports},
+        "bags": {printable(report.name): f"{report.num_processed} of {report.num_frames} frames" for report in reports},
     }
     if problems:
-        more = [f"and {len(problems) - _MOST_PROBLEMS} more, in problems.txt"] if len(problems) > _MOST_PROBLEMS else []
-        about["problems"] = problems[:_MOST_PROBLEMS] + more
+        more = [f"and {len(problems) - _MAX_PROBLEMS} more, in problems.txt"] if len(problems) > _MAX_PROBLEMS else []
+        about["problems"] = problems[:_MAX_PROBLEMS] + more
     settings: dict[str, Any] = {
         "track": setup.track,
         "mask_threshold": setup.mask_threshold,
@@ -206,19 +212,19 @@ def _write(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -
 def _problems(reports: Sequence[BagReport]) -> list[str]:
     lines = [f"no AuPRC, FPR95 or AUROC: {problem}"] if (problem := _label_problem(reports)) else []
     for report in reports:
-        name = shown(report.name)
+        name = printable(report.name)
         lines += [f"{name}: {problem}" for problem in (*report.problems, *report.notes)]
         if report.error:
-            more = "; all of it is in problems.txt" if "\n" in report.error else ""
+            more = "; the traceback is in problems.txt" if "\n" in report.error else ""
             lines.append(f"{name}: ended early: {report.error.strip().splitlines()[-1]}{more}")
         if report.interrupted:
             lines.append(f"{name}: interrupted")
-    # Topics and types may be named by anybody, so that a line break or an escape sequence is not printed.
+    # Names of topics and types come from the bag: never print their line breaks or escape sequences.
     return ["".join(part if part.isprintable() else "\ufffd" for part in line) for line in lines]
 
 
 def _label_problem(reports: Sequence[BagReport]) -> str:
-    """What keeps the labels of all bags from being measured on, or empty."""
+    """Explain why the labels of all bags cannot be evaluated; empty if they can."""
     from eomt_ext_core.datasets.labels import LabelCensus
 
     census = LabelCensus()
@@ -227,26 +233,27 @@ def _label_problem(reports: Sequence[BagReport]) -> str:
     return census.problem() if census.num_maps else ""
 
 
-def _show(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
-    """Print what came of it; returns the exit status."""
-    done, found = sum(report.done for report in reports), sum(report.found for report in reports)
+def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
+    """Print the problems and the summary; returns the exit status."""
+    num_processed = sum(report.num_processed for report in reports)
+    num_frames = sum(report.num_frames for report in reports)
     problems = _problems(reports)
-    for problem in problems[:_MOST_PROBLEMS]:
+    for problem in problems[:_MAX_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
-    if len(problems) > _MOST_PROBLEMS:
-        console.print(f"and {len(problems) - _MOST_PROBLEMS} more problems, in {output / 'problems.txt'}")
+    if len(problems) > _MAX_PROBLEMS:
+        console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {output / 'problems.txt'}")
     table = Table(show_header=False, box=None)
-    table.add_row("frames processed", f"{done} of {found}")
-    for what, path in (("figures", "metrics.json"), ("report", "report.html")):
+    table.add_row("frames processed", f"{num_processed} of {num_frames}")
+    for what, path in (("metrics", "metrics.json"), ("report", "report.html")):
         if (output / path).exists():
             table.add_row(what, str(output / path))
     console.print(table)
     if any(report.interrupted for report in reports):
         return EXIT_INTERRUPTED
-    if not done:
+    if not num_processed:
         return EXIT_NOTHING
-    complete = len(reports) == num_bags and all(report.whole for report in reports) and not _label_problem(reports)
-    return 0 if complete else EXIT_INCOMPLETE
+    is_complete = len(reports) == num_bags and all(report.is_complete for report in reports)
+    return 0 if is_complete and not _label_problem(reports) else EXIT_INCOMPLETE
 
 
 @contextmanager
@@ -255,16 +262,16 @@ def _progress(console: Console, num_bags: int) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     ]  # fmt: skip
     with Progress(*columns, console=console) as bar:
-        of_bags = bar.add_task("bags", total=num_bags)
-        of_frames = bar.add_task("frames", total=None, visible=False)
+        bags = bar.add_task("bags", total=num_bags)
+        frames = bar.add_task("frames", total=None, visible=False)
         yield (
-            lambda done, total: bar.update(of_frames, completed=done, total=total, visible=True),
-            lambda report: bar.advance(of_bags),
+            lambda done, total: bar.update(frames, completed=done, total=total, visible=True),
+            lambda report: bar.advance(bags),
         )
 
 
 def _absolute(source: str) -> str:
-    """A path as other processes and machines find it; names that are no path stay."""
+    """Make an existing path absolute, as other processes need it; leave other names as they are."""
     return str(Path(source).resolve()) if source and Path(source).exists() else source
 
 
@@ -275,8 +282,8 @@ def _check_extras() -> None:
 
 
 def main() -> None:
-    """The executable of ``ros2 run``."""
-    with explained("replay"):
+    """Run the executable of ``ros2 run``."""
+    with exit_on_error("replay"):
         typer.run(replay)
 
 

@@ -1,4 +1,4 @@
-"""What is to be done with a bag, and what came of it: plain values that travel between processes and machines."""
+"""A bag to replay and the report of its replay: plain values that travel between processes and machines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from eomt_ext_ros.replay.topics import OUTPUTS
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """How bags are replayed.
+    """Settings of a replay.
 
-    ``node``: model, engine and overlay, as the live node has them; ``scores``: the first is published, all are
-    evaluated; ``label_topics``: none, or one for each image topic; ``outputs``: what goes into the annotated bag;
-    ``every``: n for every n-th frame of a topic; ``label_values``: what the values in the labels mean; ``threads``: of
-    the CPU, per bag. It is the same for every bag, however many run at a time, because the last digits of a sum depend
-    on how it is split.
+    ``node``: model, engine and overlay, as in the live node; ``scores``: all are evaluated, the first is written to the
+    annotated bag; ``label_topics``: none, or one for each image topic; ``outputs``: written to the annotated bag;
+    ``every``: n to replay every n-th frame of a topic; ``label_values``: the meaning of the values in the labels;
+    ``threads``: CPU threads for each bag. ``threads`` does not depend on the number of workers, because the last digits
+    of a sum depend on how it is split.
 
-    Raises ``ConfigError`` where these do not fit together.
+    Raises ``ConfigError`` if a setting breaks a rule or contradicts another.
     """
 
     node: NodeConfig
@@ -42,29 +42,34 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         if not self.image_topics or len(set(self.image_topics)) < len(self.image_topics):
-            raise ConfigError(f"image topics must be given, each once, got {', '.join(self.image_topics) or 'none'}")
+            raise ConfigError(f"image topics must be different names, got {', '.join(self.image_topics) or 'none'}")
         if self.label_topics and self.labels is not None:
-            raise ConfigError("labels come from a topic or from a folder, got both")
+            raise ConfigError("labels must come from topics or from a folder, got both: leave one out")
         if self.label_topics and len(self.label_topics) != len(self.image_topics):
             raise ConfigError(
-                f"label topics must be as many as image topics, in the same order, got {len(self.label_topics)} and "
-                f"{len(self.image_topics)}"
+                f"label topics must match the image topics one by one, in the same order, got {len(self.label_topics)} "
+                f"label topics and {len(self.image_topics)} image topics"
             )
         if self.labels is not None and not self.labels.is_dir():
-            raise ConfigError(f"labels must be a folder, there is no {self.labels}")
+            raise ConfigError(f"labels must be an existing folder, got {self.labels}")
         if self.start_s < 0 or (self.duration_s is not None and self.duration_s <= 0):
-            raise ConfigError(f"start must be at least 0 s and duration above, got {self.start_s}, {self.duration_s}")
+            raise ConfigError(
+                f"start must be at least 0 s and duration more than 0 s, got {self.start_s} and {self.duration_s}"
+            )
         if self.every < 1 or self.threads < 1:
             raise ConfigError(f"every and threads must be at least 1, got {self.every} and {self.threads}")
         unknown = set(self.outputs) - OUTPUTS.keys()
         if unknown:
-            raise ConfigError(f"outputs must be among {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
+            raise ConfigError(f"outputs must be some of {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True)
 class BagJob:
-    """A bag to replay: ``name`` in the report, ``folder`` for what is made of it, the file that says stop, and where
-    frames are kept until the end."""
+    """A bag to replay.
+
+    ``name``: in the report; ``folder``: of its results; ``stop_file``: ends the replay when it appears;
+    ``spool_folder``: holds frames until the second pass of the evaluation.
+    """
 
     bag: Path
     name: str
@@ -76,16 +81,17 @@ class BagJob:
 
 @dataclass
 class BagReport:
-    """What came of a bag.
+    """The outcome of a bag.
 
-    ``found``: frames that the bag holds in the range; ``done``: frames answered; ``problems``: what could not be read
-    or processed, a line each; ``notes``: what else to report of its images; ``error``: what ended the replay early;
-    ``interrupted``: somebody did; ``evaluator``: what was counted; ``census``: the values of the labels that were read.
+    ``num_frames``: frames of the bag in the range; ``num_processed``: those that were processed; ``problems``: a line
+    for each frame, label or topic that could not be read or processed; ``notes``: other remarks on the images;
+    ``error``: the failure that ended the replay early; ``interrupted``: whether a user ended it; ``evaluator``: the
+    evaluation of the processed frames; ``census``: the label values met.
     """
 
     name: str
-    found: int = 0
-    done: int = 0
+    num_frames: int = 0
+    num_processed: int = 0
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
@@ -94,6 +100,6 @@ class BagReport:
     census: LabelCensus = field(default_factory=LabelCensus)
 
     @property
-    def whole(self) -> bool:
-        """Whether every frame of the bag was read and answered."""
+    def is_complete(self) -> bool:
+        """Whether every frame of the bag was read and processed."""
         return not (self.problems or self.error or self.interrupted)

@@ -1,4 +1,4 @@
-"""One bag through the engine: the annotated bag, the video and the scores of it."""
+"""Replay of one bag: every frame through the engine, into an annotated bag, videos and an evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eomt_ext_core.datasets.labels import check_frame
 from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.run import Evaluator
-from eomt_ext_core.files import shown, whole_file
+from eomt_ext_core.files import atomic_write, printable
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
@@ -32,32 +32,32 @@ from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
 from eomt_ext_ros.replay.topics import OUTPUTS, camera_names, frame_name, listed, output_topic
 
-_LAST_NS = (1 << 63) - 1  # of ROS
-_VIDEO_SIDES = 2, 16384  # H.264 as it is encoded here
+_MAX_NS = (1 << 63) - 1  # a time of ROS is an int64
+_VIDEO_SIDE_PX = 2, 16384  # least and most that the H.264 encoder takes
 
 Progress = Callable[[int, int], None]
-"""Called with the frames done and the frames in all."""
+"""Called with the number of frames done and the number of all frames."""
 
 
 def replay_bag(job: BagJob, progress: Progress = lambda done, total: None) -> BagReport:
-    """Run every frame of a bag through the engine and write ``annotated`` (a bag) and the videos into the job's folder.
+    """Run every frame of a bag through the engine; write ``annotated`` (a bag) and the videos into the job's folder.
 
-    Never raises for what is in the bag: that is in the report, and what could be done is kept. The same holds for the
-    loss of the disk or the GPU underway, and where the stop file appears.
+    Never raises: problems of the bag, a full disk and a lost GPU are in the report, with all results so far. The replay
+    ends after the current frame when the stop file appears.
     """
     report = BagReport(job.name)
     try:
         with ExitStack() as stack:
             _Replay(job, report, progress, stack).run()
     except Exception as error:
-        report.error = report.error or _explained(error)  # what failed first is why files could not be finished
+        report.error = report.error or _describe(error)  # the first failure is the cause of the later ones
     return report
 
 
-def _explained(error: Exception) -> str:
-    """The message if that is all there is to know, else the traceback."""
+def _describe(error: Exception) -> str:
+    """Return the message of an expected error, else the traceback."""
     if isinstance(error, OSError):
-        return f"{error.strerror or error}" + (f": {shown(error.filename)}" if error.filename else "")
+        return f"{error.strerror or error}" + (f": {printable(error.filename)}" if error.filename else "")
     return str(error) if isinstance(error, EomtExtError) else traceback.format_exc()
 
 
@@ -82,13 +82,13 @@ class _Replay:
         self.videos = stack.enter_context(ExitStack())
         self.video_of: dict[str, tuple[VideoWriter, tuple[int, int]]] = {}
         self.labels: dict[str, Labels] = {}
-        self.names: Counter[str] = Counter()
+        self.frame_names: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Replay the bag; problems of a frame end that frame, others end the replay, with all files finished."""
+        """Replay the bag. A problem of a frame skips that frame; any other ends the replay, with all files complete."""
         try:
             frames = self._frames()
-            self.report.found = len(frames)
+            self.report.num_frames = len(frames)
             self._open_labels()
             self.rate_hz = _rate_hz(frames)
             for number, frame in enumerate(frames):
@@ -97,31 +97,31 @@ class _Replay:
                     break
                 try:
                     self._replay(frame)
-                    self.report.done += 1
+                    self.report.num_processed += 1
                 except (EomtExtError, MemoryError) as error:
-                    problem = "memory is short for it" if isinstance(error, MemoryError) else error
+                    problem = "out of memory" if isinstance(error, MemoryError) else error
                     self.report.problems.append(f"{frame.topic}, frame received at {frame.time_ns} ns: {problem}")
                 self.progress(number + 1, len(frames))
             self._check_labels()
-        except Exception as error:  # caught here, so that the files of what was done until now are finished in order
-            self.report.error = _explained(error)
+        except Exception as error:  # caught here, so that the bag and the videos so far are closed properly
+            self.report.error = _describe(error)
         self.report.problems[:0] = self.bag.problems
 
     def _frames(self) -> list[BagMessage]:
-        """The frames to do, in the order they were received in."""
+        """Return the frames to process, in the order in which they were received."""
         messages = self.bag.messages(self.config.image_topics, self.config.start_s, self.config.duration_s)
-        topics = self.bag.topics  # complete now: damaged files declare some only beside their messages
+        topics = self.bag.topics  # complete only now: a damaged file may declare a topic just before its messages
         images = sorted(name for name, topic in topics.items() if topic.msgtype in IMAGE_TYPES)
-        met = Counter((message.topic, message.msgtype) for message in messages)
+        num_messages = Counter((message.topic, message.msgtype) for message in messages)
         for topic in self.config.image_topics:
             if topic in images:
                 for output in self.config.outputs:
                     self.annotated.add_topic(output_topic(self.cameras[topic], output))
             if topic not in topics:
                 self.report.problems.append(f"{topic} is not in the bag; its image topics are {listed(images)}")
-            elif not any(name == topic for name, _ in met):
-                self.report.problems.append(f"{topic} has no messages, or none in the range")
-        for (topic, msgtype), count in met.items():
+            elif not any(name == topic for name, _ in num_messages):
+                self.report.problems.append(f"{topic} has no messages in the range")
+        for (topic, msgtype), count in num_messages.items():
             if msgtype not in IMAGE_TYPES:
                 self.report.problems.append(f"{topic} has {count} messages of type {msgtype or 'unknown'}, not images")
         counts: Counter[str] = Counter()
@@ -143,21 +143,19 @@ class _Replay:
                 self.labels[topic] = NoLabels()
 
     def _check_labels(self) -> None:
-        """Report recorded labels that belong to no frame, if every frame was looked at."""
+        """Report recorded labels that match no frame, if all frames were replayed."""
         if self.config.every > 1 or self.config.start_s or self.config.duration_s is not None:
             return
         for topic, labels in self.labels.items():
             if isinstance(labels, LabelTopic) and labels.num_unused and not self.report.interrupted:
-                self.report.problems.append(f"{topic}: {labels.num_unused} labels have the stamp of no frame")
+                self.report.problems.append(f"{topic}: {labels.num_unused} labels match no frame by their stamp")
 
     def _replay(self, frame: BagMessage) -> None:
         started = time.perf_counter()
         data = self.bag.read(frame)
         msg = deserialize(data, frame.msgtype)
         pixels = image_rgb(msg, frame.msgtype)
-        if (why := lost_colours(msg)) and (
-            note := f"{frame.topic} comes without colours: {why}"
-        ) not in self.report.notes:
+        if (why := lost_colours(msg)) and (note := f"{frame.topic} has no colours: {why}") not in self.report.notes:
             self.report.notes.append(note)
         scores = self.engine.score_maps(pixels, self.config.scores)
         latency_ms = 1e3 * (time.perf_counter() - started)
@@ -172,26 +170,27 @@ class _Replay:
             pixels = overlay_rgb if name == "overlay" else OUTPUTS[name].content(rendering)
             message = serialize_image(pixels, OUTPUTS[name].encoding, msg.header)
             self.annotated.write(output_topic(camera, name), received_ns, message)
-        self._film(frame.topic, overlay_rgb)
+        self._add_to_video(frame.topic, overlay_rgb)
 
         name = frame_name(self.job.name, camera, stamp)
-        self.names[name] += 1
-        unique = name if self.names[name] == 1 else f"{name}#{self.names[name]}"  # drivers that do not stamp send 0
+        self.frame_names[name] += 1
+        repeated = self.frame_names[name]  # drivers that do not stamp their images send 0
+        unique = name if repeated == 1 else f"{name}#{repeated}"
         self.evaluator.update(unique, pixels, scores, self._labels(frame.topic, stamp, probability), latency_ms)
 
     def _received_ns(self, frame: BagMessage, stamp: int) -> int:
-        """When a frame was received, or, if no clock can have said so, its stamp."""
-        if 0 <= frame.time_ns <= _LAST_NS:
+        """Return the time at which a frame was received, or its stamp if that time is impossible."""
+        if 0 <= frame.time_ns <= _MAX_NS:
             return frame.time_ns
         self.report.problems.append(
-            f"{frame.topic}, frame received at {frame.time_ns} ns: no clock gives this time, the stamp replaces it"
+            f"{frame.topic}, frame received at {frame.time_ns} ns: impossible time, its stamp is used instead"
         )
         return max(stamp, 0)
 
     def _labels(self, topic: str, stamp: int, probability: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-        """The frame's labels, or none and a problem where they cannot be used."""
+        """Return the labels of a frame; None, and a problem in the report, if they cannot be used."""
         try:
-            values = self.labels[topic].of(stamp)
+            values = self.labels[topic].read(stamp)
             if values is None:
                 return None
             labels = self.config.label_values.apply(values)
@@ -202,13 +201,13 @@ class _Replay:
         self.report.census.add(values, self.config.label_values)
         return labels
 
-    def _film(self, topic: str, frame_rgb: NDArray[np.uint8]) -> None:
-        """Append to the video of a camera; a frame of another size than its first is resized."""
+    def _add_to_video(self, topic: str, frame_rgb: NDArray[np.uint8]) -> None:
+        """Append a frame to the video of its camera, resized to the size of the first frame."""
         if topic not in self.video_of:
             name = f"overlay_{self.cameras[topic]}.mp4" if self.cameras[topic] else "overlay.mp4"
-            temporary = self.videos.enter_context(whole_file(self.job.folder / name))
+            temporary = self.videos.enter_context(atomic_write(self.job.folder / name))
             video = self.videos.enter_context(VideoWriter(temporary, self.rate_hz[topic]))
-            height, width = (min(max(side, _VIDEO_SIDES[0]), _VIDEO_SIDES[1]) for side in frame_rgb.shape[:2])
+            height, width = (min(max(side, _VIDEO_SIDE_PX[0]), _VIDEO_SIDE_PX[1]) for side in frame_rgb.shape[:2])
             self.video_of[topic] = (video, (height, width))
         video, size_hw = self.video_of[topic]
         if frame_rgb.shape[:2] != size_hw:
@@ -218,13 +217,13 @@ class _Replay:
 
 @functools.lru_cache(maxsize=1)
 def _engine(node: NodeConfig, score: str) -> AnomalyEngine:
-    """The engine, loaded once in a process for all of its bags."""
+    """Load the engine, once in a process for all of its bags."""
     config = replace(node.engine, score=score)
     return AnomalyEngine.load(node.checkpoint, config, node.head or None, download=False)
 
 
 def _rate_hz(frames: list[BagMessage]) -> dict[str, float]:
-    """The frame rate of each topic, by the median step."""
+    """Estimate the frame rate of each topic from the median step between frames."""
     times: dict[str, list[int]] = {}
     for frame in frames:
         times.setdefault(frame.topic, []).append(frame.time_ns)

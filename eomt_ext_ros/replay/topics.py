@@ -1,4 +1,4 @@
-"""Names: which topics the results of a camera go to, and what a camera and a frame are called."""
+"""Names of cameras, frames and output topics in a replay."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from eomt_ext_ros.outputs import registry
 
 NODE = "/eomt_ext"
 OUTPUTS = {output.name: output for output in registry.OUTPUTS if output.encoding and "semantic" not in output.needs}
-"""What can be made of a bag: the images that need no map of the semantic classes."""
-_MOST_LISTED = 20
+"""The outputs that a replay can write: images that need no semantic map."""
+_MAX_LISTED = 20
 
 
 def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
-    """A short name for each of several cameras: the namespace of its topic, or all of it where that is not enough.
+    """Name each of several cameras after the namespace of its topic, or after the whole topic if that is ambiguous.
 
-    For a single camera it is empty.
+    A single camera has an empty name.
 
     >>> camera_names(["/camera/image_raw"])
     {'/camera/image_raw': ''}
@@ -36,17 +36,17 @@ def camera_names(image_topics: Sequence[str]) -> dict[str, str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a message: not more than can be read.
+    """Join names for a message, at most 20 of them.
 
     >>> listed(["/a", "/b"]), listed([]), listed(["/a"] * 30)[-16:]
     ('/a, /b', 'none', '/a and 10 others')
     """
-    more = f" and {len(names) - _MOST_LISTED} others" if len(names) > _MOST_LISTED else ""
-    return (", ".join(names[:_MOST_LISTED]) or "none") + more
+    more = f" and {len(names) - _MAX_LISTED} others" if len(names) > _MAX_LISTED else ""
+    return (", ".join(names[:_MAX_LISTED]) or "none") + more
 
 
 def output_topic(camera: str, output: str) -> str:
-    """The topic of an output, named as the live node's are.
+    """Return the topic of an output, the same as in the live node.
 
     >>> output_topic("", "mask"), output_topic("front", "mask")
     ('/eomt_ext/output/mask', '/eomt_ext/front/output/mask')
@@ -55,7 +55,7 @@ def output_topic(camera: str, output: str) -> str:
 
 
 def frame_name(bag: str, camera: str, stamp_ns: int) -> str:
-    """What a frame is called in the report; names sort as the frames follow each other.
+    """Name a frame in the report; names sort in the order of the stamps.
 
     >>> frame_name("drive", "", 1_700_000_000_000_000_005)
     'drive/1700000000.000000005'

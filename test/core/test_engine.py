@@ -208,7 +208,7 @@ def test_too_many_windows_are_refused_before_any_work(model: EoMTExt) -> None:
 @pytest.mark.parametrize("device", ["cuda:99", "cuda"])
 def test_a_device_that_is_not_there(model: EoMTExt, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match=f"device {device} is not there: torch sees 0 CUDA devices"):
+    with pytest.raises(ConfigError, match=f"device {device} does not exist: torch sees 0 CUDA devices"):
         AnomalyEngine(model, EngineConfig(device=device))
 
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import DEBUG_VARIABLE, ending, explained
+from eomt_ext_core.exits import DEBUG_VARIABLE, describe_exit, exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,12 +44,12 @@ def fail(error: Exception) -> Callable[[Path], None]:
         (lambda folder: (folder / "a").rename(folder / "b"), ".*/a and .*/b: No such file or directory"),
         (fail(OSError(28, "No space left on device")), r"No space left on device \(test_exits\.py, line .*"),
         (fail(TimeoutError("nobody listens")), "nobody listens"),
-        (fail(MemoryError()), "memory is short: take smaller images, a smaller model or fewer workers"),
+        (fail(MemoryError()), "out of memory: use smaller images, a smaller model or fewer workers"),
         (
             fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")),
-            r"memory is short: .* \(DefaultCPUAllocator: can't allocate memory.*",
+            r"out of memory: .* \(DefaultCPUAllocator: can't allocate memory.*",
         ),
-        (fail(OutOfMemoryError("CUDA out of memory.\nTried it.")), r"memory of the GPU is short: CUDA out of .* it\."),
+        (fail(OutOfMemoryError("CUDA out of memory.\nTried it.")), r"out of GPU memory: CUDA out of .* it\."),
         (lambda folder: cv2.resize(np.zeros((0, 0)), (1, 1)), r"unexpected cv2\.error: OpenCV.*=1 shows the .*\)"),
         (
             lambda folder: safe_open(ROOT / "setup.py", framework="pt"),
@@ -62,7 +62,7 @@ def fail(error: Exception) -> Callable[[Path], None]:
 def test_an_error_is_one_sentence_and_status_1(
     act: Callable[[Path], object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as end, explained("tool"):
+    with pytest.raises(SystemExit) as end, exit_on_error("tool"):
         act(tmp_path)
     assert end.value.code == 1
     assert re.fullmatch(f"tool: {said}\n", capsys.readouterr().err)
@@ -72,7 +72,7 @@ def test_the_traceback_is_there_for_who_asks_for_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(DEBUG_VARIABLE, "1")
-    with pytest.raises(SystemExit), explained("tool"):
+    with pytest.raises(SystemExit), exit_on_error("tool"):
         raise KeyError("a")
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
@@ -92,19 +92,19 @@ def interrupt_as_lightning_and_typer_end_it() -> None:
 
 @pytest.mark.parametrize("act", [interrupt, interrupt_as_lightning_and_typer_end_it])
 def test_an_interruption_is_status_130(act: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end, explained("entry"), explained("tool"):
+    with pytest.raises(SystemExit) as end, exit_on_error("entry"), exit_on_error("tool"):
         act()
     assert (end.value.code, capsys.readouterr().err) == (130, "tool: interrupted\n")
 
 
 @pytest.mark.parametrize("code", [0, None, 2, 3])
 def test_a_status_that_was_chosen_is_kept(code: int | None, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end, explained("tool"):
+    with pytest.raises(SystemExit) as end, exit_on_error("tool"):
         sys.exit(code)
     assert (end.value.code, capsys.readouterr().err) == (code, "")
 
 
-WRITE = "from eomt_ext_core.exits import explained\nwith explained('tool'): print('x' * {count})"
+WRITE = "from eomt_ext_core.exits import exit_on_error\nwith exit_on_error('tool'): print('x' * {count})"
 
 
 def written_to(output: int, count: int, unbuffered: str = "") -> tuple[int, str]:
@@ -132,7 +132,7 @@ def test_a_reader_that_goes_ends_it_without_a_word(count: int, unbuffered: str) 
 def test_another_pipe_that_breaks_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    with pytest.raises(SystemExit), explained("tool"):
+    with pytest.raises(SystemExit), exit_on_error("tool"):
         os.write(write, b"x")
     os.close(write)
     assert capsys.readouterr().err.startswith("tool: Broken pipe (test_exits.py, line ")
@@ -148,7 +148,7 @@ def test_another_pipe_that_breaks_is_told(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_the_end_of_a_process_is_told_as_it_was(code: int, said: str) -> None:
-    assert ending(code) == said
+    assert describe_exit(code) == said
 
 
 ENTRIES = [

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from eomt_ext_core.errors import ConfigError, OutputError
-from eomt_ext_core.files import make_folder, output_folder, save_tensors, shown, whole_file
+from eomt_ext_core.files import atomic_write, make_folder, output_folder, printable, save_tensors
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "picture.png"
-    with whole_file(target) as temporary:
+    with atomic_write(target) as temporary:
         assert temporary.suffix == ".png"
         assert temporary.parent == target.parent
         temporary.write_text("new")
@@ -24,7 +24,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target.write_text("old")
 
     def fail_half_way() -> None:
-        with whole_file(str(target)) as temporary:
+        with atomic_write(str(target)) as temporary:
             temporary.write_text("half")
             raise RuntimeError("disk full")
 
@@ -37,7 +37,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("old")
-    with pytest.raises(OutputError, match=r"report\.json cannot be written: No such file"), whole_file(target):
+    with pytest.raises(OutputError, match=r"report\.json cannot be written: No such file"), atomic_write(target):
         pass
     assert target.read_text() == "old"
 
@@ -47,18 +47,18 @@ def test_what_the_system_refuses_is_told_of_the_file(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.json")
     with (
         pytest.raises(OutputError, match=r"file/caf\\xe9\.json cannot be written: "),
-        whole_file(tmp_path / "file" / name),
+        atomic_write(tmp_path / "file" / name),
     ):
         pass
 
     def fill_the_disk() -> None:
-        with whole_file(tmp_path / name) as temporary:
+        with atomic_write(tmp_path / name) as temporary:
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OutputError, match="cannot be written: No space left on device"):
         fill_the_disk()
-    with pytest.raises(OutputError, match="file must be a folder, there is a file of that name"):
+    with pytest.raises(OutputError, match="file must be a folder, got a file"):
         make_folder(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -74,7 +74,7 @@ def test_every_name_becomes_one_line_of_text_and_no_two_the_same() -> None:
         "a\u202eb".encode(),
         "a\U0001f600".encode(),
     ]
-    texts = [shown(os.fsdecode(name)) for name in names]
+    texts = [printable(os.fsdecode(name)) for name in names]
     assert len(set(texts)) == len(names)
     assert all(text.isprintable() and text.encode("utf-8") for text in texts)
     assert (texts[0], texts[3]) == ("a b.png", "aé")
@@ -131,7 +131,7 @@ def test_a_new_or_empty_folder_is_written_to_directly(tmp_path: Path) -> None:
 def test_a_filled_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     write(tmp_path, notes="mine")
     with (
-        pytest.raises(ConfigError, match=r"must be empty, .* is not: give another one, or --overwrite"),
+        pytest.raises(ConfigError, match=r"must be empty, .* is not: choose another, or pass --overwrite"),
         output_folder(tmp_path),
     ):
         pass
@@ -173,7 +173,7 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "out")
     for out in ("out", "out/images", "link"):
         with (
-            pytest.raises(ConfigError, match="no input may be in the output folder"),
+            pytest.raises(ConfigError, match="must not contain an input"),
             output_folder(tmp_path / out, overwrite=True, inputs=[tmp_path / "out" / "images"]),
         ):
             pass

@@ -211,7 +211,7 @@ def test_a_wrong_direction_is_seen(module: str, source: str) -> None:
         ("eomt_ext_core.engine", "from eomt_ext_core import windows\nfrom eomt_ext_core.errors import ConfigError"),
         ("eomt_ext_core.engine", "from eomt_ext_core import EoMTExt"),
         ("eomt_ext_core.scoring.factored", "from .uncertainty import statistics\nfrom ..config import HeadConfig"),
-        ("eomt_ext_core.scenes.world", "from eomt_ext_core.files import whole_file\nimport numpy as np"),
+        ("eomt_ext_core.scenes.world", "from eomt_ext_core.files import atomic_write\nimport numpy as np"),
         ("eomt_ext_core.cli", "from eomt_ext_core.scenes import render"),
         ("eomt_ext_ros.pipeline.camera", "from eomt_ext_ros.messages import images\nfrom .timeline import Timeline"),
         ("eomt_ext_ros.node", "import rclpy\nfrom eomt_ext_core import AnomalyEngine"),

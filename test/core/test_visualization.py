@@ -101,11 +101,13 @@ def test_views_and_read_only_arrays_are_accepted() -> None:
 
 def test_sizes_that_differ_are_refused() -> None:
     image, probability = noise(16, 24)
-    with pytest.raises(ImageError, match=r"one size, got 16×24, 15×24"):
+    with pytest.raises(ImageError, match=r"same size, got 16×24, 15×24"):
         overlay(image, probability[1:])
-    with pytest.raises(ImageError, match=r"one size, got 16×24, 16×24, 16×23"):
+    with pytest.raises(ImageError, match=r"same size, got 16×24, 16×24, 16×23"):
         overlay(image, probability, np.zeros((16, 23), bool))
-    with pytest.raises(ImageError, match=r"image, heatmap, probability must have one size, got 16×24, 15×24, 16×24"):
+    with pytest.raises(
+        ImageError, match=r"image and heatmap and probability must have the same size, got 16×24, 15×24, 16×24"
+    ):
         blend(image, image[1:], probability, 0.5)
-    with pytest.raises(ImageError, match=r"picture, mask must have one size"):
+    with pytest.raises(ImageError, match=r"image and mask must have the same size"):
         outline(image, np.zeros((16, 23), bool))

@@ -166,7 +166,7 @@ def test_coco_images_that_break_off_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "gone.png").write_bytes(content[: len(content) // 2])  # OpenCV goes by the content
     source = CocoCutouts(annotations, images, min_area_px=100)
     assert len(source) == len(source.skipped) == 1
-    assert "gone.png: a JPEG image must run from its header to an end marker" in source.skipped[0]
+    assert "gone.png: a JPEG image must go from its header to an end marker" in source.skipped[0]
 
 
 def test_coco_without_anything_to_cut_out_is_an_error(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_foreign_label_values_are_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_anomalies_says_what_its_values_may_mean(tmp_path: Path) -> None:
     root = str(pairs(tmp_path, 2, 255 * BOTH_KINDS))
-    with pytest.raises(DatasetError, match=r"no anomalous one in 2 label maps, whose values are 0 .*, 255 \(void\)"):
+    with pytest.raises(DatasetError, match=r"no anomalous one in 2 label maps with the values 0 .*, 255 \(void\)"):
         LabelledFolder(root, (16, 16))
     assert 1 in LabelledFolder(root, (16, 16), label_values={0: 0, 255: 1})[0].labels
     assert 1 not in LabelledFolder(root, (16, 16), label_values={0: 0, 255: 255})[0].labels  # it is meant so
@@ -104,7 +104,7 @@ def test_jpeg_files_that_break_off_are_skipped(kind: Any, tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         folder = kind(str(tmp_path))
     assert len(folder) == len(folder.skipped) == 1
-    assert "half.jpg: a JPEG image must run from its header to an end marker, got" in folder.skipped[0]
+    assert "half.jpg: a JPEG image must go from its header to an end marker, got" in folder.skipped[0]
     assert "skipped 1 of 2" in caplog.text
 
 
@@ -139,7 +139,7 @@ def test_an_empty_set_is_an_error(tmp_path: Path) -> None:
         LabelledImages(tmp_path)
     with pytest.raises(DatasetError, match="must hold at least one image with labels, none were found"):
         CamVid(str(tmp_path))
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="must be an existing folder"):
         LabelledImages(tmp_path / "nowhere")
 
 

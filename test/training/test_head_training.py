@@ -271,7 +271,7 @@ def test_training_without_anomalies_is_an_error_before_anything_is_computed(trai
 
 
 def test_a_part_of_the_validation_data_without_anomalies_is_an_error(tiny_network: Path) -> None:
-    with pytest.raises(DatasetError, match="must show anomalous and normal pixels for AuPRC and FPR95, got 0 and 6144"):
+    with pytest.raises(DatasetError, match="must have anomalous and normal pixels for AuPRC and FPR95, got 0 and 6144"):
         Trainer(**QUIET).validate(HeadModule(str(tiny_network)), crops(0))
 
 

@@ -26,7 +26,7 @@ def calibrate(
     target_tpr: Annotated[float, typer.Option(help="share of a frame's anomalous pixels to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
-    plot: Annotated[Path | None, typer.Option(help="PNG of the reliability, before and after")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG of the reliability, before and after")] = None,
     device: options.Device = EngineConfig.device,
     label_values: options.LabelMeaning = None,
 ) -> None:
@@ -49,8 +49,8 @@ def calibrate(
     target = (output or Path(checkpoint)).expanduser()
     if target.suffix != ".safetensors":
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise ConfigError(f"the reliability is drawn as .png, got --plot {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise ConfigError(f"--plot must end in .svg, got {str(plot)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
     frames_needed(target_tpr)  # before the folders are read: the target may be out of range
     meaning = None if label_values is None else LabelValues.parse(label_values)
@@ -138,7 +138,7 @@ def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> A
         cells = [f"{low:.2f}–{high:.2f}"]
         for result in (before, after):
             if result.num_pixels[row]:
-                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_share[row]:.3f}")
+                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
                 cells += [f"{result.num_pixels[row]:,}", *shares]
             else:
                 cells += ["0", "", ""]

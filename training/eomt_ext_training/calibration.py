@@ -60,7 +60,7 @@ class LogitCounts:
                 shift, but not for the threshold.
 
         Raises:
-            DatasetError: where shapes differ, a label is another, or a logit is not finite.
+            DatasetError: if shapes differ, a label is another, or a logit is not finite.
         """
         logit_array, label_array = check_frame(logits, labels)
         for row, kind in enumerate((NORMAL, ANOMALOUS)):
@@ -126,7 +126,7 @@ class LogitCounts:
             bin_edges=tuple(step / num_bins for step in range(num_bins + 1)),
             num_pixels=tuple(int(count) for count in pixels),
             mean_probability=tuple((said / divisor).tolist()),
-            anomaly_share=tuple((anomalous / divisor).tolist()),
+            anomaly_fraction=tuple((anomalous / divisor).tolist()),
             ece=float(np.abs(said - anomalous).sum() / total) if total else math.nan,
         )
 
@@ -134,8 +134,8 @@ class LogitCounts:
         """The largest logit of the grid above which, in expectation, ``target_tpr`` of a frame's anomaly is found.
 
         Raises:
-            ConfigError: where the target does not lie in (0, 1).
-            DatasetError: where there are too few frames with anomalies for it.
+            ConfigError: if the target does not lie in (0, 1).
+            DatasetError: if there are too few frames with anomalies for it.
         """
         alpha = 1 - _exact(target_tpr)
         require_frames(self.num_frames, target_tpr)
@@ -170,7 +170,7 @@ class MaskRates:
         """``mean_tpr`` over frames with anomalies, ``pixel_tpr`` and ``pixel_fpr`` over all pixels.
 
         Raises:
-            DatasetError: where there was no anomalous or no normal pixel.
+            DatasetError: if there was no anomalous or no normal pixel.
         """
         if not all(self._all.values()):
             raise DatasetError("the frames to check on must show normal and anomalous pixels, got only one kind")
@@ -194,8 +194,8 @@ def require_frames(num_frames: int, target_tpr: float) -> None:
     """Hold a number of frames to what a target needs.
 
     Raises:
-        ConfigError: where the target does not lie in (0, 1).
-        DatasetError: where there are too few.
+        ConfigError: if the target does not lie in (0, 1).
+        DatasetError: if there are too few.
     """
     needed = frames_needed(target_tpr)
     if num_frames < needed:

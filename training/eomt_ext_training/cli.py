@@ -13,16 +13,16 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.export import BestCheckpoint, ExportBest
 from eomt_ext_training.head_module import HeadModule, check_resumable
 from eomt_ext_training.training_lines import TrainingLines
 
-# What Lightning warns of and is meant to be so: the network stays in eval mode; both loggers write to one folder.
+# Expected warnings of Lightning: the network stays in eval mode; both loggers write to the same folder.
 _EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experiment logs directory .* is not empty")
 _CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
-# Lightning's precisions with 16-bit weights, and what comes nearest to them with whole ones.
+# Lightning's precisions with 16-bit weights, and their closest equivalents with 32-bit weights.
 _MIXED = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
 
 
@@ -31,11 +31,11 @@ class HeadTrainingCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Those of Lightning's that the head has steps for."""
+        """Return Lightning's subcommands that the head supports."""
         return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name in ("fit", "validate")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options that neither trainer, model nor data has."""
+        """Add the options that belong to neither trainer, model nor data."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -51,10 +51,10 @@ class HeadTrainingCLI(LightningCLI):
             parser.link_arguments("seed_everything", target, compute_fn=_as_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Look at the checkpoint to go on from, of which Lightning's errors say little.
+        """Check the checkpoint to resume from, as Lightning's errors are unclear.
 
         Raises:
-            CheckpointError: where it is none of the trainer's.
+            CheckpointError: if it is not a checkpoint of the trainer.
         """
         super().parse_arguments(parser, args)
         subcommand = self.config.get("subcommand")
@@ -68,7 +68,7 @@ class HeadTrainingCLI(LightningCLI):
         if trainer.precision in _MIXED:
             kwargs["precision"] = _MIXED[trainer.precision]
             rank_zero_warn(
-                f"trainer.precision {trainer.precision} would round the frozen network and the steps of the head: "
+                f"trainer.precision {trainer.precision} rounds the frozen network and the steps of the head: "
                 f"{kwargs['precision']} is used instead"
             )
         if trainer.logger in (None, True):
@@ -78,10 +78,10 @@ class HeadTrainingCLI(LightningCLI):
 
 
 def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
-    """Run the command line; returns what it made.
+    """Run the command line; returns its Lightning CLI.
 
     Raises:
-        EomtExtError: where a setting, a checkpoint or the data break a rule.
+        EomtExtError: if a setting, a checkpoint or the data break a rule.
     """
     for expected in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", expected)
@@ -98,13 +98,13 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
 
 
 def main() -> None:
-    """Run the command; whatever ends it early is told in one line."""
-    with explained("eomt-ext-train"):
+    """Run the command; report whatever ends it early in one line."""
+    with exit_on_error("eomt-ext-train"):
         run()
 
 
 def _as_seed(value: Any) -> int:
-    """``seed_everything`` may be a flag."""
+    """Convert ``seed_everything``, which may be a flag, to a seed."""
     return 0 if isinstance(value, bool) else int(value)
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
@@ -57,7 +57,7 @@ def _outlier_stage(steps: int, batch_size: int, **settings: Any) -> NetworkTrain
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of what. At half resolution (``shrink=2``) a step costs less than a quarter."""
+    """Amounts of data and steps. At half resolution (``shrink=2``) a step costs less than a quarter."""
 
     class_scenes: int = 6000
     class_stages: tuple[NetworkTraining, ...] = (
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (540, 960), plan.test_scenes, TEST_SEEDS, obstacle_families=HELD_OUT_FAMILIES, rendered=args.cache
     )
     results = {
-        score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_share")}
+        score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_fraction")}
         for score, result in measure(AnomalyEngine(model, EngineConfig(precision="fp32")), unseen, SCORES).items()
     }
     model.info = model.info | {
@@ -172,5 +172,5 @@ def _table(results: dict[str, dict[str, float]]) -> Table:
 
 
 if __name__ == "__main__":
-    with explained("demo_model"):
+    with exit_on_error("demo_model"):
         main()

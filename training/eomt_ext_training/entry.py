@@ -1,21 +1,21 @@
-"""The executables of training: they load at once, so that Ctrl-C ends them in order also while they import the rest."""
+"""The executables of training. This module imports in no time, so that Ctrl-C works during the slow imports too."""
 
 from __future__ import annotations
 
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 
 
 def train() -> None:
-    """``eomt-ext-train``: train the anomaly head."""
-    with explained("eomt-ext-train"):
+    """Run ``eomt-ext-train``, which trains the anomaly head."""
+    with exit_on_error("eomt-ext-train"):
         from eomt_ext_training.cli import main
 
         main()
 
 
 def train_network() -> None:
-    """``eomt-ext-train-network``: train a network on known classes."""
-    with explained("eomt-ext-train-network"):
+    """Run ``eomt-ext-train-network``, which trains a network on semantic classes."""
+    with exit_on_error("eomt-ext-train-network"):
         from eomt_ext_training.network_cli import main
 
         main()

@@ -1,4 +1,4 @@
-"""What a training run leaves behind for use: the whole model, and the head alone."""
+"""Export of a training run: the whole model, and the head alone."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from eomt_ext_training.head_module import HeadModule, head_state
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint that still knows the best epoch when a resumed run writes to another folder.
+    """A ModelCheckpoint that keeps track of the best epoch when a resumed run writes to another folder.
 
-    The checkpoints of the earlier run stay where they are. Where they were moved, they are looked for beside the one
+    The checkpoints of the earlier run are not moved. If a user has moved them, they are looked for beside the one
     that is resumed from.
     """
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Correct the place of the best checkpoint before it is taken over."""
+        """Correct the path of the best checkpoint before it is loaded."""
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if state and trainer.ckpt_path is not None:
-            # one answer for all processes, whose disks may differ: together they decide what is among the best
+            # the same result in all processes, even if their disks differ: together they choose the best
             state.update(trainer.strategy.broadcast(_relocated(state, Path(trainer.ckpt_path).parent)))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what was the best so far."""
+        """Load the best checkpoints so far."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
 
 def _relocated(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What to change in a ModelCheckpoint's state, so that its best checkpoint is one that exists, or none."""
+    """Return changes of a ModelCheckpoint's state, so that its best checkpoint exists, or is none."""
 
     def beside(path: str) -> str:
         return str(folder / Path(path).name) if path else ""

@@ -1,4 +1,4 @@
-"""The anomaly head's loss and its gradients from frozen outputs, without ever building the (H, W, 4 + C) tensor.
+"""The loss of the anomaly head and its gradients from frozen outputs, without the (H, W, 4 + C) tensor.
 
 The first layer is linear, bilinear resizing is linear: they commute, and the features are projected once for each patch
 instead of once for each pixel (see :mod:`eomt_ext_core.scoring.factored`). What is left of a pixel is worked on in
@@ -21,13 +21,13 @@ from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS, SEMANTIC_FLOOR
 from eomt_ext_training.losses import pixel_losses
 from eomt_ext_training.pixel_sampling import PixelSample
 
-# Activations of a band: few enough to stay near a CPU's cache, enough to keep a GPU busy.
+# Activations of a band: about the size of a CPU's cache, and enough to keep a GPU busy.
 CPU_BAND_FLOATS = 1 << 21
 GPU_BAND_FLOATS = 1 << 27
 
 
 class _PixelLayers(NamedTuple):
-    """The head behind the projection of the features, as tensors that take gradients."""
+    """The layers of the head after the projection of the features, as tensors with gradients."""
 
     statistics_weight: Tensor  # (hidden, 3): max_prob with msp folded in, entropy, energy
     second_weight: Tensor
@@ -39,16 +39,16 @@ class _PixelLayers(NamedTuple):
 def loss_on_all_pixels(
     head: PixelAnomalyHead, prediction: Prediction, labels: Tensor, pos_weight: float, num_valid: float
 ) -> Tensor:
-    """Sum of the loss over all valid pixels, divided by ``num_valid``.
+    """Sum the loss over all valid pixels, divided by ``num_valid``.
 
-    Gradients are computed band by band on the way forward, so that memory does not grow with the crop's size.
+    Gradients are computed band by band in the forward pass, so that memory does not grow with the crop.
 
     Args:
         head: in training mode with dropout, in eval mode without.
         prediction: of the frozen network, B crops, any floating type.
         labels: (B, H, W) uint8.
         pos_weight: weight of anomalous pixels.
-        num_valid: what the sum is divided by.
+        num_valid: divisor of the sum.
 
     Returns:
         a scalar.
@@ -63,7 +63,7 @@ def loss_on_pixels(
     head: PixelAnomalyHead, prediction: Prediction, labels_hw: tuple[int, int], pixels: PixelSample,
     pos_weight: float, num_valid: float,
 ) -> Tensor:  # fmt: skip
-    """The same on drawn pixels: the weighted sum of their losses, divided by ``num_valid``.
+    """Sum the weighted losses of drawn pixels, divided by ``num_valid``.
 
     Args:
         head: in training mode with dropout, in eval mode without.
@@ -81,7 +81,7 @@ def loss_on_pixels(
 
 
 def logits_at(head: PixelAnomalyHead, prediction: Prediction, image_hw: tuple[int, int], position: Tensor) -> Tensor:
-    """Anomaly logits of chosen pixels: (B, P) from positions (B, P), row·W + column."""
+    """Compute the anomaly logits (B, P) of pixels at positions (B, P), row·W + column."""
     visual, layers = _factor(head, prediction.features)
     dropout = head.config.dropout if head.training else 0.0
     masks = bilinear_at(prediction.mask_logits.float().permute(0, 2, 3, 1), image_hw, position).sigmoid()
@@ -90,7 +90,7 @@ def logits_at(head: PixelAnomalyHead, prediction: Prediction, image_hw: tuple[in
 
 
 def bilinear_at(maps: Tensor, image_hw: tuple[int, int], position: Tensor) -> Tensor:
-    """Values that ``interpolate(mode="bilinear", align_corners=False)`` would give at some pixels.
+    """Compute ``interpolate(mode="bilinear", align_corners=False)`` at some pixels only.
 
     Args:
         maps: (B, h, w, C).
@@ -114,23 +114,23 @@ def bilinear_at(maps: Tensor, image_hw: tuple[int, int], position: Tensor) -> Te
 
 
 def _neighbours(position: Tensor, source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (or columns) of the source on either side of a target pixel's centre, and the weight of the second."""
+    """Find the rows (or columns) of the source beside the centre of a target pixel, and the weight of the second."""
     centre = ((position.float() + 0.5) * (source / target) - 0.5).clamp_(min=0.0)
     first = centre.long().clamp_(max=source - 1)
     return first, (first + 1).clamp_(max=source - 1), (centre - first).clamp_(0.0, 1.0)
 
 
 def _factor(head: PixelAnomalyHead, features: Tensor) -> tuple[Tensor, _PixelLayers]:
-    """The visual share of the first layer at patch resolution, (B, h, w, hidden), and the layers after it."""
+    """Compute the features' part of the first layer, (B, h, w, hidden), and collect the other layers."""
     first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
     by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
     features = features.to(first.weight.dtype)
     if head.feature_proj is not None:
         features = head.feature_proj(features)
-    # msp is 1 − max_prob: its column joins that of max_prob and the bias
+    # msp is 1 − max_prob: its column is added to that of max_prob and to the bias
     visual = F.linear(features.permute(0, 2, 3, 1), first.weight[:, NUM_STATISTICS:], first.bias + by_msp)
     statistics_weight = torch.stack((by_max_prob - by_msp, by_entropy, by_energy), dim=1)
-    # float32 also under autocast: the weights of interpolation do not bear rounding
+    # float32 even with autocast: interpolation weights must not be rounded
     return visual.float(), _PixelLayers(statistics_weight, second.weight, second.bias, last.weight, last.bias)
 
 
@@ -139,8 +139,8 @@ def _class_probs(class_logits: Tensor) -> Tensor:
 
 
 def _pixel_logits(semantic: Tensor, visual: Tensor, layers: _PixelLayers, dropout: float) -> Tensor:
-    """The rest of the head: (…, C) and (…, hidden) to (…)."""
-    with torch.autocast(semantic.device.type, enabled=False):  # an entropy in half precision is too far off
+    """Apply the remaining layers of the head: (…, C) and (…, hidden) to (…)."""
+    with torch.autocast(semantic.device.type, enabled=False):  # an entropy in half precision is too inexact
         floored = semantic.float().clamp(min=SEMANTIC_FLOOR)
         entropy = -(floored * floored.log()).sum(dim=-1)
         statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)
@@ -151,7 +151,7 @@ def _pixel_logits(semantic: Tensor, visual: Tensor, layers: _PixelLayers, dropou
 
 
 def _drop(hidden: Tensor, rate: float) -> Tensor:
-    """Dropout. On a CPU torch draws one double for each element, a third of a step; 16 random bits do as well."""
+    """Dropout with 16 random bits for each element: on a CPU torch draws a double, which takes a third of a step."""
     if rate == 0.0 or hidden.is_cuda:
         return F.dropout(hidden, rate)
     dropped = round(rate * 2**16)
@@ -161,14 +161,14 @@ def _drop(hidden: Tensor, rate: float) -> Tensor:
 
 
 class _Bands:
-    """The loss of each crop, a band of rows at a time."""
+    """Compute the loss of each crop in bands of rows."""
 
     def __init__(self, prediction: Prediction, labels: Tensor, pos_weight: float, dropout: float) -> None:
         self._prediction, self._labels = prediction, labels
         self._pos_weight, self._dropout = pos_weight, dropout
 
     def __call__(self, image: int, visual: Tensor, layers: _PixelLayers) -> Iterator[Tensor]:
-        """Sums of the loss over the bands of one crop, whose visual share is (h, w, hidden)."""
+        """Yield the sum of the loss over each band of a crop, from its visual part (h, w, hidden)."""
         labels = self._labels[image]
         size_hw = (labels.shape[0], labels.shape[1])
         masks = self._prediction.mask_logits[image].float().permute(1, 2, 0).contiguous()
@@ -185,13 +185,13 @@ class _Bands:
 
 
 def _without_float16(device_type: str) -> torch.autocast:
-    """Autocast as it is, but off where it is to float16: sums over a band's pixels would overflow it."""
+    """Keep autocast, but switch it off for float16, which would overflow in sums over the pixels of a band."""
     enabled = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) != torch.float16
     return torch.autocast(device_type, enabled=enabled)
 
 
 class _BandwiseSum(torch.autograd.Function):
-    """Add up the losses of bands; gradients are computed at once, so that one band's activations exist at a time."""
+    """Add up the losses of bands, with their gradients, so that the activations of only one band exist at a time."""
 
     @staticmethod
     def forward(ctx: Any, bands: _Bands, visual: Tensor, *layers: Tensor) -> Tensor:

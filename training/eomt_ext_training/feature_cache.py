@@ -1,7 +1,7 @@
-"""The outputs of a frozen network for a data set, computed once and kept on disk.
+"""Outputs of a frozen network for a data set, computed once and cached on disk.
 
 A folder for each pair of model and data, named by a digest of both; a file for each sample, which appears whole or not
-at all. So an interrupted computation goes on where it stopped, and outputs of another model or other data are never
+at all. So an interrupted computation continues where it stopped, and outputs of another model or other data are never
 taken. A file that a disk has cut short counts as not there, and one whose bytes have changed is refused.
 """
 
@@ -39,7 +39,7 @@ _LEFT_BEHIND_S = 86400.0  # a file takes far less than this to be written
 
 
 class FrozenSample(NamedTuple):
-    """What the head learns from: the frozen network's outputs for a crop, and its labels.
+    """A training sample of the head: the frozen network's outputs for a crop, and its labels.
 
     Attributes:
         mask_logits: (Q, h, w) bfloat16.
@@ -56,7 +56,7 @@ class FrozenSample(NamedTuple):
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Where frozen outputs are kept.
+    """Settings of the cache of frozen outputs.
 
     ``folder`` holds all caches; ``limit_gb`` bounds what they take together, in 10⁹ bytes; ``bf16`` runs the network
     in bfloat16 (what is stored is bfloat16 in any case).
@@ -72,12 +72,12 @@ class FeatureCache(Dataset[FrozenSample]):
     """The frozen outputs of a network for each sample of a data set.
 
     Args:
-        network: frozen, on the device where it is to run.
+        network: frozen, on the device to run on.
         samples: the data set.
-        settings: where the outputs are kept, and how they are computed.
+        settings: of the cache.
 
     Attributes:
-        folder: that of this network and this data.
+        folder: of this network and these data.
     """
 
     def __init__(self, network: EoMT, samples: AnomalyDataset, settings: CacheSettings) -> None:
@@ -99,24 +99,24 @@ class FeatureCache(Dataset[FrozenSample]):
                     raise DatasetError(f"{path} belongs to another model or other data: remove it and start again")
                 sample = FrozenSample._make(file.get_tensor(name) for name in FrozenSample._fields)
         except (SafetensorError, OSError) as error:
-            raise DatasetError(f"{path} cannot be read: remove it, and it is computed again: {error}") from error
+            raise DatasetError(f"{path} cannot be read: remove it to compute it again: {error}") from error
         if about.get("crc32") != _checksum(sample):
-            raise DatasetError(f"{path} is damaged, its checksum differs: remove it, and it is computed again")
+            raise DatasetError(f"{path} is damaged, its checksum differs: remove it to compute it again")
         return sample
 
     def missing(self) -> list[int]:
-        """Indices of the samples whose outputs are not there yet, or not as long as they are."""
-        # of one listing: a shared disk may go on saying of a single file that it is not there
+        """Return the indices of the samples with missing or incomplete outputs."""
+        # from one listing: a shared disk may cache that a single file does not exist
         stored = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
         paths = map(self._path, range(len(self)))
         return [index for index, path in enumerate(paths) if path.name not in stored or not self._has_its_length(path)]
 
     @torch.no_grad()
     def compute(self, network: EoMT, indices: Iterable[int], num_workers: int = 0) -> Iterable[int]:
-        """Compute the outputs of some samples; yields how many were written, batch by batch.
+        """Compute the outputs of some samples; yields the number written for each batch.
 
         Raises:
-            DatasetError: where all caches together would outgrow the limit, or a sample is not of the crop's size.
+            DatasetError: if all caches together would exceed the limit, or a sample has not the size of the crop.
         """
         indices = list(indices)
         if indices:
@@ -146,22 +146,22 @@ class FeatureCache(Dataset[FrozenSample]):
     def _has_its_length(self, path: Path) -> bool:
         try:
             with open(path, "rb") as file:
-                header = int.from_bytes(file.read(8), "little")  # the length of what comes before the tensors
+                header = int.from_bytes(file.read(8), "little")  # length of the header before the tensors
                 return os.fstat(file.fileno()).st_size == 8 + header + self._bytes_per_sample
         except FileNotFoundError:
-            return True  # listed, and yet not seen on a shared disk
+            return True  # listed, but not yet visible on a shared disk
 
     def _write(self, index: int, sample: FrozenSample) -> None:
-        # clones: rows of a batch share its memory, which safetensors refuses
+        # cloned, as safetensors refuses rows that share the memory of their batch
         parts = {name: part.clone(memory_format=torch.contiguous_format) for name, part in sample._asdict().items()}
         save_tensors(self._path(index), parts, {"key": self._key, "crc32": _checksum(parts.values())})
 
 
 def hold_to_limit(caches: Sequence[FeatureCache]) -> None:
-    """Check that there is room for all that some caches of one folder will hold, and remove half-written files of old.
+    """Check that the future content of some caches fits into their folder, and remove old half-written files.
 
     Raises:
-        DatasetError: where they would outgrow the limit together with the other caches, or the disk.
+        DatasetError: if they would exceed the limit together with the other caches, or the disk.
     """
     folders = {cache.folder: cache for cache in caches}
     caches, settings = list(folders.values()), caches[0]._settings
@@ -184,7 +184,7 @@ def hold_to_limit(caches: Sequence[FeatureCache]) -> None:
 
 
 def cache_key(network: EoMT, samples: AnomalyDataset, bf16: bool) -> str:
-    """Digest of all that frozen outputs follow from: weights, architecture, code, arithmetic and data."""
+    """Digest everything that determines frozen outputs: weights, architecture, code, arithmetic and data."""
     parts = {
         "format": _FORMAT,
         "network": network_digest(network),
@@ -196,7 +196,7 @@ def cache_key(network: EoMT, samples: AnomalyDataset, bf16: bool) -> str:
 
 
 def network_digest(network: EoMT) -> str:
-    """Digest of a network's architecture and weights."""
+    """Digest the architecture and weights of a network."""
     digest = hashlib.sha256(json.dumps(asdict(network.config), sort_keys=True, default=str).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -205,7 +205,7 @@ def network_digest(network: EoMT) -> str:
 
 
 def _checksum(parts: Iterable[Tensor]) -> str:
-    """CRC-32 of the bytes of tensors, one after the other."""
+    """Compute the CRC-32 of the concatenated bytes of tensors."""
     value = 0
     for part in parts:
         value = zlib.crc32(part.contiguous().flatten().view(torch.uint8).numpy().data, value)
@@ -213,7 +213,7 @@ def _checksum(parts: Iterable[Tensor]) -> str:
 
 
 def _bytes_per_sample(network: EoMT) -> int:
-    """What the tensors of a :class:`FrozenSample` take."""
+    """Compute the bytes of the tensors of a :class:`FrozenSample`."""
     config, (num_queries, dim) = network.config, network.q.weight.shape
     positions = math.prod(config.grid_hw)
     per_query = positions * 4 ** len(network.upscale) + config.num_classes + 1
@@ -222,14 +222,14 @@ def _bytes_per_sample(network: EoMT) -> int:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 where another run has removed it meanwhile."""
+    """Return the size of a file; 0 if another run has removed it."""
     with suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
 
 
 def _remove_left_behind(root: Path) -> None:
-    """Remove what runs that were killed had half written."""
+    """Remove half-written files of killed runs."""
     for path in root.glob("*/.*.part.safetensors"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:

@@ -1,4 +1,4 @@
-"""The anomaly head on a frozen EoMT, as Lightning trains it."""
+"""Training of the anomaly head on a frozen EoMT, with Lightning."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ from eomt_ext_training.pixel_sampling import draw_pixels
 
 _DIGEST = "frozen_network_digest"
 _HEAD_PREFIX = "model.anomaly_head."
-# What a checkpoint says of the head that it came with, and no longer holds for a new one.
+# Metadata of a checkpoint that do not apply to a new head.
 _INFO_OF_HEAD = ("calibration", "threshold", "results", "training")
-# Those with 16-bit weights would round the frozen network, which is to stay bit for bit, and the steps of AdamW.
+# Not those with 16-bit weights, which would round the frozen network and the steps of AdamW.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-# What is random in a step has seeds of its own, or dropout would follow the draws.
+# Different seeds for dropout and draws, which must not be correlated.
 _DROPOUT, _PIXELS = 0, 1
 
 
 class HeadModule(LightningModule):
-    """Train a new anomaly head; the EoMT under it takes no gradient and is never saved by the trainer.
+    """Train a new anomaly head; the EoMT has no gradients and is never saved by the trainer.
 
     What is random in a step follows from seed, epoch, batch and process, so that a resumed run goes on as if it had
     not been interrupted. Accumulated batches (``accumulate_grad_batches``) give the mean of their mean losses, each
     over its own valid pixels.
 
     Args:
-        checkpoint: the EoMT: whatever ``eomt_ext_core.load_model`` takes.
-        crop_hw: crop to train at; the checkpoint's own where none is given.
+        checkpoint: of the EoMT, as for ``eomt_ext_core.load_model``.
+        crop_hw: crop to train at; by default that of the checkpoint.
         head: shape of the head.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         pos_weight: weight of anomalous pixels in the loss.
-        pixels_per_crop: pixels drawn anew from each crop in each step; none takes all.
+        pixels_per_crop: pixels drawn from each crop in each step; None for all.
         sampling: ``uniform``, or ``balanced`` between anomalous and normal pixels; the loss is unbiased in both.
-        seed: of dropout and of the draws.
+        seed: of dropout and draws.
 
     Raises:
-        ConfigError: where a number is out of its range.
-        CheckpointError: where the checkpoint cannot be loaded.
+        ConfigError: if a number is out of its range.
+        CheckpointError: if the checkpoint cannot be loaded.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class HeadModule(LightningModule):
                 f"pixels_per_crop must be at least {fewest} for {sampling} sampling, or null for all pixels, "
                 f"got {pixels_per_crop!r}"
             )
-        self.strict_loading = False  # checkpoints of the trainer hold the head alone
+        self.strict_loading = False  # checkpoints of the trainer contain only the head
         self.model = with_new_head(load_model(checkpoint, None if crop_hw is None else {"crop_hw": crop_hw}), head)
         self.lr, self.weight_decay, self.pos_weight = lr, weight_decay, pos_weight
         self.pixels_per_crop, self.balanced, self.seed = pixels_per_crop, sampling == "balanced", seed
@@ -93,25 +93,25 @@ class HeadModule(LightningModule):
 
     @property
     def head(self) -> PixelAnomalyHead:
-        """The head that is trained."""
+        """The head in training."""
         assert self.model.anomaly_head is not None, "it was given one"
         return self.model.anomaly_head
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision in which the frozen network would not stay what it is.
+        """Check that the precision does not change the frozen network.
 
         Raises:
-            ConfigError: where it is one.
+            ConfigError: if it does.
         """
         if self.trainer.precision not in PRECISIONS:
             raise ConfigError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {self.trainer.precision}")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW on the head's parameters alone."""
+        """Create AdamW on the head's parameters only."""
         return torch.optim.AdamW(self.head.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def training_step(self, batch: Sample | FrozenSample, batch_idx: int) -> Tensor:
-        """Mean loss over the valid pixels of all processes; 0 where there is none."""
+        """Compute the mean loss over the valid pixels of all processes; 0 if there are none."""
         prediction, labels = self._frozen(batch)
         # Lightning averages the gradients of processes: each divides by the mean number of valid pixels.
         num_valid = float(self.trainer.strategy.reduce(count_valid(labels), reduce_op="mean"))
@@ -128,7 +128,7 @@ class HeadModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Make nothing of a step without a valid pixel, which would still decay weights and follow old momentum.
+        """Skip the update of a step without valid pixels, which would decay weights and apply momentum.
 
         Returning no loss would do so too, but Lightning refuses that with several processes.
         """
@@ -136,7 +136,7 @@ class HeadModule(LightningModule):
             optimizer.zero_grad(set_to_none=True)
 
     def validation_step(self, batch: Sample | FrozenSample, batch_idx: int) -> None:
-        """Score every pixel and count it."""
+        """Score and count every pixel."""
         prediction, labels = self._frozen(batch)
         size_hw = (labels.shape[1], labels.shape[2])
         logits = FactoredHead(self.head)(prediction.mask_logits, prediction.class_logits, size_hw, prediction.features)
@@ -148,9 +148,9 @@ class HeadModule(LightningModule):
         result = counted.metrics.compute()
         if self.trainer.sanity_checking:
             return
-        if not 0 < result.num_anomalous < result.num_valid:  # with limit_val_batches, say, of good data
+        if not 0 < result.num_anomalous < result.num_valid:  # possible with limit_val_batches
             raise DatasetError(
-                "what is validated on must show anomalous and normal pixels for AuPRC and FPR95, got "
+                "validation data must have anomalous and normal pixels for AuPRC and FPR95, got "
                 f"{result.num_anomalous} and {result.num_valid - result.num_anomalous}"
             )
         self.log("val/loss", counted.loss_sum / counted.num_valid, rank_zero_only=False)
@@ -158,28 +158,30 @@ class HeadModule(LightningModule):
             self.log(f"val/{name}", float(getattr(result, name)), prog_bar=name == "auprc", rank_zero_only=False)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The head's weights, all that the trainer saves."""
+        """Return the head's weights; the trainer saves nothing else."""
         return {key: value for key, value in super().state_dict(*args, **kwargs).items() if _HEAD_PREFIX in key}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note which frozen network the head belongs to."""
+        """Store the digest of the head's frozen network."""
         checkpoint[_DIGEST] = network_digest(self.model.network)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a head of another network, or one of another shape.
+        """Check that the head belongs to this network and has the configured shape.
 
         Raises:
-            CheckpointError: where it is one.
+            CheckpointError: if not.
         """
         if checkpoint.get(_DIGEST) != network_digest(self.model.network):
-            raise CheckpointError("the checkpoint's head was trained on another frozen network: resume with that one")
+            raise CheckpointError(
+                "the checkpoint's head was trained on another frozen network: resume with that network"
+            )
         found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
         wanted = {_HEAD_PREFIX + key: tuple(value.shape) for key, value in self.head.state_dict().items()}
         if found != wanted:
-            raise CheckpointError(f"the checkpoint must hold a head of the configured shape, got {found}")
+            raise CheckpointError(f"the checkpoint must contain a head of the configured shape, got {found}")
 
     def _frozen(self, batch: Sample | FrozenSample) -> tuple[Prediction, Tensor]:
-        """Outputs of the frozen network, from the cache or computed now, and labels."""
+        """Return the outputs of the frozen network, cached or computed now, and the labels."""
         if isinstance(batch, FrozenSample):
             return Prediction(batch.mask_logits, batch.class_logits, batch.features), batch.labels
         crop_hw = self.model.config.crop_hw
@@ -194,7 +196,7 @@ class HeadModule(LightningModule):
         return hash((self.seed, self.current_epoch, batch_idx, self.global_rank, purpose)) % 2**63
 
     def _validation_of_all(self) -> _Validation:
-        """What all processes counted, added up in the same order in each of them."""
+        """Add up the counts of all processes, in the same order in each of them."""
         if self.trainer.world_size == 1:
             return self._validation
         gathered: list[Any] = [None] * self.trainer.world_size
@@ -207,7 +209,7 @@ class HeadModule(LightningModule):
 
 @dataclass
 class _Validation:
-    """What is counted of the validation data."""
+    """Counts of the validation data."""
 
     metrics: PixelMetrics = field(default_factory=PixelMetrics)
     loss_sum: float = 0.0
@@ -220,14 +222,14 @@ class _Validation:
         self.num_valid += float(count_valid(labels))
 
     def merge(self, other: _Validation) -> None:
-        """Add what another process counted."""
+        """Add the counts of another process."""
         self.metrics.merge(other.metrics)
         self.loss_sum += other.loss_sum
         self.num_valid += other.num_valid
 
 
 def with_new_head(model: EoMTExt, head: HeadConfig) -> EoMTExt:
-    """Put a new head on a frozen network; what the model's info says of an old one is dropped."""
+    """Put a new head on a frozen network, and drop the metadata of an old one."""
     renewed = EoMTExt(model.config, head)
     renewed.network.load_state_dict(model.network.state_dict())
     renewed.info = {key: value for key, value in model.info.items() if key not in _INFO_OF_HEAD}
@@ -235,24 +237,24 @@ def with_new_head(model: EoMTExt, head: HeadConfig) -> EoMTExt:
 
 
 def check_resumable(checkpoint: str | Path) -> None:
-    """Refuse a file that is no checkpoint of the trainer.
+    """Check that a file is a checkpoint of the trainer.
 
     Raises:
         CheckpointError: naming the file and what is wrong with it.
     """
     if not Path(checkpoint).is_file():
-        raise CheckpointError(f"the checkpoint to go on from must be a file of the trainer, there is no {checkpoint}")
+        raise CheckpointError(f"the checkpoint to resume from must exist, got {checkpoint}")
     try:
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types, and with advice that must not be followed
+    except Exception as error:  # of many types, and with unsafe advice
         raise CheckpointError(
-            f"{checkpoint} must be a checkpoint of the trainer, whole: torch cannot read it ({type(error).__name__})"
+            f"{checkpoint} must be a complete checkpoint of the trainer, torch cannot read it ({type(error).__name__})"
         ) from error
     if not isinstance(loaded, dict) or "state_dict" not in loaded:
         raise CheckpointError(f"{checkpoint} must be a checkpoint of the trainer, it has no state_dict")
 
 
 def head_state(checkpoint: str | Path) -> dict[str, Tensor]:
-    """The head's weights from a checkpoint of the trainer, under the names they have in the head."""
+    """Read the head's weights from a checkpoint of the trainer, with the names of the head."""
     state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     return {key.removeprefix(_HEAD_PREFIX): value for key, value in state.items()}

@@ -1,4 +1,4 @@
-"""Labelled frames that training has not seen: from a folder, or drawn."""
+"""Held-out labelled frames, from a folder or drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCENES_SCHEME = "scenes:"
 
 @dataclass(frozen=True)
 class HeldOutFrames:
-    """Frames from a source given as text.
+    """Frames from a source, given as text.
 
     ``scenes:SEED:COUNT`` draws procedural scenes from that seed on, 960×540, with obstacles of all families;
     ``scenes:SEED:COUNT:FAMILY,FAMILY`` with obstacles of some. Anything else is a folder, see
@@ -33,15 +33,15 @@ class HeldOutFrames:
 
     @classmethod
     def of(cls, source: str, label_values: LabelValues | None = None) -> HeldOutFrames:
-        """Understand the text; folders are checked at once.
+        """Parse the text, and check a folder at once.
 
         Args:
             source: the text.
-            label_values: what the values in the labels of a folder mean, where it is not what its layout says.
+            label_values: the meaning of the values in the labels of a folder, if it differs from that of its layout.
 
         Raises:
-            ConfigError: where the numbers or families of scenes cannot be understood.
-            DatasetError: where a folder holds nothing readable, or its labels show no anomalous or no normal pixel.
+            ConfigError: if the numbers or families of scenes are invalid.
+            DatasetError: if a folder has no readable images, or its labels no anomalous or no normal pixels.
         """
         if not source.startswith(SCENES_SCHEME):
             images = LabelledImages(source, label_values)
@@ -49,7 +49,7 @@ class HeldOutFrames:
             return cls(str(Path(source)), None, range(0), images)
         parts = source.removeprefix(SCENES_SCHEME).split(":")
         if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts[:2]) or int(parts[1]) < 1:
-            raise ConfigError(f"scenes are given as scenes:SEED:COUNT or scenes:SEED:COUNT:FAMILY,…, got {source!r}")
+            raise ConfigError(f"scenes must look like scenes:SEED:COUNT or scenes:SEED:COUNT:FAMILY,…, got {source!r}")
         seed, count = int(parts[0]), int(parts[1])
         families = tuple(parts[2].split(",")) if len(parts) == 3 else OBSTACLE_FAMILIES
         config = SceneConfig(size_hw=(540, 960), obstacle_probability=0.9, obstacle_families=families)
@@ -59,7 +59,7 @@ class HeldOutFrames:
         return len(self.seeds) if self.images is None else len(self.images)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Images (H, W, 3) RGB and labels (H, W): 0 known, 1 anomaly, 255 void."""
+        """Yield images (H, W, 3) RGB and labels (H, W): 0 normal, 1 anomaly, 255 void."""
         if self.images is not None:
             for index in range(len(self.images)):
                 yield self.images.read(index)

@@ -1,4 +1,4 @@
-"""The loss of the anomaly head: binary cross-entropy, weighted for the rarity of anomalies, blind to void."""
+"""The loss of the anomaly head: binary cross-entropy, weighted for rare anomalies, without void pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pixel_losses(logits: Tensor, labels: Tensor, pos_weight: float) -> Tensor:
         pos_weight: weight of anomalous pixels.
 
     Returns:
-        the same shape; exactly 0, with a gradient of exactly 0, where the label is void.
+        the same shape; exactly 0, with a gradient of exactly 0, for void pixels.
     """
     void = labels == VOID
     losses = F.binary_cross_entropy_with_logits(
@@ -31,12 +31,12 @@ def pixel_losses(logits: Tensor, labels: Tensor, pos_weight: float) -> Tensor:
 
 
 def count_valid(labels: Tensor) -> Tensor:
-    """How many pixels are not void: a float64 scalar, exact for any batch."""
+    """Count the pixels that are not void: a float64 scalar, exact for any batch."""
     return (labels != VOID).sum(dtype=torch.float64)
 
 
 def anomaly_loss(logits: Tensor, labels: Tensor, pos_weight: float) -> Tensor:
-    """Mean over the pixels that are not void; 0 where there is none.
+    """Average over the pixels that are not void; 0 if there are none.
 
     Arguments as those of :func:`pixel_losses`; returns a scalar.
 

@@ -17,7 +17,7 @@ from eomt_ext_core.datasets.labels import NORMAL
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation import PixelMetrics, PixelResult
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.progress import tracked
 from eomt_ext_training.data.anomaly_data import JoinedSamples
@@ -26,7 +26,7 @@ from eomt_ext_training.targets import with_label_map
 
 
 def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) -> dict[str, PixelResult]:
-    """Pixel metrics of several scores on a data set, from one pass of the network."""
+    """Compute the pixel metrics of several scores on a data set, from one pass of the network."""
     metrics = {score: PixelMetrics() for score in scores}
     for index in tracked(range(len(data)), "measuring", len(data)):
         sample = with_label_map(data[index])
@@ -37,10 +37,10 @@ def measure(engine: AnomalyEngine, data: AnomalyDataset, scores: Sequence[str]) 
 
 
 def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[str, float]) -> dict[str, float]:
-    """Share of the known pixels of a data set whose score is above a threshold.
+    """Compute the fraction of the normal pixels of a data set with a score above a threshold.
 
     Raises:
-        DatasetError: where it has none.
+        DatasetError: if there are no normal pixels.
     """
     above, total = dict.fromkeys(thresholds, 0), 0
     for index in tracked(range(len(data)), "false alarms", len(data)):
@@ -51,7 +51,7 @@ def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[s
         for score, values in maps.items():
             above[score] += int((values[known] > np.float64(thresholds[score])).sum())
     if not total:
-        raise DatasetError("false alarms are counted on normal pixels, got none")
+        raise DatasetError("false alarms need normal pixels, got none")
     return {score: count / total for score, count in above.items()}
 
 
@@ -62,13 +62,13 @@ def report(
     scores: Sequence[str] = SCORES,
     output: Path | None = None,
 ) -> None:
-    """Print a table, and write it as Markdown where ``output`` is given.
+    """Print a table, and write it as Markdown to ``output``, if given.
 
     Args:
-        checkpoint: whatever ``eomt_ext_core.load_model`` takes.
+        checkpoint: as for ``eomt_ext_core.load_model``.
         pasted: data with anomalies.
-        clear: data without, for false alarms at the threshold that finds 95 % of the anomalous pixels of the other.
-        scores: which ones.
+        clear: data without anomalies, for false alarms at the threshold with a TPR of 95 % on ``pasted``.
+        scores: names of the scores.
         output: Markdown file.
     """
     if output is not None:
@@ -89,15 +89,15 @@ def report(
         table.add_row(*row)
     first = next(iter(results.values()))
     console = Console()
-    console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_share:.2f} % of them anomalous")
+    console.print(table, f"{first.num_valid} valid pixels, {100 * first.anomaly_fraction:.2f} % of them anomalous")
     if output is not None:
         lines = [columns, ["---"] * len(columns), *rows]
         output.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
 
 
 def main() -> None:
-    """Run the command; whatever ends it early is told in one line."""
-    with explained("measure"):
+    """Run the command; report whatever ends it early in one line."""
+    with exit_on_error("measure"):
         run()
 
 

@@ -1,4 +1,4 @@
-"""The command ``eomt-ext-train-network``: an EoMT from scratch on known classes, for a head to be trained on."""
+"""The command ``eomt-ext-train-network``: train an EoMT from scratch on semantic classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.exits import explained
+from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_training.data.sample import SemanticDataset
 from eomt_ext_training.network_training import NetworkTraining, train_from_scratch
@@ -26,18 +26,18 @@ def train(
     """Train an EoMT from scratch.
 
     Args:
-        model: its architecture, with as many queries as classes.
-        data: a data set of images and their known classes.
-        stages: of training, one after the other.
+        model: architecture of the EoMT, with as many queries as classes.
+        data: a data set of images and their semantic classes.
+        stages: of the training, in order.
         output: file to write, .safetensors.
-        class_names: noted in the file.
+        class_names: stored in the file.
 
     Raises:
-        ConfigError: where the output is no .safetensors.
-        DatasetError: where the data do not fit the model.
+        ConfigError: if the output is not .safetensors.
+        DatasetError: if the data do not fit the model.
     """
-    if output.suffix != ".safetensors":  # said before hours of work
-        raise ConfigError(f"the network is saved as .safetensors, got output {str(output)!r}")
+    if output.suffix != ".safetensors":  # before hours of work
+        raise ConfigError(f"output must end in .safetensors, got {str(output)!r}")
     output.parent.mkdir(parents=True, exist_ok=True)
     trained = train_from_scratch(model, cast(SemanticDataset, data), stages, output)
     trained.info = {"class_names": list(class_names)}
@@ -45,8 +45,8 @@ def train(
 
 
 def main() -> None:
-    """Run the command; whatever ends it early is told in one line."""
-    with explained("eomt-ext-train-network"):
+    """Run the command; report whatever ends it early in one line."""
+    with exit_on_error("eomt-ext-train-network"):
         run()
 
 

@@ -1,4 +1,4 @@
-"""The loss that teaches an EoMT its known classes."""
+"""The loss of an EoMT on semantic classes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def network_loss(prediction: Prediction, semantic: Tensor, weights: NetworkLossW
         a scalar.
 
     Raises:
-        ValueError: where queries and classes differ in number.
+        ValueError: if queries and classes differ in number.
     """
     num_queries, num_classes = prediction.mask_logits.shape[1], prediction.class_logits.shape[2] - 1
     if num_queries != num_classes:

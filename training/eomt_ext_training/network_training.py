@@ -1,4 +1,4 @@
-"""Train an EoMT from scratch on labelled images of known classes."""
+"""Training of an EoMT from scratch on images with semantic classes."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _LAYER_SCALE = 0.5
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """How the network is trained; AdamW with a warm-up and a cosine to 0."""
+    """Settings of the training: AdamW with a warm-up and a cosine decay to 0."""
 
     steps: int = option(4000, "optimizer steps", minimum=1)
     batch_size: int = option(8, "images in a step", minimum=1)
-    shrink: int = option(1, "factor by which images and labels are made smaller first", minimum=1)
+    shrink: int = option(1, "factor by which images and labels are shrunk", minimum=1)
     lr: float = option(1e-3, "highest learning rate", minimum=0.0)
     weight_decay: float = option(0.05, "of matrices", minimum=0.0)
     warmup_steps: int = option(200, "steps of linear warm-up", minimum=0)
@@ -57,13 +57,13 @@ class NetworkTraining:
 def train_from_scratch(
     config: ModelConfig, data: SemanticDataset, stages: Sequence[NetworkTraining], output: str | Path
 ) -> EoMTExt:
-    """Train a new network in stages, such as one on shrunken images and one on whole ones.
+    """Train a new network in stages, for example on shrunken and then on full images.
 
     Args:
-        config: its architecture, with as many queries as classes.
+        config: architecture, with as many queries as classes.
         data: images of its crop size.
         stages: one after the other; between them the position embedding is resampled.
-        output: ``.safetensors`` file that the network is saved to after each stage.
+        output: ``.safetensors`` file, written after each stage.
 
     Returns:
         the trained network, without a head, as it is in the file.
@@ -85,14 +85,14 @@ def train_from_scratch(
 def train_further(
     checkpoint: str | Path, config: ModelConfig, data: SemanticDataset, stage: NetworkTraining, output: str | Path
 ) -> None:
-    """Let a network go through another stage of training.
+    """Train a network for another stage.
 
     Args:
         checkpoint: the network; its position embedding is resampled to the stage's size.
         config: its architecture.
         data: images of its crop size.
-        stage: what to do.
-        output: ``.safetensors`` file that the network is saved to.
+        stage: settings of the stage.
+        output: ``.safetensors`` file to write.
     """
     model = load_model(checkpoint, _shrunken(config, stage.shrink))
     train_network(model.network, data, stage)
@@ -105,7 +105,7 @@ def _shrunken(config: ModelConfig, shrink: int) -> ModelConfig:
 
 
 def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining) -> list[float]:
-    """Train all parameters of ``network`` in place, on the device where it is.
+    """Train all parameters of ``network`` in place, on its device.
 
     Args:
         network: with as many queries as there are classes.
@@ -116,10 +116,10 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
         the loss at each step.
 
     Raises:
-        DatasetError: where there is no image, or one is not of the crop's size.
+        DatasetError: if there are no images, or one has not the size of the crop.
     """
     if not len(data):
-        raise DatasetError("the data must hold at least one image, got none")
+        raise DatasetError("the data must have at least one image, got none")
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
     device = network.q.weight.device
@@ -161,7 +161,7 @@ def train_network(network: EoMT, data: SemanticDataset, config: NetworkTraining)
 
 
 def _batches(data: SemanticDataset, config: NetworkTraining) -> DataLoader[SemanticSample]:
-    """Batches for all steps; every image comes once before one comes again."""
+    """Yield the batches of all steps; every image is used once before any is repeated."""
     images = cast("Dataset[SemanticSample]", data)
     generator = torch.Generator().manual_seed(config.seed)
     sampler = RandomSampler(data, num_samples=config.steps * config.batch_size, generator=generator)

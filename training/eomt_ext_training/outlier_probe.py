@@ -1,4 +1,4 @@
-"""Outlier exposure for the network: its patch features are to tell things of no known class from the known ones."""
+"""Outlier exposure for the network, which makes its patch features separate unknown things from known classes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from eomt_ext_training.data.sample import OUTLIER, VOID
 
-_FINER = 4  # the loss is taken at a quarter of the patch size, where features are resized to as the head does
+_FINER = 4  # the loss is at a quarter of the patch size, to which the features are resized, as in the head
 _POS_WEIGHT = 4.0  # outliers are about a hundredth of the pixels
 
 
 class OutlierProbe(nn.Module):
-    """A linear map of the patch features that finds outliers; it shapes the features and is thrown away.
+    """A linear map of the patch features that finds outliers; it shapes the features and is discarded.
 
     After outlier exposure (Hendrycks et al., ICLR 2019), on the features instead of the classes, which stay those of
     the known world: an outlier takes no part in their loss.

@@ -1,4 +1,4 @@
-"""Pixels drawn from labelled crops, weighted so that the sum over them estimates the mean over all without bias."""
+"""Drawing of pixels from labelled crops, with weights for an unbiased estimate of the mean over all pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PixelSample(NamedTuple):
     Attributes:
         position: (B, P) int64, row·W + column.
         labels: (B, P) uint8.
-        weight: (B, P) float32: how many pixels of its crop each one stands for; 0 where the crop has no valid pixel.
+        weight: (B, P) float32: the number of pixels that each one represents; 0 for a crop without valid pixels.
             The expectation of Σ weight·f(pixel) over the draw is the sum of f over the crop's valid pixels.
     """
 
@@ -30,12 +30,12 @@ def draw_pixels(labels: Tensor, count: int, *, balanced: bool, generator: torch.
 
     Args:
         labels: (B, H, W) uint8: 0 normal, 1 anomalous, 255 void.
-        count: P, pixels for each crop; at least 2 where ``balanced``.
-        balanced: draw half of a crop's pixels from its anomalous ones, where it has both kinds; else uniformly.
+        count: P, pixels for each crop; at least 2 if ``balanced``.
+        balanced: draw half of the pixels of a crop with both kinds from its anomalous ones; else uniformly.
         generator: on the device of the labels.
 
     Raises:
-        ValueError: where there are too few pixels to draw.
+        ValueError: if there are too few pixels to draw.
     """
     if count < 1 + balanced:
         raise ValueError(f"at least {1 + balanced} pixels must be drawn from each crop, got {count}")

@@ -25,7 +25,7 @@ def label_map(target: Mapping[str, Tensor] | Tensor) -> Tensor:
         (H, W) uint8: 0 normal, 1 anomalous, 255 void.
 
     Raises:
-        DatasetError: where shapes do not fit together, or a label is none of the three.
+        DatasetError: if shapes do not fit together, or a label is none of the three.
 
     >>> masks = torch.tensor([[[True, True, False]], [[False, True, False]]])
     >>> label_map({"masks": masks, "labels": torch.tensor([0, 1])})
@@ -52,10 +52,10 @@ def label_map(target: Mapping[str, Tensor] | Tensor) -> Tensor:
 
 
 def with_label_map(sample: Sample) -> Sample:
-    """The sample with a checked label map, in whichever form its labels are.
+    """Return the sample with a checked label map, for any form of its labels.
 
     Raises:
-        DatasetError: naming the sample where its labels break a rule of :func:`label_map`.
+        DatasetError: naming the sample, if its labels break a rule of :func:`label_map`.
     """
     try:
         return sample._replace(labels=label_map(sample.labels))

@@ -1,4 +1,4 @@
-"""A training that is not watched on a terminal says now and then how far it is."""
+"""Progress of a training without a terminal, as lines in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eomt_ext_core.progress import ProgressLines
 
 
 class TrainingLines(Callback):
-    """A line with step, epoch, loss and time left on standard error now and then, unless that is a terminal."""
+    """Write a line with step, epoch, loss and remaining time to standard error every 30 s, unless it is a terminal."""
 
     def __init__(self) -> None:
         self._lines: ProgressLines | None = None
@@ -27,19 +27,19 @@ class TrainingLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say how far the training is."""
-        self._say(trainer, "")
+        self._write(trainer, "")
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Say how far the validation is."""
-        self._say(trainer, f", batch {batch_idx + 1} of validation")
+        self._write(trainer, f", batch {batch_idx + 1} of validation")
 
-    def _say(self, trainer: Trainer, where: str) -> None:
+    def _write(self, trainer: Trainer, phase: str) -> None:
         if self._lines is None or not self._lines.is_due:
             return
         metrics = trainer.callback_metrics
         loss = metrics.get("train/loss_step", metrics.get("train/loss"))
-        note = f"epoch {trainer.current_epoch + 1}{where}" + (f", loss {float(loss):.4f}" if loss is not None else "")
+        note = f"epoch {trainer.current_epoch + 1}{phase}" + (f", loss {float(loss):.4f}" if loss is not None else "")
         self._lines.update(trainer.global_step, note)

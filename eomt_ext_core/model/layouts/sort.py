@@ -24,7 +24,7 @@ _CLASS, _POSITIONS = "encoder.backbone.cls_token", "encoder.backbone.pos_embed"
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a checkpoint, sorted by what they belong to.
+    """The tensors of a checkpoint by module.
 
     Attributes:
         network: of the EoMT, official names without ``network.``; empty in a separate head file.
@@ -38,9 +38,9 @@ class Weights:
 
 
 def sort_weights(state: Mapping[str, Tensor]) -> Weights:
-    """Recognise the layout of a state dict and bring it to the official one.
+    """Convert a state dict to the official layout.
 
-    Keys that no layout knows are kept under the name they have, for the strict loading to report.
+    Unknown keys keep their names; strict loading reports them.
 
     Raises:
         CheckpointError: if tensors that belong together do not fit together.
@@ -48,7 +48,7 @@ def sort_weights(state: Mapping[str, Tensor]) -> Weights:
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         name = _without_prefixes(key)
-        plain[key if name in plain else name] = value  # a second network under another prefix is not this one
+        plain[key if name in plain else name] = value  # a second network with another prefix is not the model's
     plain = {key: value for key, value in plain.items() if not key.startswith(_IGNORED)}
     probs = plain.pop("attn_mask_probs", None)
     head = {key.removeprefix(_HEAD_PREFIX): plain.pop(key) for key in list(plain) if key.startswith(_HEAD_PREFIX)}

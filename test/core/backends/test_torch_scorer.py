@@ -158,7 +158,7 @@ def test_what_does_not_fit_the_memory_is_said_and_left_out(
     assert graphed.warm_up(("head",), 12) == 6
     assert graphs.sizes == [12, 8, 6, 4, 3, 2, 1]
     assert graphs.cleared == 2
-    assert caplog.messages[0] == "12 windows at a time do not fit the memory of cpu: lower batch_windows"
+    assert caplog.messages[0] == "12 windows at a time do not fit into the memory of cpu: lower batch_windows"
 
 
 def test_without_graphs_there_is_nothing_to_warm_up(model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,9 @@ def test_other_sizes_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sizes": ("huge",)}, "sizes must be out of small, base, large, got huge"),
-        ({"sizes": ()}, "sizes must be out of small, base, large, got none"),
-        ({"variants": ("ours",)}, "variants must be out of literal-fp32, .*, got ours"),
+        ({"sizes": ("huge",)}, "sizes must be some of small, base, large, got huge"),
+        ({"sizes": ()}, "sizes must be some of small, base, large, got none"),
+        ({"variants": ("ours",)}, "variants must be some of literal-fp32, .*, got ours"),
         ({"images_hw": ()}, "images must name at least one size"),
         ({"repeats": -1}, "repeats must be at least 0, got -1"),
     ],

@@ -48,7 +48,7 @@ def test_the_tables_tell_the_figures(result: BenchResult) -> None:
     assert ours[0] == ["ours-fp32", "–", "1500", "500", "–", "–", "2000", "2000"]
     assert ours[1] == ["ours-fp32", "0.5", "6.0", "20.0", "3", "1", "50", "25", "1.0e-03"]
     assert "ours-bf16: not measured, why" in lines
-    variants = {"ours-fp32": replace(variant(2.0, scoring=0.5), network_ceiling_share=None)}
+    variants = {"ours-fp32": replace(variant(2.0, scoring=0.5), network_ceiling_fraction=None)}
     console.print(tables(replace(result, cases=[replace(result.cases[0], variants=variants)])))
     shares = [line.split() for line in console.export_text().splitlines() if line.startswith("ours-fp32")][1]
     assert shares[6] == "–"
@@ -74,5 +74,5 @@ def test_the_plot_is_a_picture(result: BenchResult, tmp_path: Path) -> None:
 
 def test_a_missing_matplotlib_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match="install it, or say --no-plot"):
+    with pytest.raises(ConfigError, match="or pass --no-plot"):
         plot.check_plotting()

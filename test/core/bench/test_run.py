@@ -61,13 +61,13 @@ def test_a_whole_run(checkpoint: str, tmp_path: Path) -> None:
             assert 0 < variant.frame.median_s <= variant.frame.p99_s
             rate = (wide.network_flops + wide.scoring_flops) / variant.frame.median_s
             ceiling = result.ceiling_flops_per_s[name.rpartition("-")[2]]
-            assert variant.frame_ceiling_share == pytest.approx(rate / ceiling)
+            assert variant.frame_ceiling_fraction == pytest.approx(rate / ceiling)
         if NETWORK in variant.stages:
             rate = wide.network_flops / variant.stages[NETWORK].median_s
             ceiling = result.ceiling_flops_per_s[name.rpartition("-")[2]]
-            assert variant.network_ceiling_share == pytest.approx(rate / ceiling)
+            assert variant.network_ceiling_fraction == pytest.approx(rate / ceiling)
         else:
-            assert variant.network_ceiling_share is None
+            assert variant.network_ceiling_fraction is None
     assert wide.variants["literal-fp32"].largest_difference == 0
     assert wide.variants["ours-fp32"].largest_difference == pytest.approx(0, abs=1e-5)
     assert wide.variants["ours-bf16"].largest_difference != 0
@@ -85,10 +85,10 @@ def test_a_network_that_is_lost_in_the_scoring_is_not_told() -> None:
         return Turn([Sample(1.0, stages)] * 3, Memory(1, 2), None)
 
     known = run._sum_up_variant([turn(0.25)], (100, 10), 1000.0, None)
-    assert (known.network_ceiling_share, list(known.stages)) == (0.4, ["network", "scoring"])
+    assert (known.network_ceiling_fraction, list(known.stages)) == (0.4, ["network", "scoring"])
     for seconds in (0.0, -0.1):
         lost = run._sum_up_variant([turn(seconds)], (100, 10), 1000.0, None)
-        assert (lost.network_ceiling_share, list(lost.stages)) == (None, ["scoring"])
+        assert (lost.network_ceiling_fraction, list(lost.stages)) == (None, ["scoring"])
 
 
 def test_a_model_without_a_head_is_refused(tiny_model: object, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from eomt_ext_core import HeadConfig, cli
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import VideoReader, VideoWriter
 from eomt_ext_core.model.checkpoint import save_model
 
@@ -76,8 +76,8 @@ def test_evaluate_refuses_labels_without_anomalies_and_says_what_their_values_ma
     arguments = "evaluate", masks_of_0_and_255, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     refused = invoke(*arguments)
     assert isinstance(refused.exception, DatasetError)
-    way_out = "if 255 marks the anomalies, give --label-values normal=0,anomaly=255"
-    assert f"whose values are 0 (normal) in 11,088 pixels, 255 (void) in 1,200 pixels: {way_out}" in str(
+    way_out = "if 255 marks the anomalies, pass --label-values normal=0,anomaly=255"
+    assert f"with the values 0 (normal) in 11,088 pixels, 255 (void) in 1,200 pixels: {way_out}" in str(
         refused.exception
     )
     assert not (tmp_path / "out").exists()
@@ -95,7 +95,7 @@ def test_evaluate_says_which_metrics_there_are_not(checkpoint, tmp_path):
         cv2.imwrite(str(tmp_path / "specks" / name / "0.png"), array)
     done = invoke("evaluate", tmp_path / "specks", "--checkpoint", checkpoint, "--output", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "no labelled obstacle is of the least size that counts: there is no sIoU" in done.output
+    assert "all labelled obstacles are too small for the track: sIoU is undefined" in done.output
     assert "nan" not in done.output
     assert "–" in done.output
 
@@ -130,9 +130,9 @@ def test_predict_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path)
         "folder.jpg is a folder",
         "page.jpg: an image must be JPEG, PNG, WebP or BMP, got a web page",
         "empty.png is empty",
-        "gone.png is a link to a file that is not there",
+        "gone.png is a broken link",
         "pipe.bmp must be a regular file",
-        "no.png is not there",
+        "no.png does not exist",
         "2 of 8 inputs",
     ):
         assert told in done.output
@@ -152,7 +152,7 @@ def test_predict_says_how_much_of_a_video_there_was(checkpoint, tmp_path):
     assert done.exit_code == 3, done.output
     assert "1 of 2 inputs" in done.output
     (num_read,) = re.findall(
-        r"cut\.mp4 is cut short: (\d+) of 12 frames could be read, at least \d+ bytes", done.output
+        r"cut\.mp4 is truncated: only (\d+) of 12 frames could be read, at least \d+ bytes", done.output
     )
     for kind in ("overlay", "mask"):
         with VideoReader(tmp_path / "out" / kind / "cut.mp4") as video:
@@ -164,11 +164,11 @@ def test_evaluate_goes_on_past_what_it_cannot_read(dataset, checkpoint, tmp_path
     arguments = "evaluate", dataset, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     done = invoke(*arguments)
     assert done.exit_code == 3, done.output
-    assert "images/0.png: a PNG image must run from IHDR to IEND" in done.output
+    assert "images/0.png: a PNG image must go from IHDR to IEND" in done.output
     assert "streets (1 of 2 images)" in done.output
     (dataset / "labels_masks" / "1.png").write_bytes(b"")
     done = invoke(*arguments, "--overwrite")
-    assert "none of 2 images could be evaluated, the first: " in str(done.exception)
+    assert "none of 2 images could be evaluated; the first: " in str(done.exception)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9 [red]", b"a\x1b[2J\nb"])
@@ -184,17 +184,17 @@ def test_names_may_be_anything_that_the_file_system_takes(name, dataset, checkpo
     assert done.exit_code == 0, done.output
     assert [path.name for path in (output / "mask").iterdir()] == [f"{name}.png"]
     done = invoke("predict", root / "images" / f"{name}.jpg", *arguments, "--overwrite")
-    assert shown(name) in done.output
+    assert printable(name) in done.output
     (root / "images" / f"{name}.jpg").unlink()
     (root / "labels_masks" / "1.png").write_bytes(b"")
     done = invoke("evaluate", root, *arguments, "--overwrite")
     assert done.exit_code == 3, done.output
     assert "\x1b" not in done.output
     content = json.loads((output / "metrics.json").read_bytes().decode("utf-8"))["sets"][0]
-    assert content["name"] == content["frames"][0]["frame_id"] == shown(name)
-    for text in (shown(name), *content["skipped"].values()):
+    assert content["name"] == content["frames"][0]["frame_id"] == printable(name)
+    for text in (printable(name), *content["skipped"].values()):
         text.encode("utf-8")
-    assert escape(shown(name)) in (output / "report.html").read_text(encoding="utf-8")
+    assert escape(printable(name)) in (output / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])

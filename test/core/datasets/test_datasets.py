@@ -181,7 +181,7 @@ def another_version(root, write):
         (build_fishyscapes_static_original, "mine", "fit FS LaF, FS Static and RoadAnomaly: name the folder"),
         (two_layouts, "mine", r"fits RoadAnomaly \(RoadAnomaly \(frames\)\) and mine \(images \+ labels_masks\)"),
         (scenes_in_the_static_folder, "bundle", "FS Static by the folder's name and FS LaF by"),
-        (overlays_only, "static", r"holds overlays \(\*rgb\.npz\) and not images"),
+        (overlays_only, "static", r"must contain images, got overlays \(\*rgb\.npz\)"),
         (another_version, "static", "must pair up, '0007_city' has only one"),
     ],
 )
@@ -251,11 +251,11 @@ def test_given_label_values_take_the_place_of_the_layouts(tmp_path, write_image)
     [
         (
             (0, 255),
-            r"no anomalous one in 1 label maps, whose values are 0 \(normal\) in 2,572 pixels, 255 \(void\) in "
-            r"500 pixels: if 255 marks the anomalies, give --label-values normal=0,anomaly=255 "
+            r"no anomalous one in 1 label maps with the values 0 \(normal\) in 2,572 pixels, 255 \(void\) in "
+            r"500 pixels: if 255 marks the anomalies, pass --label-values normal=0,anomaly=255 "
             r"\(in a training configuration label_values: \{0: 0, 255: 1\}\)",
         ),
-        ((1, 255), r"no normal one in 1 label maps, whose values are 1 \(anomalous\) .*: add frames that do"),
+        ((1, 255), r"no normal one in 1 label maps with the values 1 \(anomalous\) .*: add such frames"),
         ((255, 255), "no anomalous and no normal one"),
     ],
 )
@@ -294,7 +294,7 @@ def test_coloured_labels_are_refused(tmp_path, write_image):
     write_image(tmp_path / "images" / "a.png")
     write_image(tmp_path / "labels_masks" / "a.png")
     (dataset,) = open_datasets(tmp_path)
-    with pytest.raises(DatasetError, match=r"a\.png: labels must be grey values"):
+    with pytest.raises(DatasetError, match=r"a\.png: labels must be grey"):
         dataset.read(dataset.samples[0])
 
 
@@ -335,11 +335,11 @@ def static_without_partner(root, write):
     ("build", "message"),
     [
         (no_labels, r"no image of the layout .* has a label, such as .*labels_masks/a\.png"),
-        (no_images, "holds no image"),
-        (two_of_one_name, r"a\.jpg and a\.png have one id"),
+        (no_images, "but no image"),
+        (two_of_one_name, r"a\.jpg and a\.png have the same id"),
         (fishy_without_images, r"needs the image .*leftImg8bit\.png of Lost & Found: put"),
         (static_without_partner, "must pair up, '0008_city' has only one"),
-        (lambda root, write: None, "no layout recognised; a folder evaluated must hold one of"),
+        (lambda root, write: None, "no layout recognised; an evaluated folder must contain one of"),
     ],
 )
 def test_incomplete_folders(build, message, tmp_path, write_image):
@@ -356,13 +356,13 @@ def test_a_missing_label_costs_its_image_only(tmp_path, write_image):
     assert others
     assert all(dataset.read(sample)[1] is not None for sample in others)
     with pytest.raises(
-        DatasetError, match=r"unlabelled\.png has no label: .*labels_masks/unlabelled\.png is not there"
+        DatasetError, match=r"unlabelled\.png has no label: .*labels_masks/unlabelled\.png does not exist"
     ):
         dataset.read(unlabelled)
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="must be an existing folder"):
         open_datasets(tmp_path / "nowhere")
 
 

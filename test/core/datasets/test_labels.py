@@ -17,13 +17,13 @@ def test_the_text_of_the_option_is_understood() -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "label values are given as normal=0,anomaly=255"),
+        ("", "label values must look like normal=0,anomaly=255"),
         ("0,255", "got '0'"),
         ("normal=0,anomalous=1", "got 'anomalous=1'"),
         ("anomaly=2-", "got 'anomaly=2-'"),
         ("anomaly=-1", "got 'anomaly=-1'"),
         ("anomaly=256", "each from 0 to 255, got 'anomaly=256'"),
-        ("normal=0,anomaly=0-3", "a label value must mean one thing, 0 is given two"),
+        ("normal=0,anomaly=0-3", "a label value must have one meaning, 0 has two"),
     ],
 )
 def test_another_text_is_refused(text: str, rule: str) -> None:
@@ -41,7 +41,7 @@ def test_only_values_of_eight_bits_and_known_kinds_are_taken() -> None:
 
 
 def test_foreign_values_are_named_also_those_of_wider_types() -> None:
-    with pytest.raises(DatasetError, match=r"got 2, 9: say what they mean by --label-values"):
+    with pytest.raises(DatasetError, match=r"got 2, 9: define their meaning by --label-values"):
         PLAIN_LABELS.apply(np.array([0, 2, 9, 255], np.uint8))
     with pytest.raises(DatasetError, match=r"got -1, 300"):
         PLAIN_LABELS.apply(np.array([0, -1, 300], np.int32))

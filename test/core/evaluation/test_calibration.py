@@ -14,7 +14,7 @@ def test_hand_computed():
     assert result.bin_edges == (0, 0.25, 0.5, 0.75, 1)
     assert result.num_pixels == (2, 0, 1, 1)
     assert result.mean_probability[0] == 0.0625
-    assert result.anomaly_share[0] == 0.5
+    assert result.anomaly_fraction[0] == 0.5
     assert math.isnan(result.mean_probability[1])
     assert result.ece == (2 * (0.5 - 0.0625) + (1 - 0.5) + 0) / 4
 
@@ -49,10 +49,10 @@ def test_calibrated_probabilities_have_little_error():
 def test_errors_and_nothing_to_measure():
     calibration = Calibration()
     assert math.isnan(calibration.compute().ece)
-    with pytest.raises(DatasetError, match=r"in \[0, 1\], got 2 pixels outside, from -3 to 4"):
+    with pytest.raises(DatasetError, match=r"in \[0, 1\], got 2 pixels outside \(-3 to 4\)"):
         calibration.update(np.array([-3.0, 0.5, 4.0]), np.array([0, 1, 1]))
     assert sum(calibration.compute().num_pixels) == 0
-    with pytest.raises(ConfigError, match="equal bins, got 15 and 10"):
+    with pytest.raises(ConfigError, match="same number of bins, got 15 and 10"):
         calibration.merge(Calibration(num_bins=10))
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         Calibration(num_bins=0)

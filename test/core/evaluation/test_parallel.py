@@ -17,10 +17,10 @@ import pytest
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
 from eomt_ext_core.datasets import open_datasets
 from eomt_ext_core.errors import ConfigError, InferenceError
-from eomt_ext_core.evaluation import parallel
 from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-from eomt_ext_core.evaluation.parallel import Worker, evaluate_shards
+from eomt_ext_core.evaluation.parallel import EvaluationWorker, evaluate_shards
 from eomt_ext_core.evaluation.report import write_report
+from eomt_ext_core.evaluation.workers import open_workers
 
 SCORES = ("head", "msp", "rba")
 
@@ -32,7 +32,7 @@ def run(checkpoint, tmp_path):
 
 @pytest.fixture
 def metrics_of(run, folder, tmp_path):
-    """The bytes of metrics.json of a run over the folder with so many workers."""
+    """Return the bytes of metrics.json for a number of workers."""
 
     def evaluate(num_workers, **settings):
         shards = deal_out(run, open_datasets(folder), num_workers)
@@ -54,7 +54,7 @@ def test_ray_and_one_process_write_the_same_bytes(metrics_of):
     assert metrics_of(2, ray_address="local") == metrics_of(1)
 
 
-def test_without_ray_the_error_says_how_to_get_it(metrics_of, monkeypatch):
+def test_missing_ray_names_the_extra(metrics_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match="install the extra 'ray'"):
         metrics_of(2, ray_address="auto")
@@ -65,9 +65,9 @@ def test_scores_are_those_of_the_engine(run, folder, checkpoint):
     (result,) = evaluate_shards(deal_out(run, [dataset], 1))
     image, _ = dataset.read(dataset.samples[2])
     engine = AnomalyEngine(load_model(checkpoint), run.engine)
-    share = (engine.infer(image).probability > engine.threshold).mean()
-    assert result.frames[2].mask_share == pytest.approx(share, abs=2e-3)
-    assert 0 < share < 1
+    fraction = (engine.infer(image).probability > engine.threshold).mean()
+    assert result.frames[2].mask_fraction == pytest.approx(fraction, abs=2e-3)
+    assert 0 < fraction < 1
     assert set(result.latency_ms) == {"0", "1", "2", "3", "4"}
 
 
@@ -83,14 +83,14 @@ def test_progress_and_several_sets(run, folder, write_image):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_goes_wrong_in_a_worker_is_told_here(num_workers, run, folder, tmp_path):
+def test_worker_error_is_raised_here(num_workers, run, folder, tmp_path):
     broken = replace(run, scores=("head", "mps"))
     with pytest.raises(ConfigError, match="mps"):
         evaluate_shards(deal_out(broken, open_datasets(folder), num_workers))
     assert not list((tmp_path / "spool").iterdir())
 
 
-def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_image, tmp_path):
+def test_unreadable_frame_is_skipped(run, folder, write_image, tmp_path):
     jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
     (folder / "images" / "1.png").write_bytes(jpeg[: len(jpeg) // 2])
     write_image(folder / "labels_masks" / "3.png", (64, 64), labels=(0, 9))
@@ -112,23 +112,23 @@ def test_a_frame_that_cannot_be_read_costs_that_frame_only(run, folder, write_im
     assert "4.png is empty" in page
 
 
-def test_an_error_that_no_process_can_send_is_told_with_its_place():
+def test_unpicklable_error_is_reported_with_its_place():
     shard = SimpleNamespace(evaluate=partial(operator.getitem, {}))  # a KeyError of a method, which cannot be pickled
     with pytest.raises(InferenceError, match=r"^unexpected KeyError: .*\(parallel\.py, line \d+; ") as error:
-        Worker().evaluate([shard])
+        EvaluationWorker().evaluate([shard])
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
-def test_the_end_of_a_worker_is_told_as_it_was():
+def test_crashed_worker_is_reported():
     others = set(multiprocessing.active_children())
-    with parallel._process_worker() as worker:
-        (process,) = set(multiprocessing.active_children()) - others
-        os.kill(process.pid, signal.SIGSEGV)
-        with pytest.raises(InferenceError, match=r"^a worker process crashed \(SIGSEGV\) and answers no more: what"):
-            worker.call("num_done")
+    with open_workers(EvaluationWorker, 2) as workers:
+        for process in set(multiprocessing.active_children()) - others:
+            os.kill(process.pid, signal.SIGSEGV)
+        with pytest.raises(InferenceError, match=r"^a worker process crashed \(SIGSEGV\); the results"):
+            workers[0].call("num_done")
 
 
-def test_stopping_keeps_what_there_is(run, folder):
+def test_stopping_keeps_results_so_far(run, folder):
     (shards,) = deal_out(run, open_datasets(folder), 1)
     left = iter([True, False])
     with shards[0].evaluate(lambda: next(left)) as evaluator:

@@ -62,7 +62,7 @@ def test_hand_computed(mode):
     assert result.auroc == pytest.approx((3 + 2.5 + 1) / 9)
     assert result.best_f1 == 6 / 8
     assert result.best_threshold == np.nextafter(np.float32(3), np.float32(0))
-    assert (result.num_valid, result.num_anomalous, result.anomaly_share) == (6, 3, 0.5)
+    assert (result.num_valid, result.num_anomalous, result.anomaly_fraction) == (6, 3, 0.5)
     assert (result.auprc_error_bound, result.fpr95_error_bound, result.auroc_error_bound) == (0, 0, 0)
 
 
@@ -250,11 +250,11 @@ def test_undefined_values_are_nan(mode):
     scores = np.array([0.1, 0.6, 0.6], dtype=np.float32)
     void = of(PixelMetrics(mode), scores, np.full(3, 255))
     assert (void.num_valid, void.num_anomalous) == (0, 0)
-    assert all(math.isnan(value) for value in (*measured(void), void.best_threshold, void.anomaly_share))
+    assert all(math.isnan(value) for value in (*measured(void), void.best_threshold, void.anomaly_fraction))
     assert math.isnan(PixelMetrics(mode).compute().auprc)
 
     normal = of(PixelMetrics(mode), scores, np.zeros(3, dtype=bool))
-    assert (normal.num_valid, normal.num_anomalous, normal.anomaly_share) == (3, 0, 0)
+    assert (normal.num_valid, normal.num_anomalous, normal.anomaly_fraction) == (3, 0, 0)
     assert all(math.isnan(value) for value in (*measured(normal), normal.best_threshold))
 
     anomalous = of(PixelMetrics(mode), scores, np.ones(3, dtype=bool))

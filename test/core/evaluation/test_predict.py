@@ -59,7 +59,7 @@ def test_what_is_no_input_is_named(tmp_path, write_image):
     named = [tmp_path / name for name in ("good.png", "nowhere.png", "notes.txt", "empty")]
     sources, problems = list_inputs(named)
     assert [source.path.name for source in sources] == ["good.png", "nowhere.png"]
-    assert "empty holds no image and no video" in problems[0]
+    assert "empty contains no image and no video" in problems[0]
     assert "notes.txt must be an image or a video" in problems[1]
     with pytest.raises(ConfigError, match="png, npy, none"):
         PredictionWriter(tmp_path, "jpg")
@@ -68,7 +68,7 @@ def test_what_is_no_input_is_named(tmp_path, write_image):
 def test_two_inputs_of_one_name_are_refused(tmp_path, write_image):
     write_image(tmp_path / "one" / "a.png")
     write_image(tmp_path / "two" / "a.jpg")
-    with pytest.raises(ConfigError, match=r"one/a\.png and .*two/a\.jpg have one name"):
+    with pytest.raises(ConfigError, match=r"different names, .*one/a\.png and .*two/a\.jpg"):
         list_inputs([tmp_path / "one", tmp_path / "two"])
     (tmp_path / "one" / "a.mp4").touch()  # cameras name the video of a photograph so
     assert len(list_inputs([tmp_path / "one"]).sources) == 2
@@ -84,5 +84,5 @@ def test_a_folder_holds_visible_images_and_videos_only(tmp_path, write_image):
     sources, problems = list_inputs([tmp_path])
     assert [source.path.name for source in sources] == ["IMG_1.JPG", "dead.png", "scan.tif"]
     assert [problem.split("/")[-1] for problem in problems] == [
-        "folder.jpg is a folder: name it to have what is in it read"
+        "folder.jpg is a folder: pass it as an input to read its files"
     ]

@@ -86,7 +86,7 @@ def test_page_shows_sets_scores_charts_and_worst_frames(page):
     assert len(frames) == 4
     assert {attrs["data-name"] for attrs in frames} == {f"{s}<{i}>" for s in ("first", "second & last") for i in (1, 2)}
     assert len(page.of("img")) == 4 * 4 + 1
-    assert any("2 more frames without pictures" in text for text in page.texts)
+    assert any("2 more frames are not shown" in text for text in page.texts)
 
 
 def test_curves_stay_inside_their_chart(page):

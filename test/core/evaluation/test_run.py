@@ -126,7 +126,7 @@ def test_frames_without_labels_are_pictured_and_timed_only(tmp_path):
         result = unlabelled.result()
     assert result.scores == {}
     assert result.num_labelled == 0
-    assert result.frames[0].mask_share == np.count_nonzero(scores["head"] > 0.6) / scores["head"].size
+    assert result.frames[0].mask_fraction == np.count_nonzero(scores["head"] > 0.6) / scores["head"].size
     assert result.panels["x"].truth is None
     assert result.latency_ms == {"x": 12.5}
     write_report(result, tmp_path / "report")
@@ -139,7 +139,7 @@ def test_set_without_anomaly_has_no_segments(tmp_path):
     assert result.scores["head"].segment is None
     assert result.to_json()["scores"]["head"]["pixel"]["auprc"] is None
     (line,) = result.to_json()["undefined"]
-    assert line == "no pixel is anomalous: there is no AuPRC, FPR95, AUROC or F1, and no segment metric"
+    assert line == "no pixel is anomalous: AuPRC, FPR95, AUROC, F1 and the segment metrics are undefined"
     assert line in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -147,7 +147,7 @@ def test_what_else_is_undefined_is_said_too(tmp_path):
     image, scores, labels = FRAMES["a"]
     with evaluator(tmp_path, ()) as alone:
         alone.update("all", image, scores, np.ones_like(labels))
-        assert alone.result().undefined[0] == "no pixel is normal: there is no FPR95 and no AUROC"
+        assert alone.result().undefined[0] == "no pixel is normal: FPR95 and AUROC are undefined"
     with evaluator(tmp_path, ()) as small:
         speck = np.zeros_like(labels)
         speck[:2, :2] = 1
@@ -155,8 +155,8 @@ def test_what_else_is_undefined_is_said_too(tmp_path):
         low["head"][:2, :2] = 1
         small.update("speck", image, low, speck)
         assert small.result().undefined == (
-            "no labelled obstacle is of the least size that counts: there is no sIoU",
-            "head: nothing found is of the least size that counts: there is no PPV",
+            "all labelled obstacles are too small for the track: sIoU is undefined",
+            "head: all found obstacles are too small for the track: PPV is undefined",
         )
     with evaluator(tmp_path, ("a", "b")) as whole:
         assert whole.result().undefined == ()
@@ -189,9 +189,9 @@ def test_wrong_frames_are_refused_and_leave_no_trace(given, message, tmp_path):
 def test_frame_twice(tmp_path):
     with evaluator(tmp_path, ("a",)) as first, evaluator(tmp_path, ("a", "b")) as other:
         image, scores, labels = FRAMES["a"]
-        with pytest.raises(DatasetError, match="'a' comes twice"):
+        with pytest.raises(DatasetError, match="unique in a set, got 'a' twice"):
             first.update("a", image, scores, labels)
-        with pytest.raises(DatasetError, match="'a' is in two"):
+        with pytest.raises(DatasetError, match="'a' is in both"):
             first.merge(other)
 
 
@@ -202,11 +202,11 @@ def test_setups_must_agree(tmp_path):
         pytest.raises(ConfigError, match="same setup"),
     ):
         first.merge(other)
-    with pytest.raises(ConfigError, match="different names of scores"):
+    with pytest.raises(ConfigError, match="scores must be different names"):
         Evaluator(["head", "head"])
 
 
 def test_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
-    with pytest.raises(DatasetError, match="has 1 MiB free: make room"):
+    with pytest.raises(DatasetError, match="has only 1 MiB free: free space"):
         evaluator(tmp_path, ("a",))

@@ -49,7 +49,7 @@ def test_a_spool_that_travels_outlives_the_process_that_made_it(other, tmp_path)
     process.kill()
     process.wait()
     Spool(tmp_path).remove()
-    assert Spool.read(spool.folder / "000000.npz").pictures == {"image": b"1"}
+    assert Spool.read(spool.folder / "000000.npz").thumbnails == {"image": b"1"}
     spool.remove()
     assert list(tmp_path.iterdir()) == []
 

@@ -91,16 +91,16 @@ def test_the_engine_runs_it_through_the_same_windows(
 def test_what_the_file_does_not_hold_is_named(onnx_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"'msp' .*head, rba"):
         AnomalyEngine.load(onnx_file, EngineConfig(device="cpu", backend="onnxruntime", score="msp"))
-    with pytest.raises(ConfigError, match="holds head, rba, semantic, got entropy"):
+    with pytest.raises(ConfigError, match="in the file, head, rba, semantic, got entropy"):
         OnnxWindowScorer.load(onnx_file, ON_CPU)(probe_crops((64, 96), 1), ("head", "entropy"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "fp16"}, "precision is fp32 in the file, got fp16"),
-        ({"score_stride": 2}, "score_stride is 1 in the file, got 2"),
-        ({"optimize": "compile"}, "optimize is of backend torch"),
+        ({"precision": "fp16"}, "precision must be fp32 as in the file, got fp16"),
+        ({"score_stride": 2}, "score_stride must be 1 as in the file, got 2"),
+        ({"optimize": "compile"}, "optimize must be auto with backend onnxruntime"),
         ({"device": "cuda"}, "install onnxruntime-gpu"),
     ],
 )
@@ -122,11 +122,11 @@ def test_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
     for path, message in (
         (foreign, "foreign.onnx: it was not written by"),
         (damaged, "damaged.onnx: not an ONNX file"),
-        (tmp_path / "missing.onnx", "missing.onnx: no such file"),
+        (tmp_path / "missing.onnx", "missing.onnx does not exist"),
     ):
         with pytest.raises(CheckpointError, match=message):
             OnnxWindowScorer.load(path, ON_CPU)
-    with pytest.raises(CheckpointError, match="checkpoint itself runs with backend torch"):
+    with pytest.raises(CheckpointError, match="use backend torch for a checkpoint"):
         AnomalyEngine.load("demo", ON_CPU)
     with pytest.raises(CheckpointError, match="ONNX runs with backend onnxruntime"):
         AnomalyEngine.load(onnx_file, EngineConfig(device="cpu"))

@@ -29,5 +29,5 @@ def test_a_package_scores_as_the_engine_does(small_model: EoMTExt, tmp_path: Pat
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pt2"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(CheckpointError, match=r"other\.pt2: not a package that runs here"):
+    with pytest.raises(CheckpointError, match=r"other\.pt2: cannot be loaded here"):
         Pt2Package(path, CPU)

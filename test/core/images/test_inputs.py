@@ -25,8 +25,8 @@ def test_images_and_videos_are_two_things() -> None:
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path, odd_name: str) -> None:
-    with pytest.raises(DatasetError, match=r"caf\\xe9: no such folder"):
+    with pytest.raises(DatasetError, match=r"caf\\xe9 must be an existing folder"):
         list_images(tmp_path / odd_name)
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="file: no such folder"):
+    with pytest.raises(DatasetError, match="file must be an existing folder"):
         list_images(tmp_path / "file")

@@ -45,7 +45,7 @@ def test_whole_and_cut(name: str, ffmpeg: Callable[..., Path]) -> None:
     assert 10 < count < 90
     problem = video.problem()
     assert problem is not None
-    assert f"{name} is cut short: {count} of " in problem
+    assert f"{name} is truncated: only {count} of " in problem
     assert re.search(" of (about )?(an unknown number of|100) frames could be read, at least [1-9]", problem)
 
 
@@ -83,7 +83,7 @@ def test_pictures_that_are_zeroed_amid_a_whole_file_are_missed(ffmpeg: Callable[
     path.write_bytes(content)
     count, video = read(path)
     assert count < 98
-    assert video.problem() == f"{path} is damaged: {count} of 100 frames could be read"
+    assert video.problem() == f"{path} is damaged: only {count} of 100 frames could be read"
 
 
 def test_names_that_are_no_utf8_or_mean_something_to_ffmpeg(ffmpeg: Callable[..., Path], odd_name: str) -> None:
@@ -100,7 +100,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, ffmpeg: Callable[..., Path], 
     (tmp_path / "empty.avi").touch()
     with pytest.raises(ImageError, match=r"empty\.avi: a video must be"):
         VideoReader(tmp_path / "empty.avi")
-    with pytest.raises(ImageError, match="is a folder"):
+    with pytest.raises(ImageError, match="must be a file, got a folder"):
         VideoReader(tmp_path)
     sound = ffmpeg("-f", "lavfi", "-i", "sine=d=1", "sound.m4v")
     with pytest.raises(ImageError, match=r"sound\.m4v cannot be decoded as a video"):

@@ -28,7 +28,7 @@ class Kind(NamedTuple):
 
     write: Callable[["Files"], Path]
     options: tuple[str, ...] = ()
-    says: str = "dinov2 .* crop 96×96, 6 queries, 5 classes, without anomaly head"
+    says: str = "dinov2 .* window 96×96, 6 queries, 5 classes, without anomaly head"
     converted: bool = True
 
 
@@ -115,8 +115,8 @@ KINDS = {
     "compiled, of DataParallel": Kind(lambda f: f.torch(f.prefixed("module._orig_mod.network.")), HEADS),
     "compiled in a model": Kind(lambda f: f.torch(f.prefixed("model._orig_mod.module.")), HEADS),
     "without registers": Kind(lambda f: f.without_registers(), HEADS, "'reg_tokens': 0"),
-    "ours": Kind(lambda f: f.own(), (), "crop 96×64, .* with anomaly head"),
-    "ours at another window": Kind(lambda f: f.own(), CROP, "crop 96×96, .* with anomaly head"),
+    "ours": Kind(lambda f: f.own(), (), "window 96×64, .* with anomaly head"),
+    "ours at another window": Kind(lambda f: f.own(), CROP, "window 96×96, .* with anomaly head"),
     "Transformers": Kind(lambda f: f.transformers()),
     "Transformers in shards": Kind(lambda f: f.transformers(max_shard_size="30KB")),
     "a shard is missing": Kind(
@@ -134,8 +134,8 @@ KINDS = {
         lambda f: f.beside("preprocessor_config.json", {"do_rescale": False}, f.transformers()), (),
         "rescale_factor must be 1/255", **WRONG,
     ),
-    "DINOv3 of Transformers": Kind(lambda f: f.transformers(dinov3=True), (), "dinov3.* crop 96×96, 6 queries"),
-    "DINOv3 in shards": Kind(lambda f: f.transformers(dinov3=True, max_shard_size="30KB"), (), "dinov3.* crop 96×96"),
+    "DINOv3 of Transformers": Kind(lambda f: f.transformers(dinov3=True), (), "dinov3.* window 96×96, 6 queries"),
+    "DINOv3 in shards": Kind(lambda f: f.transformers(dinov3=True, max_shard_size="30KB"), (), "dinov3.* window 96×96"),
     "DINOv3 with gated MLPs": Kind(
         lambda f: f.transformers(dinov3=True, use_gated_mlp=True), (), "use_gated_mlp must be False", **WRONG
     ),
@@ -149,7 +149,7 @@ KINDS = {
         lambda f: f.text(pickle.dumps({"model": Path("x")})), (),
         "another kind of pickle .* with torch.save", **WRONG,
     ),
-    "a pointer of Git LFS": Kind(lambda f: f.text(LFS), (), "a pointer of Git LFS, not the file itself", **WRONG),
+    "a pointer of Git LFS": Kind(lambda f: f.text(LFS), (), "a pointer of Git LFS: fetch", **WRONG),
     "a web page": Kind(lambda f: f.text("<!doctype html>"), (), "not a PyTorch checkpoint", **WRONG),
     "an empty file": Kind(lambda f: f.text(b""), (), "not a PyTorch checkpoint", **WRONG),
     "cut short": Kind(

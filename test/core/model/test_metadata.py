@@ -16,8 +16,8 @@ CALIBRATION = {"scale": 0.1, "shift": -2.3, "threshold": 0.5}
     [
         ("{", "cannot be read"),
         ("", "cannot be read"),
-        ('{"a": NaN}', "NaN is no JSON"),
-        ('{"a": -Infinity}', "-Infinity is no JSON"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": -Infinity}', "-Infinity is not JSON"),
         ('{"a": 1e999}', r"numbers between -2\^63 and 2\^63"),
         (f'{{"a": {10**30}}}', r"numbers between -2\^63 and 2\^63"),
         ("1" * 10_000, "cannot be read"),
@@ -26,7 +26,7 @@ CALIBRATION = {"scale": 0.1, "shift": -2.3, "threshold": 0.5}
         (json.dumps({"a": ["x" * (MOST_TEXT + 1)]}), f"at most {MOST_TEXT} characters, got {MOST_TEXT + 1}"),
         (json.dumps({"x" * (MOST_TEXT + 1): 1}), f"at most {MOST_TEXT} characters"),
         (json.dumps("x" * MOST_BYTES), f"at most {MOST_BYTES} bytes"),
-        (r'"\ud800"', "a text that no file can"),
+        (r'"\ud800"', "must be valid Unicode"),
     ],
     ids=range(13),
 )
@@ -62,7 +62,7 @@ def test_what_could_not_be_read_is_not_written(value: object) -> None:
         ({"class_names": "ab"}, "class_names must be 2 texts"),
         ({"class_names": None}, "class_names must be 2 texts"),
         ({"class_names": {"road": 0, "car": 1}}, "class_names must be 2 texts"),
-        ({"calibration": {"scale": 1.0}}, "must hold scale, shift and threshold"),
+        ({"calibration": {"scale": 1.0}}, "must have scale, shift and threshold"),
         ({"calibration": CALIBRATION | {"shift": "0"}}, "shift must be a finite number, got '0'"),
     ],
 )

@@ -95,7 +95,7 @@ def test_an_archive_that_expands_is_refused_before_it_does(tmp_path: Path, refus
         ),
     ):
         assert path.stat().st_size < 1_000_000
-        assert refused(path, "entries of a PyTorch file must be stored as they are") < 64
+        assert refused(path, "entries of a PyTorch file must not be compressed") < 64
 
 
 def test_an_archive_that_lies_is_refused(tiny_model: Make, official_state: Make, tmp_path: Path, refused: Make) -> None:
@@ -106,9 +106,9 @@ def test_an_archive_that_lies_is_refused(tiny_model: Make, official_state: Make,
     lying = bytearray(whole)
     lying[directory + 20 : directory + 28] = struct.pack("<II", 1 << 31, 1 << 31)
     path.write_bytes(lying)
-    refused(path, "its entries must fit into the file's", HEADS)
+    refused(path, "its entries must fit into", HEADS)
     archive(path, b"\x80\x02}.", ("b/data.pkl", b"\x80\x02}."))
-    refused(path, "must hold one 'data.pkl', got 2")
+    refused(path, "must contain one 'data.pkl', got 2")
     with pytest.warns(UserWarning, match="Duplicate name"):
         archive(path, b"\x80\x02}.", ("a/version", b"4\n"))
-    refused(path, "a name of its own")
+    refused(path, "must have different names")

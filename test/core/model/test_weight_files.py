@@ -92,7 +92,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, refused: Make
 @pytest.mark.parametrize("name", ["m.bin", "m.safetensors"])
 def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path, name: str, refused: Make) -> None:
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1266\n")
-    refused(tmp_path / name, "a pointer of Git LFS, not the file itself: fetch that with `git lfs pull`")
+    refused(tmp_path / name, "it is a pointer of Git LFS: fetch the file with `git lfs pull`")
 
 
 def in_shards(folder: Path, state: dict[str, Any], shards: int = 3) -> dict[str, str]:

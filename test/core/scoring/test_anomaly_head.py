@@ -81,5 +81,5 @@ def test_a_head_that_sees_nothing_is_refused(parameter: str, value: float, featu
     check_head(head)
     with torch.no_grad():
         head.get_parameter(parameter).fill_(value)
-    with pytest.raises(CheckpointError, match=r"gives the logit .* whatever it sees"):
+    with pytest.raises(CheckpointError, match=r"got the logit .* for all inputs"):
         check_head(head)

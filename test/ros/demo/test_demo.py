@@ -38,7 +38,7 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert summary["frames_published"] == FRAMES
     assert 0 < summary["frames_received"] <= FRAMES
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
-    assert 0 < summary["anomaly_share"] < summary["auprc"] <= 1
+    assert 0 < summary["anomaly_fraction"] < summary["auprc"] <= 1
 
     with AnyReader([tmp_path / "bag"]) as bag:
         read = [(connection.topic, bag.deserialize(data, connection.msgtype)) for connection, _, data in bag.messages()]
@@ -100,5 +100,5 @@ def test_a_video_that_is_cut_short_is_told(tmp_path: Path) -> None:
 def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="found none"):
         list(photo_frames(tmp_path, 2, []))
-    with pytest.raises(ImageError, match=r"none\.mp4 is not there"):
+    with pytest.raises(ImageError, match=r"none\.mp4 does not exist"):
         list(video_frames(tmp_path / "none.mp4", []))

@@ -94,7 +94,7 @@ def test_split_bags_are_read_in_the_order_of_their_numbers(drive, tmp_path):
 
     with Bag(folder) as bag:
         assert everything(bag) == parts[0].messages + parts[1].messages
-        assert bag.problems == ["metadata.yaml is missing, as it is when the recording was not ended"]
+        assert bag.problems == ["metadata.yaml is missing: the recording was probably not stopped properly"]
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "rosbag2_bagfile_information: {}", "\x00", "- 1\n- 2\n", "\u00e9: 1"])
@@ -118,7 +118,7 @@ def test_files_that_are_missing_are_reported_and_no_bag_at_all_is_an_error(drive
 
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no bag")
-    for path, why in [("empty", "found none"), ("notes.txt", "must be a folder"), ("nowhere", "there is no")]:
+    for path, why in [("empty", "found none"), ("notes.txt", "must be a folder"), ("nowhere", "does not exist")]:
         with pytest.raises(DatasetError, match=why):
             Bag(tmp_path / path)
 
@@ -155,6 +155,6 @@ def test_messages_that_are_none_are_image_errors():
         with pytest.raises(ImageError):
             stamp_ns(data)
     for data in (b"", b"\x00\x01\x00\x00" + b"\xff" * 100, bytes(20)):
-        with pytest.raises(ImageError, match="are no sensor_msgs/msg/Image"):
+        with pytest.raises(ImageError, match="are not a sensor_msgs/msg/Image"):
             deserialize(data, IMAGE)
     assert stamp_ns(b"\x00\x00\x00\x00" + (2).to_bytes(4, "big") + (7).to_bytes(4, "big")) == 2_000_000_007

@@ -33,7 +33,7 @@ def test_a_compressed_message_is_bounded(write_bag, readable):
     bag = write_bag("drive", [(TOPIC, "raw", 1, zstd.compress(bytes(1 << 26)))])
     found, problems = readable(bag.path, BagLimits(message_bytes=1 << 20))
     assert found == []
-    assert "hold more than 1048576 bytes" in problems[0]
+    assert "contain more than 1048576 bytes" in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_labels_without_anomalies_are_reported_with_what_their_values_may_mean(d
     problem = (outcome.folder / "problems.txt").read_text(encoding="utf-8")
     assert "no AuPRC, FPR95 or AUROC: " in problem
     assert "no anomalous one in 3 label maps" in problem
-    assert "if 255 marks the anomalies, give --label-values normal=0,anomaly=255" in problem
+    assert "if 255 marks the anomalies, pass --label-values normal=0,anomaly=255" in problem
     assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 3
 
     outcome = replay(bag, out="read", labels=folder, label_values="normal=0,anomaly=255")
@@ -124,7 +124,7 @@ def test_labels_that_do_not_fit_are_reported_and_the_frame_still_shown(drive, re
     assert metrics(outcome)["sets"][0]["num_frames"] == 4
     assert metrics(outcome)["sets"][0]["num_labelled_frames"] == 1
     said = (outcome.folder / "problems.txt").read_text()
-    assert "got 7: say what they mean by --label-values" in said
+    assert "got 7: define their meaning by --label-values" in said
     assert "same shape" in said
 
 
@@ -161,7 +161,7 @@ def test_a_cut_bag_is_replayed_as_far_as_it_goes(drive, replay, read_outputs):
     assert 2 <= answered <= 8
     about = metrics(outcome)["about"]
     assert about["bags"] == {"drive": f"{answered} of {answered} frames"}
-    assert any(f"{answered} of 10 recorded messages are there" in problem for problem in about["problems"])
+    assert any(f"{answered} of 10 recorded messages found" in problem for problem in about["problems"])
     assert "the file ends" in outcome.text
 
 
@@ -204,8 +204,8 @@ def test_colours_that_were_lost_before_the_recording_are_reported_once(write_bag
 
     assert outcome.status == 0, outcome.text
     (problem,) = (outcome.folder / "problems.txt").read_text().splitlines()
-    assert problem.startswith("drive: /camera/image comes without colours: its publisher made grey of the colours")
-    assert "comes without colours" in outcome.text
+    assert problem.startswith("drive: /camera/image has no colours: its publisher made grey of the colours")
+    assert "has no colours" in outcome.text
 
 
 def test_frames_with_one_stamp_are_all_evaluated(write_bag, serialize, pixels_of, replay):
@@ -289,20 +289,20 @@ def test_a_video_that_cannot_be_written_ends_the_replay_in_order(drive, replay, 
     ("options", "what"),
     [
         ({"every": 0}, "every"),
-        ({"duration": -1.0}, "duration above"),
+        ({"duration": -1.0}, "duration more than 0 s"),
         ({"scores": "head,nonsense"}, "nonsense"),
-        ({"outputs": "picture"}, "outputs must be among"),
+        ({"outputs": "picture"}, "outputs must be some of"),
         ({"track": "race"}, "track must be one of"),
-        ({"labels": "/nowhere"}, "there is no /nowhere"),
-        ({"label_topic": ("/a", "/b")}, "as many as image topics"),
-        ({"image_topic": ("/a", "/a")}, "each once"),
+        ({"labels": "/nowhere"}, "existing folder, got /nowhere"),
+        ({"label_topic": ("/a", "/b")}, "match the image topics"),
+        ({"image_topic": ("/a", "/a")}, "different names"),
         ({"checkpoint": "/nowhere.safetensors"}, "nowhere.safetensors"),
         ({"image_topic": "/camera/labels"}, "/camera/labels is not in the bag"),
         ({"image_topic": "/wrong"}, "/wrong is not in the bag; its image topics are /camera/image"),
-        ({"label_topic": "/wrong"}, "no label topic /wrong"),
+        ({"label_topic": "/wrong"}, "label topic /wrong is not in the bag"),
     ],
 )
-def test_what_is_wrong_is_said(drive, replay, options, what):
+def test_wrong_option_is_reported(drive, replay, options, what):
     outcome = replay(drive(frames=1), **options)
 
     assert outcome.status in (1, 2, 3)

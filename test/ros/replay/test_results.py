@@ -76,10 +76,10 @@ def test_what_a_killed_replay_left_is_deleted(drive, replay, tmp_path, overwrite
     assert [path.name for path in outcome.folder.iterdir() if path.name.startswith((".", "unfinished"))] == []
 
 
-def test_a_bag_that_is_there_is_not_written_over(tmp_path):
+def test_existing_bag_is_not_overwritten(tmp_path):
     (tmp_path / "annotated").mkdir()
     (tmp_path / "annotated" / "drive.db3").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="annotated is there"):
+    with pytest.raises(ConfigError, match="annotated exists: remove it"):
         BagWriter(tmp_path / "annotated")
     assert files(tmp_path) == {"annotated/drive.db3": b"mine"}
 
@@ -87,7 +87,7 @@ def test_a_bag_that_is_there_is_not_written_over(tmp_path):
 def test_a_bag_may_not_be_among_its_results(drive, replay):
     bag = drive(name="out/annotated")
     before = files(bag.path)
-    for options, why in (({}, "must be empty"), ({"overwrite": True}, "no input may be in the output folder")):
+    for options, why in (({}, "must be empty"), ({"overwrite": True}, "must not contain an input")):
         outcome = replay(bag, **options)
         assert outcome.status == 1
         assert why in str(outcome.exception)
@@ -101,7 +101,7 @@ def test_a_bag_may_not_be_among_its_results(drive, replay):
         ("upper.MCAP", "/cam/image_raw", 0, "frames processed"),
         ("h_shortname.mcap", "/cam/image_raw", 0, "frames processed"),
         ("empty", "/cam/image_raw", 1, "/cam/image_raw has no messages"),
-        ("zero", "/cam/image_raw", 1, "mcap_plain.mcap: it is empty"),
+        ("zero", "/cam/image_raw", 1, "mcap_plain.mcap: is empty"),
     ],
 )
 def test_bags_with_unusual_names_or_nothing_in_them(replay, name, topic, status, what):

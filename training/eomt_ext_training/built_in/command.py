@@ -1,4 +1,4 @@
-"""Make the built-in model: go on from a demonstration model, on drawn scenes whose look is randomised.
+"""Train the built-in model further from a demonstration model, on drawn scenes with randomised looks.
 
 ``python -m eomt_ext_training.demo_model`` trains a network and a head from nothing; this trains both further, together,
 in stages. It may be interrupted at any time: the same command goes on from the last save in the folder of its output.
@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of what, and everything that is random."""
+    """Amounts of data and steps, and the randomisation."""
 
     scenes: int = 2000
     stages: tuple[Stage, ...] = (
@@ -65,26 +65,28 @@ class Plan:
     test_scenes: int = 200
 
     def quick(self) -> Plan:
-        """Hardly any of everything: only that it runs."""
+        """Return a tiny plan, which only shows that it runs."""
         few = tuple(replace(stage, training=replace(stage.training, steps=2, batch_size=2)) for stage in self.stages)
         textures = replace(self.randomisation.textures, count=6, size=64)
         return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure and save; a broken rule ends it with one line that says which."""
+    """Train, measure and save; a broken rule ends the command with a message."""
     parser = argparse.ArgumentParser(prog="built_in", description=__doc__)
-    parser.add_argument("--start", default="demo", help="the model to go on from")
+    parser.add_argument("--start", default="demo", help="model to start from")
     parser.add_argument("--output", type=Path, default=Path("runs/built_in/demo.safetensors"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/scenes"), help="where rendered scenes are kept")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make windows beside the training")
     parser.add_argument(
-        "--run", type=int, help="of a stage with several runs train this one alone, and end: for runs side by side"
+        "--cache", type=Path, default=Path("runs/scenes"), help="folder for the cache of rendered scenes"
     )
-    parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
+    parser.add_argument("--workers", type=int, default=1, help="processes that prepare windows for the training")
+    parser.add_argument(
+        "--run", type=int, help="train only this run of a stage with several runs, to train runs in parallel"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny amounts, to show that it runs")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    cv2.setNumThreads(1)  # a window is small: threads would only get in each other's way
+    cv2.setNumThreads(1)  # windows are too small for threads
     try:
         make(Plan().quick() if args.quick else Plan(), args.start, args.output, args.cache, args.workers, args.run)
     except EomtExtError as error:
@@ -94,18 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make(
     plan: Plan, start: str, output: Path, cache: Path, workers: int, only_run: int | None = None
 ) -> EoMTExt | None:
-    """Go through all stages, from wherever they were left, and measure the result.
+    """Run all stages, continuing an interrupted run, and measure the result.
 
     Args:
-        plan: what to do.
-        start: the model to go on from: whatever ``load_model`` takes.
-        output: ``.safetensors`` file of the result; what is needed to go on is kept beside it.
+        plan: amounts of data and steps.
+        start: model to start from, as for ``load_model``.
+        output: ``.safetensors`` file of the result; files to continue a run are kept beside it.
         cache: folder of rendered scenes.
-        workers: processes that make windows.
-        only_run: of the first stage with several runs that is not finished, train this one alone, from 1 on.
+        workers: processes that prepare windows.
+        only_run: train only this run, from 1 on, of the first unfinished stage with several runs.
 
     Returns:
-        the model as it is in the file; none after a run alone.
+        the model in the file; None after a single run.
     """
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     sets = _render(plan, families, cache)
@@ -123,7 +125,7 @@ def make(
                 return None
             save_model(averaged(models), finished)
         source = finished
-    # Between them a model is better than at either end, on drawn scenes and on others (Wortsman et al., CVPR 2022).
+    # A model between the two is better than both, on drawn scenes and on others (Wortsman et al., CVPR 2022).
     ends = [load_model(end, {"crop_hw": MODEL.crop_hw}) for end in (start, source)]
     model = averaged(ends, (1 - plan.renewed, plan.renewed))
     unseen = ProceduralScenes(
@@ -137,7 +139,7 @@ def make(
         "held_out_families": list(HELD_OUT_FAMILIES),
         "plan": {"started_from": model.info.get("plan", {}), "further": asdict(plan)},
         "results": {
-            score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_share")}
+            score: {name: round(getattr(result, name), 6) for name in ("auprc", "fpr95", "auroc", "anomaly_fraction")}
             for score, result in measured.items()
         },
     }
@@ -159,7 +161,7 @@ def _render(plan: Plan, families: tuple[str, ...], cache: Path) -> list[SceneSet
 def _trained(
     plan: Plan, number: int, run: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, workers: int
 ) -> EoMTExt:
-    """The model after a run of a stage, at the stage's crop."""
+    """Return the model after a run of a stage, at the crop of the stage."""
     stage = plan.stages[number - 1]
     if not 1 <= run <= stage.runs:
         raise ConfigError(f"run must lie in [1, {stage.runs}], got {run}")

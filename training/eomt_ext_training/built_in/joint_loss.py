@@ -1,4 +1,4 @@
-"""The anomaly head's loss with a gradient for the network under it, at a quarter of the window's size."""
+"""The loss of the anomaly head with gradients for the network too, at a quarter of the window's size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eomt_ext_training.data.sample import OUTLIER, VOID
 
 @dataclass(frozen=True)
 class JointLoss:
-    """How the parts of the loss are weighted."""
+    """Weights of the parts of the loss."""
 
     head: float = option(10.0, "weight of the anomaly head's loss next to that of the classes", minimum=0.0)
     pos_weight: float = option(10.0, "weight of anomalous pixels, that of the head's own training", minimum=0.0)
@@ -39,7 +39,7 @@ def outlier_weights(semantic: Tensor, config: JointLoss) -> Tensor:
         config: typical area and largest boost; the weight of a pixel never falls below a half of ``pos_weight``.
 
     Returns:
-        (B, H, W) float32: 0 where the pixel is no outlier.
+        (B, H, W) float32: 0 for pixels that are not outliers.
     """
     rows = []
     for labels in semantic.numpy():

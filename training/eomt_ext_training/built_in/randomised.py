@@ -1,4 +1,4 @@
-"""Drawn scenes with everything about their look randomised, the same item each time."""
+"""Drawn scenes with randomised looks; every item is the same each time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER, SemanticSample
 
 @dataclass(frozen=True)
 class Randomisation:
-    """All that is random about a window, in the order in which it happens."""
+    """The random changes of a window, in order."""
 
     zoom: Zoom = field(default_factory=Zoom)
     background: Background = field(default_factory=Background)
@@ -50,7 +50,7 @@ class RandomisedScenes(Dataset[SemanticSample]):
         seed: of everything random.
 
     Raises:
-        DatasetError: where there is no scene or no item.
+        DatasetError: if there is no scene or no item.
     """
 
     def __init__(

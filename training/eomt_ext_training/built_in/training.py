@@ -1,4 +1,4 @@
-"""Train network and head together, with averaged weights, and from wherever an interrupted run was saved."""
+"""Joint training of network and head, with averaged weights; continues an interrupted run from its last save."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from eomt_ext_core.config import check_options, option
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.built_in.joint_loss import JointLoss, head_loss
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JointTraining:
-    """How network and head are trained: AdamW, a warm-up, a constant rate, and a linear fall to 0."""
+    """Settings of the joint training: AdamW, a warm-up, a constant rate, and a linear decay to 0."""
 
     steps: int = option(3000, "optimizer steps", minimum=1)
     batch_size: int = option(8, "windows in a step", minimum=1)
@@ -43,7 +43,7 @@ class JointTraining:
         check_options(self)
 
     def rate(self, step: int) -> float:
-        """The factor of the learning rate at a step.
+        """Return the factor of the learning rate at a step.
 
         >>> training = JointTraining(steps=100, warmup_steps=10, falling=0.5)
         >>> [training.rate(step) for step in (0, 9, 49, 75)]
@@ -55,7 +55,7 @@ class JointTraining:
 
 
 class Averaged:
-    """An exponential average of a model's weights; the first steps count more, so that it leaves the start soon."""
+    """An exponential average of a model's weights; the first steps count more, so that the start is soon forgotten."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
@@ -78,7 +78,7 @@ def train_together(
     on_save: Callable[[int, EoMTExt], None] | None = None,
     num_workers: int = 0,
 ) -> EoMTExt:
-    """Train all parameters of a model, going on from ``state_file`` where it is there.
+    """Train all parameters of a model, continuing from ``state_file`` if it exists.
 
     Item ``i`` of the data is in step ``i // batch_size``, so that an interrupted run goes on as if it had not been.
 
@@ -95,7 +95,7 @@ def train_together(
         the model with the averaged weights, in eval mode.
 
     Raises:
-        CheckpointError: where the state file is of another training.
+        CheckpointError: if the state file is of another training.
     """
     assert model.anomaly_head is not None, "there is a head to train"
     for block in model.network.encoder.backbone.blocks:
@@ -133,7 +133,7 @@ def train_together(
 
 
 def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
-    """A model like another one, with other weights, in eval mode."""
+    """Copy a model with other weights, in eval mode."""
     assert model.anomaly_head is not None
     copy = EoMTExt(model.config, model.anomaly_head.config)
     copy.load_state_dict(state)
@@ -142,11 +142,11 @@ def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
 
 
 def averaged(models: Sequence[EoMTExt], fractions: Sequence[float] | None = None) -> EoMTExt:
-    """A model with the mean of the weights of some, of the same architecture, in eval mode.
+    """Average the weights of models of the same architecture; returns a model in eval mode.
 
     Args:
         models: at least one.
-        fractions: how much each counts, adding up to 1; all the same where none are given.
+        fractions: weight of each model, with a sum of 1; equal by default.
     """
     if fractions is None:
         fractions = [1 / len(models)] * len(models)
@@ -166,7 +166,7 @@ def _loss(model: EoMTExt, images: Tensor, semantic: Tensor, config: JointTrainin
 
 
 def _batches(data: SemanticDataset, config: JointTraining, first: int, num_workers: int) -> DataLoader[SemanticSample]:
-    """The batches from a step on, in order: what they hold is random already."""
+    """Yield the batches from a step on, in order: their content is already random."""
     rest = Subset(
         cast("Dataset[SemanticSample]", data), range(first * config.batch_size, config.steps * config.batch_size)
     )
@@ -193,7 +193,7 @@ def _save(
         "averaged": average.state,
         "optimizer": optimizer.state_dict(),
     }
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         torch.save(content, temporary)
 
 

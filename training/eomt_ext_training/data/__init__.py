@@ -1,1 +1,1 @@
-"""Where labelled images come from."""
+"""Sources of labelled images."""

@@ -1,4 +1,4 @@
-"""Training and validation data of the head, composed of data sets, with the frozen outputs kept on disk."""
+"""Training and validation data of the head, from data sets, with a disk cache of frozen outputs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class AnomalyData(LightningDataModule):
         val: data sets to choose the best checkpoint by.
         batch_size: crops in a step, on each device.
         num_workers: processes that load data.
-        cache: where the frozen network's outputs are kept; none runs the network in each step.
+        cache: settings of the cache of frozen outputs; None to run the network in each step.
         seed: of the order of the samples.
 
     Raises:
-        DatasetError: where one of the two is empty.
+        DatasetError: if one of the two is empty.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AnomalyData(LightningDataModule):
         """Compute what is missing of the frozen outputs that a stage needs; each process its share.
 
         Raises:
-            DatasetError: where the labels show no anomalous or no normal pixel, there is no room for all outputs, or
+            DatasetError: if the labels show no anomalous or no normal pixel, there is no room for all outputs, or
                 processes do not see what others computed.
         """
         names = ("train", "val") if stage == "fit" else ("val",)
@@ -132,11 +132,11 @@ class JoinedSamples(ConcatDataset[Sample]):
     """Data sets one after the other, as one."""
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample with a checked label map; raises ``DatasetError`` naming it where its labels break a rule."""
+        """Return a sample with a checked label map; raises ``DatasetError`` naming it if its labels break a rule."""
         return with_label_map(super().__getitem__(index))  # type: ignore[no-untyped-call]
 
     def census(self) -> LabelCensus:
-        """What labels the samples have: of all of them, or of the first few, drawn, that have both kinds."""
+        """Count the labels of all samples, or of randomly drawn ones until both kinds are found."""
         census = LabelCensus()
         for index in np.random.default_rng(0).permutation(len(self)).tolist():
             census.add(self[index].labels.numpy(), PLAIN_LABELS)
@@ -145,7 +145,7 @@ class JoinedSamples(ConcatDataset[Sample]):
         return census
 
     def fingerprint(self) -> str:
-        """Digest of those of the data sets, and of the code that makes label maps."""
+        """Digest the fingerprints of the data sets, and the code that makes label maps."""
         parts = [cast(AnomalyDataset, part).fingerprint() for part in self.datasets]
         return fingerprint_of(parts, generators=[targets])
 

@@ -1,4 +1,4 @@
-"""Augmented copies of a data set's samples, the same ones each time, so that frozen outputs can be kept for them."""
+"""Augmented copies of a data set's samples, the same each time, so that their frozen outputs can be cached."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Augmented(Dataset[Sample]):
         return Sample((light * 255).round().byte(), labels, f"{sample.key} copy {copy}")
 
     def fingerprint(self) -> str:
-        """Digest of the samples and of the changes."""
+        """Digest the samples and the augmentation."""
         settings = (self._samples.fingerprint(), self._copies, self._seed)
         return fingerprint_of(settings, generators=[sys.modules[__name__]])
 

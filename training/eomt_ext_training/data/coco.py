@@ -40,7 +40,7 @@ class CocoCutouts:
         images: folder with the images.
         exclude: names of categories to leave out.
         min_area_px: smallest annotated area, in pixels of the COCO image.
-        max_cutouts: most instances; drawn by ``seed`` where there are more. Each takes up to 0.25 MB of memory.
+        max_cutouts: most instances; drawn by ``seed`` if there are more. Each takes up to 0.25 MB of memory.
         height_m: smallest and largest height of a pasted object in metres.
         seed: of the draw.
 
@@ -48,7 +48,7 @@ class CocoCutouts:
         skipped: a line for each instance whose outline or image cannot be read.
 
     Raises:
-        DatasetError: where the annotations cannot be read, or no instance is left.
+        DatasetError: if the annotations cannot be read, or no instance is left.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class CocoCutouts:
 
 
 def instance_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A COCO segmentation as an (h, w) mask of 0 and 255.
+    """Convert a COCO segmentation to an (h, w) mask of 0 and 255.
 
     Args:
         segmentation: a list of polygons ``[x0, y0, x1, y1, …]`` in pixels, of which the union counts, or
@@ -109,7 +109,7 @@ def instance_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.uin
         size_hw: of the image.
 
     Raises:
-        DatasetError: where it is neither.
+        DatasetError: if it is neither.
 
     >>> instance_mask({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).tolist()
     [[0, 255], [255, 0]]

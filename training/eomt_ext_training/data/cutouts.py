@@ -1,4 +1,4 @@
-"""Things that are no part of normal traffic, to be pasted into it: drawn ones, and cut-outs from a folder."""
+"""Things to paste into normal traffic: drawn ones, and cut-outs from a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import eomt_ext_core.scenes as scenes_package
 from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import list_images, read_unchanged
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES, SceneConfig, Sprite, draw_obstacle
 from eomt_ext_training.data.fingerprint import fingerprint_of
@@ -25,14 +25,14 @@ _SMALLEST_DRAWING_PX, _LARGEST_DRAWING_PX = 32, 256
 
 
 class CutoutSource(Protocol):
-    """Where things to paste come from."""
+    """A source of things to paste."""
 
     def draw(self, rng: np.random.Generator, px_per_m: float) -> Sprite:
-        """Draw one thing, good enough for a place in the image where a metre is ``px_per_m`` pixels."""
+        """Draw a thing, with enough detail for ``px_per_m`` pixels per metre."""
         ...
 
     def fingerprint(self) -> str:
-        """A short text that changes whenever what is drawn may have changed."""
+        """Return a short text that changes whenever the things may have changed."""
         ...
 
 
@@ -76,7 +76,7 @@ class CutoutFolder:
         skipped: a line for each file that is broken, has no alpha channel, or is empty.
 
     Raises:
-        DatasetError: where no cut-out is left.
+        DatasetError: if no cut-out is left.
     """
 
     def __init__(self, folder: str, height_m: tuple[float, float] = (0.2, 1.6)) -> None:
@@ -139,7 +139,7 @@ def drawn_sprite(cutouts: list[NDArray[np.uint8]], height_m: tuple[float, float]
 
 
 def checked_heights(height_m: tuple[float, float]) -> tuple[float, float]:
-    """The two heights, once they are known to be positive and ascending."""
+    """Check that the two heights are positive and ascending; returns them."""
     if not 0.0 < height_m[0] <= height_m[1]:
         raise ConfigError(f"height_m must be two positive, ascending numbers of metres, got {height_m}")
     return float(height_m[0]), float(height_m[1])
@@ -148,7 +148,7 @@ def checked_heights(height_m: tuple[float, float]) -> tuple[float, float]:
 def _read_rgba(path: Path) -> NDArray[np.uint8]:
     image = read_unchanged(path)
     if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-        raise DatasetError(f"{shown(path)}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
+        raise DatasetError(f"{printable(path)}: a cut-out must be 8-bit RGBA, got {image.shape} {image.dtype}")
     if not image[..., 3].any():
-        raise DatasetError(f"{shown(path)}: every pixel is clear")
+        raise DatasetError(f"{printable(path)}: every pixel is clear")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)

@@ -1,4 +1,4 @@
-"""Fingerprints of data: short texts that differ where the data may differ."""
+"""Fingerprints of data: short texts that differ if the data may differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fingerprint_of(settings: Any, files: Iterable[str | Path] = (), generators: 
         32 hexadecimal digits.
 
     Raises:
-        OSError: where a file is missing.
+        OSError: if a file is missing.
 
     >>> fingerprint_of({"seed": 1}) == fingerprint_of({"seed": 1}), fingerprint_of(1) == fingerprint_of(2)
     (True, False)
@@ -39,6 +39,6 @@ def fingerprint_of(settings: Any, files: Iterable[str | Path] = (), generators: 
 
 
 def _sources(module: ModuleType) -> list[Path]:
-    """The file of a module, or all those of a package."""
+    """List the file of a module, or all files of a package."""
     path = Path(str(module.__file__))
     return sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]

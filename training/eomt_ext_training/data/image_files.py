@@ -1,4 +1,4 @@
-"""Pairs of images and label maps: checked once, the broken ones left out and named."""
+"""Pairs of images and label maps: checked once; broken ones are skipped and reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_core.images import read_label_values, read_rgb
 
 Item = TypeVar("Item")
@@ -32,7 +32,7 @@ class LabelledFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Readable(Generic[Item]):
-    """What is left of a list once broken items are out; ``skipped`` has a line for each of those."""
+    """The intact items of a list; ``skipped`` has a line for each broken one."""
 
     kept: tuple[Item, ...]
     skipped: tuple[str, ...]
@@ -46,11 +46,11 @@ def readable_pairs(
     Args:
         pairs: to look at.
         what: the data set, for messages.
-        check_labels: is shown every label map; its errors are not caught, since a foreign label value is no accident
+        check_labels: called with every label map; its errors are not caught, as a foreign label value is no accident
             of one file.
 
     Raises:
-        DatasetError: where no pair is left.
+        DatasetError: if no pair is left.
     """
 
     def problem_of(pair: LabelledFile) -> str | None:
@@ -59,9 +59,8 @@ def readable_pairs(
         except EomtExtError as error:
             return str(error)
         if image.shape[:2] != labels.shape:
-            return (
-                f"{shown(pair.image)}: image and labels must be of one size, got {image.shape[:2]} and {labels.shape}"
-            )
+            name = printable(pair.image)
+            return f"{name}: image and labels must have the same size, got {image.shape[:2]} and {labels.shape}"
         check_labels(pair.labels, labels)
         return None
 
@@ -72,7 +71,7 @@ def split_readable(items: Sequence[Item], problem_of: Callable[[Item], str | Non
     """Look at every item once, several at a time, and leave out those with a problem, each named in a warning.
 
     Raises:
-        DatasetError: where none is left.
+        DatasetError: if none is left.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes without Python's lock
         problems = list(pool.map(problem_of, items))

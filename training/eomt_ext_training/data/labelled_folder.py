@@ -15,7 +15,7 @@ from eomt_ext_core import datasets as layouts
 from eomt_ext_core import images
 from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
 from eomt_ext_core.errors import DatasetError, EomtExtError
-from eomt_ext_core.files import shown
+from eomt_ext_core.files import printable
 from eomt_ext_training.data import views
 from eomt_ext_training.data.fingerprint import fingerprint_of
 from eomt_ext_training.data.image_files import report_skipped, split_readable
@@ -28,14 +28,14 @@ class LabelledImages:
 
     Args:
         folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.datasets`` recognises.
-        label_values: what the values in the labels mean, where it is not 0 known, 1 anomaly, 255 void, or what the
-            layout of a benchmark says.
+        label_values: the meaning of the values in the labels, if it differs from 0 normal, 1 anomaly, 255 void and
+            from that of the layout.
 
     Attributes:
         skipped: a line for each image that is broken, has no labels, or has labels with other values.
 
     Raises:
-        DatasetError: where nothing readable is left.
+        DatasetError: if nothing readable is left.
     """
 
     def __init__(self, folder: str | Path, label_values: LabelValues | None = None) -> None:
@@ -80,7 +80,9 @@ class LabelledImages:
         if not (self.folder / "labels").is_dir() or not (self.folder / "images").is_dir():
             opened = layouts.open_datasets(self.folder, label_values=self.label_values)
             found = [(dataset, item) for dataset in opened for item in dataset.samples]
-            unlabelled = [f"{shown(item.image_path)}: has no labels" for _, item in found if item.label_path is None]
+            unlabelled = [
+                f"{printable(item.image_path)}: has no labels" for _, item in found if item.label_path is None
+            ]
             total, found = len(found), [(dataset, item) for dataset, item in found if item.label_path is not None]
         else:
             found_images = images.list_images(self.folder / "images")
@@ -89,7 +91,7 @@ class LabelledImages:
                 for image in found_images
             ]
             labelled = tuple(item for item in items if item.label_path is not None and item.label_path.is_file())
-            unlabelled = [f"{shown(item.image_path)}: has no labels" for item in items if item not in labelled]
+            unlabelled = [f"{printable(item.image_path)}: has no labels" for item in items if item not in labelled]
             if not labelled:
                 raise DatasetError(
                     f"{self.folder} must hold at least one image with labels, got {len(found_images)} without"
@@ -108,7 +110,7 @@ def _problem_of(found: tuple[layouts.Dataset, layouts.Sample]) -> str | None:
         dataset.read(item)
     except EomtExtError as error:
         text = str(error)
-        name = shown(item.image_path)
+        name = printable(item.image_path)
         return text if name in text else f"{name}: {text}"
     return None
 
@@ -126,8 +128,8 @@ class LabelledFolder(Dataset[Sample]):
         seed: of the crops.
 
     Raises:
-        ConfigError: where ``label_values`` maps to anything else.
-        DatasetError: where nothing readable is left, or the labels show no anomalous or no normal pixel and
+        ConfigError: if ``label_values`` maps to anything else.
+        DatasetError: if nothing readable is left, or the labels show no anomalous or no normal pixel and
             ``label_values`` do not say that it is meant so.
     """
 

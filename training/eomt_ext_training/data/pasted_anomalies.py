@@ -1,4 +1,4 @@
-"""Normal road scenes with things pasted in that do not belong there: outlier exposure (Hendrycks et al., ICLR 2019)."""
+"""Normal road scenes with unusual things pasted in: outlier exposure (Hendrycks et al., ICLR 2019)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class PastedAnomalies(Dataset[Sample]):
     ``k`` of an image is the same each time it is asked for; give many ``views_per_image`` to see many pastings.
 
     Args:
-        scenes: where images come from.
-        source: where things come from.
+        scenes: source of images.
+        source: source of things.
         crop_hw: the model's crop.
         pasting: how things are pasted; none for the defaults.
         views_per_image: crops of each image.

@@ -1,6 +1,6 @@
-"""Paste things into a road image so that they look as if they stood there.
+"""Pasting of things into a road image so that they seem to stand there.
 
-A thing's base stands on an image row; over flat ground, row ``v`` shows what is at a depth where one metre is
+The base of a thing is on an image row; on flat ground, row ``v`` is at a depth at which one metre is
 ``(v − horizon) / camera height`` pixels. Colours are drawn towards those of the scene (Reinhard et al. 2001, in Lab).
 """
 
@@ -19,7 +19,7 @@ from eomt_ext_core.scenes import Sprite
 from eomt_ext_training.data.sample import ANOMALOUS, VOID
 
 _SOLID, _TOUCHED = 0.8, 0.08  # coverage from which a pixel is the thing's, and from which it is not the scene's alone
-_FIRST_HORIZON, _LAST_HORIZON, _MIDDLE = 0.25, 0.65, 0.45  # shares of the height where a horizon is looked for
+_FIRST_HORIZON, _LAST_HORIZON, _MIDDLE = 0.25, 0.65, 0.45  # range of the horizon, as fractions of the height
 _LEAST_GROUND = 0.02  # share of a row that must be ground for the ground to begin there
 _LEAST_FOOTING = 0.7  # share of a thing's base that must be ground
 _LARGEST = 0.7  # share of the image's sides that a thing may fill at most
@@ -28,7 +28,7 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Pasting:
-    """How things are pasted.
+    """Settings of pasting.
 
     Args:
         probability: share of the images that get any.
@@ -38,7 +38,7 @@ class Pasting:
         colour_transfer: how far colours are drawn towards the scene's, 0 not at all, 1 wholly; varied by a half.
         blur_px: standard deviation of the blur of a thing and its edges; varied by a half.
         void_ring_px: width of the ring around a thing that is labelled void.
-        shadow: darkness of the shadow where a thing touches the ground.
+        shadow: darkness of the shadow under a thing.
         noise: standard deviation of sensor noise on a thing, in levels of 255.
     """
 
@@ -65,7 +65,7 @@ class Pasting:
 
 
 class Footing(NamedTuple):
-    """Where a thing stands: the pixel under the middle of its base, and what a metre there is in pixels."""
+    """The place of a thing: the pixel under the middle of its base, and the pixels per metre there."""
 
     row: int
     column: int
@@ -73,19 +73,19 @@ class Footing(NamedTuple):
 
 
 class SceneColours(NamedTuple):
-    """Mean and standard deviation of the known pixels of a scene in 8-bit Lab, each (3,)."""
+    """Compute mean and standard deviation of the known pixels of a scene in 8-bit Lab, each (3,)."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
 
 
 def ground_mask(semantic: NDArray[np.uint8], ground_classes: Sequence[int]) -> NDArray[np.bool_]:
-    """(H, W) bool: where the labels show ground."""
+    """Return the ground pixels of the labels, (H, W) bool."""
     return np.isin(semantic, np.asarray(ground_classes, np.uint8))
 
 
 def horizon_row(ground: NDArray[np.bool_]) -> float:
-    """The row where the horizon may be: a little above the first row with ground, or the usual place without any."""
+    """Estimate the row of the horizon: a little above the first row with ground, or a usual row without ground."""
     height, width = ground.shape
     first = np.flatnonzero(ground.sum(axis=1) >= max(1, _LEAST_GROUND * width))
     share = _MIDDLE if not first.size else int(first[0]) / height - 0.01
@@ -93,7 +93,7 @@ def horizon_row(ground: NDArray[np.bool_]) -> float:
 
 
 def px_per_m_at(row: float, horizon: float, camera_height_m: float) -> float:
-    """How many pixels a metre has on the ground at a row: proportional to the distance from the horizon.
+    """Compute the pixels per metre on the ground at a row: proportional to the distance from the horizon.
 
     >>> px_per_m_at(row=350.0, horizon=210.0, camera_height_m=1.4)
     100.0
@@ -114,7 +114,7 @@ def find_footing(
         rng: random numbers.
 
     Returns:
-        the place, or None where none was found.
+        the place, or None if there is none.
     """
     height, width = ground.shape
     least_px_per_m = pasting.min_px / max(sprite.width_m, sprite.height_m)
@@ -185,7 +185,7 @@ def paste(
         image_rgb: (h, w, 3).
         labels: (h, w): the thing's pixels become 1, those around it 255.
         sprite: what to paste.
-        footing: where.
+        footing: its place.
         scene: the colours of the image.
         pasting: how.
         rng: random numbers.
@@ -244,7 +244,7 @@ def _shade(image_rgb: NDArray[np.uint8], footing: Footing, width_m: float, darkn
 def _overlap(
     corner: tuple[int, int], size: tuple[int, int], whole: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of a patch that lies inside an image: in coordinates of the patch, and of the image."""
+    """Compute the part of a patch inside an image, in coordinates of the patch and of the image."""
     here, there = [], []
     for start, length, limit in zip(corner, size, whole, strict=False):
         first, last = max(start, 0), max(min(start + length, limit), max(start, 0))

@@ -1,4 +1,4 @@
-"""Procedural scenes rendered once and kept on disk, so that epochs do not render them again."""
+"""Procedural scenes, rendered once and cached on disk for all epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core import scenes
-from eomt_ext_core.files import whole_file
+from eomt_ext_core.files import atomic_write
 from eomt_ext_core.progress import tracked
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
@@ -26,7 +26,7 @@ class SceneSet:
     Attributes:
         images_rgb: (N, H, W, 3) uint8.
         labels: (N, H, W) uint8: 0 known, 1 anomaly, 255 void.
-        semantic: (N, H, W) uint8 class ids, 255 where the label is not 0.
+        semantic: (N, H, W) uint8 class ids, 255 if the label is not 0.
     """
 
     images_rgb: NDArray[np.uint8]
@@ -38,12 +38,12 @@ class SceneSet:
 
 
 def load_scenes(seeds: Sequence[int], config: SceneConfig, folder: str | Path) -> SceneSet:
-    """Render scenes, or map them from disk where the same ones have been rendered before.
+    """Render scenes, or map them from disk if the same scenes have been rendered before.
 
     Args:
         seeds: one scene each.
         config: how they look.
-        folder: where the arrays are kept; a set's name follows from seeds, configuration and the generator's source.
+        folder: of the arrays; a set is named after seeds, configuration and the source code of the generator.
     """
     generator = b"".join(path.read_bytes() for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")))
     key = hashlib.sha256(repr((list(seeds), config)).encode() + generator).hexdigest()[:16]
@@ -57,9 +57,9 @@ def _render(seeds: Sequence[int], config: SceneConfig, paths: dict[str, Path]) -
     height, width = config.size_hw
     shapes = {"images_rgb": (len(seeds), height, width, 3)}
     with (
-        whole_file(paths["images_rgb"]) as images_path,
-        whole_file(paths["labels"]) as labels_path,
-        whole_file(paths["semantic"]) as semantic_path,
+        atomic_write(paths["images_rgb"]) as images_path,
+        atomic_write(paths["labels"]) as labels_path,
+        atomic_write(paths["semantic"]) as semantic_path,
         ProcessPoolExecutor(os.cpu_count()) as pool,
     ):
         images, labels, semantic = (

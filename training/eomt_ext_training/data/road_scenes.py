@@ -1,4 +1,4 @@
-"""Road images with the known class of each pixel: Cityscapes, CamVid and folders like it."""
+"""Road images with semantic classes: Cityscapes, CamVid and similar folders."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RoadScenes:
         skipped: a line for each broken pair.
 
     Raises:
-        DatasetError: where nothing readable is left, or a label map holds a value that ``class_of`` lacks.
+        DatasetError: if nothing readable is left, or a label map holds a value that ``class_of`` lacks.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RoadScenes:
         return read_rgb(pair.image), self._table[read_label_values(pair.labels)]
 
     def fingerprint(self) -> str:
-        """Differs where files, classes, ground or the code differ."""
+        """Return a text that differs if files, classes, ground or the code differ."""
         files = [path for pair in self.pairs for path in pair[:2]]
         generators = [sys.modules[__name__], image_files, images]
         return fingerprint_of((self._class_of, self.ground_classes), files, generators)
@@ -100,7 +100,7 @@ class Cityscapes(RoadScenes):
     def __init__(self, folder: str, split: str = "train", ground_classes: Sequence[int] = (0, 1)) -> None:
         root = Path(folder) / "leftImg8bit" / split
         if not root.is_dir():
-            raise DatasetError(f"{root}: no such folder; Cityscapes keeps its {split} images there")
+            raise DatasetError(f"{root} must exist, Cityscapes has its {split} images there")
         pairs = []
         for image in images_among(root.glob("*/*_leftImg8bit.png")):
             key = image.name.removesuffix("_leftImg8bit.png")
@@ -143,7 +143,7 @@ class SemanticViews(Dataset[SemanticSample]):
     """Crops of road scenes with their classes: a :class:`~eomt_ext_training.data.sample.SemanticDataset`.
 
     Args:
-        scenes: where images come from.
+        scenes: source of images.
         crop_hw: the model's crop.
         views_per_image: crops of each image; without augmentation they are spaced evenly along its longer side.
         augmentation: how crops vary; none for validation.

@@ -1,4 +1,4 @@
-"""What a data set hands to training: an image of the model's crop size and what is known of each pixel."""
+"""Samples of training data sets: an image of the model's crop size, and the labels of its pixels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
 
 
 class SemanticSample(NamedTuple):
-    """An image with the known class of each pixel.
+    """An image with the semantic class of each pixel.
 
     Attributes:
         image: (3, h, w) uint8 RGB, of the model's crop size.
@@ -53,7 +53,7 @@ class AnomalyDataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def fingerprint(self) -> str:
-        """A short text that changes whenever any item may have changed.
+        """Return a short text that changes whenever any item may have changed.
 
         It covers the settings, and of every file its path, size and modification time, or its content; of a generator,
         its source code (see :func:`~eomt_ext_training.data.fingerprint.fingerprint_of`).

@@ -1,4 +1,4 @@
-"""Procedural scenes as data sets: with obstacles for the head, with known classes for the network."""
+"""Procedural scenes as data sets: with obstacles for the head, with semantic classes for the network."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ProceduralScenes(Dataset[Sample]):
             gives one of its windows. Without it, they are drawn at the crop's size.
         obstacle_probability: share of 60 m stretches of road with obstacles.
         obstacle_families: which obstacles there are.
-        rendered: folder where drawn scenes are kept; without it, each is drawn whenever it is asked for.
+        rendered: folder for the cache of drawn scenes; without it, each scene is drawn on every access.
 
     Raises:
-        DatasetError: where there is no scene.
+        DatasetError: if there is no scene.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class ProceduralScenes(Dataset[Sample]):
         return Sample(window, label_window, f"scene {seed}")
 
     def fingerprint(self) -> str:
-        """Digest of seeds, settings and the code."""
+        """Digest seeds, settings and the code."""
         generators = [sys.modules[__name__], scenes, windows]
         return fingerprint_of((self._seeds, self._config, self._crop_hw), generators=generators)
 
 
 class SemanticScenes(Dataset[SemanticSample]):
-    """The known classes of drawn scenes; obstacles are outliers."""
+    """The semantic classes of drawn scenes; obstacles are outliers."""
 
     def __init__(self, scenes: SceneSet) -> None:
         self._scenes = scenes

@@ -1,4 +1,4 @@
-"""Cuts of an image at the model's crop size, and how they are varied.
+"""Views: crops of an image at the model's crop size, and their variation.
 
 A view resizes the image, keeping its proportions, so that it just covers the crop (at scale 1; as the engine's ``eomt``
 windows do), or larger, and cuts one crop out of it.
@@ -18,7 +18,7 @@ from eomt_ext_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much views vary; every standard deviation may be 0.
+    """Amounts of variation; every standard deviation may be 0.
 
     Args:
         scale: smallest and largest scale, at least 1; drawn uniformly in its logarithm.
@@ -47,7 +47,7 @@ class Augmentation:
 
 
 class View(NamedTuple):
-    """Where a crop lies: the size that the image is resized to, the crop's corner in it, and whether it is mirrored."""
+    """The geometry of a crop: size of the resized image, corner of the crop in it, and whether it is mirrored."""
 
     resized_hw: tuple[int, int]
     top: int
@@ -56,13 +56,13 @@ class View(NamedTuple):
     crop_hw: tuple[int, int]
 
     def row_of(self, image_row: float, image_height: int) -> float:
-        """The crop's row that shows a row of the image."""
+        """Return the row of the crop for a row of the image."""
         return image_row * self.resized_hw[0] / image_height - self.top
 
 
 @dataclass(frozen=True)
 class Views:
-    """Which views a data set takes: item ``number · num_images + row`` is view ``number`` of image ``row``.
+    """The views of a data set: item ``number · num_images + row`` is view ``number`` of image ``row``.
 
     Args:
         crop_hw: the model's crop.
@@ -89,13 +89,13 @@ class Views:
         return row, number, np.random.default_rng([self.seed, number, row])
 
     def choose(self, image_hw: tuple[int, int], number: int, rng: np.random.Generator) -> View:
-        """Where view ``number`` of an image lies."""
+        """Return the geometry of view ``number`` of an image."""
         if self.augmentation is None:
             return fixed_view(image_hw, self.crop_hw, number, self.per_image)
         return drawn_view(image_hw, self.crop_hw, self.augmentation, rng)
 
     def finish(self, crop_rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Vary the colours of a crop, where views vary."""
+        """Vary the colours of a crop, if views vary."""
         return crop_rgb if self.augmentation is None else recoloured(crop_rgb, self.augmentation, rng)
 
 
@@ -114,7 +114,7 @@ def fixed_view(image_hw: tuple[int, int], crop_hw: tuple[int, int], number: int,
 def drawn_view(
     image_hw: tuple[int, int], crop_hw: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> View:
-    """A view of random scale, place and direction."""
+    """Draw a view of random scale, place and direction."""
     low, high = augmentation.scale
     resized_hw = _covering(image_hw, crop_hw, float(np.exp(rng.uniform(np.log(low), np.log(high)))))
     top, left = (int(rng.integers(size - crop + 1)) for size, crop in zip(resized_hw, crop_hw, strict=True))
@@ -122,13 +122,13 @@ def drawn_view(
 
 
 def cut_image(image_rgb: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """(H, W, 3) image to the (h, w, 3) crop of a view."""
+    """Cut the (h, w, 3) crop of a view from an (H, W, 3) image."""
     shrinks = view.resized_hw[0] < image_rgb.shape[0]
     return _cut(image_rgb, view, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def cut_labels(labels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """(H, W) label map to the (h, w) crop of a view; each pixel keeps the label of the nearest."""
+    """Cut the (h, w) crop of a view from an (H, W) label map; each pixel takes the label of the nearest one."""
     return _cut(labels, view, cv2.INTER_NEAREST_EXACT)
 
 

@@ -1,1 +1,1 @@
-"""What is random about the look of a window, one idea a file."""
+"""Random changes of the look of a window, one idea in each file."""

@@ -1,4 +1,4 @@
-"""What is behind and beside the road, and known: hedges, bushes, walls, and clutter without end."""
+"""Known background behind and beside the road: hedges, bushes, walls and clutter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Background:
-    """How often it changes."""
+    """Probabilities of changes of the background."""
 
     hedges: float = option(
         0.35, "fraction of the windows with hedges or walls beside the road", minimum=0.0, maximum=1.0
@@ -39,7 +39,7 @@ def with_hedges(
     Args:
         image_rgb: (h, w, 3).
         semantic: (h, w) class ids; the road, and what moves or is none of the classes, stays in front.
-        bank: where their surfaces come from.
+        bank: source of their surfaces.
         background: how often.
         rng: random numbers.
 
@@ -91,7 +91,7 @@ def with_clutter(image_rgb: Image, semantic: Image, bank: TextureBank, backgroun
     Args:
         image_rgb: (h, w, 3).
         semantic: (h, w) class ids.
-        bank: where surfaces come from.
+        bank: source of surfaces.
         background: how often.
         rng: random numbers.
 

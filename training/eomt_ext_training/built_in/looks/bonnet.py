@@ -1,4 +1,4 @@
-"""The own vehicle at the lower border: a bonnet or a dashboard that mirrors the sky. It is a known thing, a car."""
+"""The ego vehicle at the lower border: a bonnet or a dashboard that reflects the sky. Its class is that of a car."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Bonnet:
-    """How often the own vehicle is in view, and how much of it."""
+    """Probability and size of the visible part of the ego vehicle."""
 
     probability: float = option(0.35, "fraction of the windows with one", minimum=0.0, maximum=1.0)
     highest: float = option(0.2, "largest fraction of the window's height that it covers", minimum=0.01, maximum=0.5)

@@ -1,4 +1,4 @@
-"""Random fields that lie flat on the road, as a camera above it sees them."""
+"""Random fields on the plane of the road, seen by a camera above it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GROUND_CLASSES = (ROAD, PAVEMENT, TERRAIN)
 
 
 def among(semantic: Image, classes: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(h, w) bool: where the class is one of some; a table is ten times as fast as ``numpy.isin``."""
+    """Return the pixels of some classes, (h, w) bool; a table is ten times as fast as ``numpy.isin``."""
     table = np.zeros(256, np.bool_)
     table[list(classes)] = True
     return np.asarray(table[semantic], np.bool_)
 
 
 def horizon_of(semantic: Image) -> float:
-    """The row where the horizon may be, from where the ground begins."""
+    """Estimate the row of the horizon from the first row of ground."""
     return horizon_row(among(semantic, GROUND_CLASSES))
 
 
@@ -67,7 +67,7 @@ def laid_flat(tile: Image, size_hw: tuple[int, int], horizon: float, px_per_heig
 
 
 def fading(size_hw: tuple[int, int], horizon: float, softness: float = 0.06) -> Field:
-    """(h, 1) weight from 0 at the horizon to 1 well below: a fine texture cannot be seen from afar."""
+    """Return a weight (h, 1) from 0 at the horizon to 1 well below it, as fine texture is not visible at a distance."""
     rows, _ = _offsets(size_hw)
     return np.asarray(np.clip(np.abs(rows - np.float32(horizon)) / np.float32(softness * size_hw[0] * 4), 0.0, 1.0))
 

@@ -1,4 +1,4 @@
-"""Light that the drawn world lacks: shadows of what is not in view, patches of sun, glare, haze and wet roads."""
+"""Light effects missing in the drawn world: shadows of things out of view, sun patches, glare, haze and wet roads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def relit(image_rgb: Image, semantic: Image, lighting: Lighting, rng: Rng) -> Im
 
 
 def _band(rng: Rng, size_hw: tuple[int, int], horizon: float) -> Field:
-    """(h, 1): only between two distances."""
+    """Return a weight (h, 1) for the rows between two distances."""
     rows = np.arange(size_hw[0], dtype=np.float32)[:, None]
     depth = size_hw[0] / np.maximum(rows - np.float32(horizon), 1.0)
     first = rng.uniform(1, 6)

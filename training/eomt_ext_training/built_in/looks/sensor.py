@@ -1,4 +1,4 @@
-"""What a camera does to light: optics, exposure, its processor's tone curve and sharpening, noise and compression."""
+"""Camera effects: optics, exposure, tone curve and sharpening, noise and compression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Sensor:
-    """How cameras vary."""
+    """Variation of cameras."""
 
     gain: float = option(0.2, "deviation of the logarithm of the exposure", minimum=0.0, maximum=1.0)
     gamma: float = option(0.2, "deviation of the logarithm of the tone curve's exponent", minimum=0.0, maximum=1.0)

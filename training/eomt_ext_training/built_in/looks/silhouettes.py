@@ -62,14 +62,14 @@ def _shard(rng: Rng, canvas: Mask) -> None:
 
 
 def _slab(rng: Rng, canvas: Mask) -> None:
-    """A box or a board, its corners moved a little."""
+    """Draw a box or a board with slightly moved corners."""
     half_x, half_y = rng.uniform(0.1, 0.45, 2)
     corners = np.array([(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)])
     _fill(canvas, 0.5 + corners + rng.normal(0, 0.04, (4, 2)))
 
 
 def _body(rng: Rng, canvas: Mask) -> None:
-    """An oblong body on limbs, with a head or none: the plan of most animals, and of a good many machines."""
+    """Draw an oblong body on limbs, with or without a head, like most animals and many machines."""
     middle, half_x, half_y = rng.uniform(0.35, 0.55), rng.uniform(0.14, 0.34), rng.uniform(0.07, 0.2)
     _ellipse(canvas, 0.5, middle, half_x, half_y, float(rng.uniform(-12, 12)))
     for _ in range(int(rng.integers(0, 3))):

@@ -1,4 +1,4 @@
-"""Other looks of a whole image that leave its shapes: random convolutions, and the amplitudes of another scene."""
+"""Changes of a whole image that keep its shapes: random convolutions, and the amplitudes of another scene."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Style:
-    """How often the look changes as a whole."""
+    """Probabilities of changes of the whole image."""
 
     convolution: float = option(0.15, "probability of a random convolution", minimum=0.0, maximum=1.0)
     amplitude: float = option(0.1, "probability of another scene's Fourier amplitudes", minimum=0.0, maximum=1.0)

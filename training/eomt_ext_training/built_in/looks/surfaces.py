@@ -1,4 +1,4 @@
-"""Other surfaces on what is known: gravel, patched asphalt, painted walls, wild hedges. All of it stays what it was."""
+"""Other surfaces for known classes: gravel, patched asphalt, painted walls, wild hedges. The classes do not change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STANDING = {VEGETATION: 1.0, BUILDING: 0.8, FENCE: 0.8, CAR: 0.45, PEDESTRIAN: 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """How often and how strongly surfaces change."""
+    """Probabilities and strengths of changes of surfaces."""
 
     ground: float = option(0.6, "probability that a kind of ground gets another texture", minimum=0.0, maximum=1.0)
     standing: float = option(0.4, "probability that a kind of standing thing does", minimum=0.0, maximum=1.0)
@@ -41,7 +41,7 @@ def resurfaced(image_rgb: Image, semantic: Image, bank: TextureBank, surfaces: S
     Args:
         image_rgb: (h, w, 3).
         semantic: (h, w) class ids; what is none of the classes keeps its surface.
-        bank: where textures come from.
+        bank: source of textures.
         surfaces: how often and how strongly.
         rng: random numbers.
 
@@ -77,7 +77,7 @@ def resurfaced(image_rgb: Image, semantic: Image, bank: TextureBank, surfaces: S
 
 
 class _Canvas:
-    """An image, and a gain of each pixel that is applied at the end."""
+    """An image with a gain for each pixel, applied at the end."""
 
     def __init__(self, image_rgb: Image) -> None:
         self.image = image_rgb
@@ -108,5 +108,5 @@ class _Canvas:
             self.gain *= 1 + (modulation - 1) * weight
 
     def finished(self) -> Image:
-        """The image with its gain."""
+        """Return the image with its gain applied."""
         return np.asarray(np.clip(self.image * self.gain[..., None], 0, 255), np.uint8)

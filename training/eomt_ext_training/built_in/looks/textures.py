@@ -1,4 +1,4 @@
-"""Textures that look like nothing in particular: dead leaves, fractal noise and the outputs of random convolutions.
+"""Abstract textures: dead leaves, fractal noise and the outputs of random convolutions.
 
 Networks trained on such images alone learn features that hold on photographs (Baradad et al., "Learning to See by
 Looking at Noise", NeurIPS 2021).
@@ -25,7 +25,7 @@ _GREEN_FAMILY = "foliage"
 
 @dataclass(frozen=True)
 class Textures:
-    """How many textures there are to choose from; the same seed gives the same ones."""
+    """Number and size of the textures; equal seeds have equal textures."""
 
     count: int = option(360, "textures of all kinds, and a third as many of foliage", minimum=6)
     size: int = option(192, "side of a texture, in pixels", minimum=32)
@@ -75,7 +75,7 @@ class TextureBank:
         )
 
     def tile(self, rng: Rng) -> Image:
-        """A whole texture, (size, size, 3) uint8."""
+        """Return a whole texture, (size, size, 3) uint8."""
         return self._any[int(rng.integers(len(self._any)))]
 
 
@@ -140,7 +140,7 @@ def _noise(rng: Rng, size: int, exponent: float) -> NDArray[np.float32]:
 
 
 def _coloured(rng: Rng, field: NDArray[np.float32]) -> Image:
-    """A field from 0 to 1 in the colours between a few, smooth or in steps."""
+    """Colour a field from 0 to 1 with interpolated colours, smooth or in steps."""
     knots = np.linspace(0.0, 1.0, int(rng.integers(2, 6)))
     inks = np.asarray([any_colour(rng) for _ in knots])
     levels = np.linspace(0.0, 1.0, 256)

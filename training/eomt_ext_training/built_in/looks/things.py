@@ -1,4 +1,4 @@
-"""Unknown things stood into a scene at every size, from a few pixels to most of the window."""
+"""Unknown things in a scene, from a few pixels to most of the window."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEAST_PX = 4
 
 @dataclass(frozen=True)
 class Things:
-    """How many there are, and how large.
+    """Number and sizes of the things.
 
     On the road a thing's height follows from its place, as if it had been seen over flat ground; the others are of any
     size anywhere on the ground.
@@ -52,7 +52,7 @@ def with_things(
         image_rgb: (h, w, 3).
         semantic: (h, w) class ids.
         other: gives another scene of the same size, parts of which may cover a thing.
-        bank: where other textures come from.
+        bank: source of other textures.
         things: how many and how large.
         rng: random numbers.
 
@@ -74,7 +74,7 @@ def with_things(
         if anywhere:
             height = float(np.exp(rng.uniform(np.log(_LEAST_PX), np.log(0.95 * semantic.shape[0]))))
         else:
-            # far places and near ones alike, where a draw of pixels would favour the near
+            # draw distances, not pixels, which would favour near places
             if rng.random() < 0.5:
                 row = min(row, int(horizon + (row - horizon) * rng.random()) + 2)
             metres = np.exp(rng.uniform(np.log(things.lowest_m), np.log(things.highest_m)))
@@ -93,7 +93,7 @@ def with_things(
 
 
 def _skin(shape: Image, other: Callable[[], Image], bank: TextureBank, things: Things, rng: Rng) -> NDArray[np.float32]:
-    """The surface of a thing, (h, w, 3), shaded as if it were round."""
+    """Make the surface of a thing, (h, w, 3), shaded as if it were round."""
     height, width = shape.shape
     skin = bank.patch(rng, (height, width)).astype(np.float32)
     if rng.random() < things.borrowed:

@@ -1,4 +1,4 @@
-"""What part of a drawn scene the model's window shows: zoomed in, as a whole, or from farther off than it was drawn."""
+"""Random views of a drawn scene: zoomed in, complete, or farther away than it was drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Zoom:
-    """How views vary. At scale 1 the scene just fills the window; below, its mirrored border fills the rest."""
+    """Variation of views. At scale 1 the scene just fills the window; below 1, its mirrored border fills the margin."""
 
     smallest: float = option(0.7, "scale of the widest view", minimum=0.3, maximum=1.0)
     largest: float = option(2.0, "scale of the narrowest view", minimum=1.0, maximum=4.0)
@@ -60,7 +60,7 @@ def zoomed(image_rgb: Image, semantic: Image, crop_hw: tuple[int, int], zoom: Zo
         cv2.resize(image_rgb, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
     )
     semantic = np.asarray(cv2.resize(semantic, (columns, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
-    # narrow views keep to the middle of the height, where the far road is
+    # narrow views stay in the middle of the height, where the distant road is
     top, left = (rows - height) * rng.beta(3, 2), (columns - width) * rng.random()
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), roll, 1.0)
     matrix[:, 2] -= (left, top) if roll else (round(left), round(top))
