@@ -34,6 +34,10 @@ class InferenceError(EomtExtError):
     """The network gave a result that must not be used, such as one that is not finite."""
 
 
+class GroundError(EomtExtError):
+    """Nothing can be located on the ground: the calibration or the camera's pose is missing, stale or implausible."""
+
+
 class ImageError(EomtExtError):
     """An image cannot be used.
 
