@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .camera import Camera
+from .camera import NEAR_M, Camera
 from .canvas import VOID, Canvas
 from .cars import Car, paint_colour
 from .ground import Surface, draw_surface, paint_ground
@@ -82,6 +82,16 @@ class World:
                     found.append(draw_obstacle(rng, s, d, self.families, self.textures))
             self._obstacles[index] = found
         return self._obstacles[index]
+
+    def ahead(self, s: float) -> list[tuple[int, Obstacle]]:
+        """The unknown obstacles that are drawn from the distance s, each with a number of its own."""
+        stretches = range(int(s // OBSTACLE_STRETCH_M), int((s + SEEN_TO_M) // OBSTACLE_STRETCH_M) + 1)
+        numbered = [
+            (index * self.max_obstacles + place, item)
+            for index in stretches
+            for place, item in enumerate(self.obstacles(index))
+        ]
+        return [(number, item) for number, item in numbered if NEAR_M <= item.s - s < SEEN_TO_M]
 
     def _detour(self, s: float, d: float) -> float:
         """How far traffic in the lane at d moves aside at s to pass the obstacles."""
