@@ -94,6 +94,11 @@ class Rendering:
         return probability
 
     @property
+    def confidence(self) -> NDArray[np.uint8]:
+        """The probability as (h, w) uint8, 255 where it is 1."""
+        return np.asarray(cv2.convertScaleAbs(self.probability, alpha=255.0), np.uint8)
+
+    @property
     def mask(self) -> NDArray[np.uint8]:
         """(h, w) uint8, 0 or 255."""
         return np.multiply(self._mask.view(np.uint8), 255, dtype=np.uint8)
@@ -103,7 +108,7 @@ class Rendering:
         """The probability in colours, (h, w, 3) uint8."""
         return heatmap(self.probability, self._config.colour_map)
 
-    @property
+    @cached_property
     def overlay(self) -> NDArray[np.uint8]:
         """Heatmap and obstacles over the image, (h, w, 3) uint8."""
         image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)

@@ -57,7 +57,7 @@ class Camera:
         """Create the publishers, which publish nothing before the node is active."""
         group = MutuallyExclusiveCallbackGroup()  # of their own: a group remembers all that was ever in it
         for output in OUTPUTS:
-            if (kind := installed_type(*output.message_types)) is not None:
+            if (kind := installed_type(output.message_type)) is not None:
                 is_of_image = output.render is not None
                 qos = _newest_only(QoSReliabilityPolicy.RELIABLE) if is_of_image else {"qos_profile": _LATCHED}
                 self.publishers[output.name] = self._node.create_lifecycle_publisher(

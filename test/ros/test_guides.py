@@ -60,12 +60,12 @@ def test_dotted_parameters_exist_and_files_are_there(guide):
 
 def test_the_table_of_topics_is_the_registry_of_outputs():
     text = GUIDES[0].read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ((?:`~/output/\w+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| ((?:`~/output/[\w/]+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
     told = {topic: types for topics, types in rows for topic in re.findall(r"`(.*?)`", topics)}
     assert told.keys() == {output_topic(output.name, node="~") for output in OUTPUTS}
     for output in OUTPUTS:
         types = told[output_topic(output.name, node="~")]
-        assert re.findall(r"`(\w+/\w+)`", types) == [kind.replace("/msg/", "/") for kind in output.message_types]
+        assert re.findall(r"`(\w+/\w+)`", types) == [output.message_type.replace("/msg/", "/")]
         assert output.encoding in types
 
 

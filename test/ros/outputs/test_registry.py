@@ -42,7 +42,7 @@ def test_each_output_renders_a_message_of_its_type_with_the_header_of_the_image(
         camera_info=CameraInfo(header=header, height=24, width=40),
     )
     for output in OUTPUTS:
-        if output.render is not None:
+        if output.render is not None and installed_type(output.message_type):
             message = output.message(rendering)
-            assert type(message) is installed_type(*output.message_types), output.name
+            assert type(message) is installed_type(output.message_type), output.name
             assert message.header == header, output.name
