@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eomt_ext_ros.outputs.rendering import Rendering
 
 Audience = Literal["programs", "people"]
-Need = Literal["inference", "obstacles", "semantic", "camera_info"]
+Need = Literal["inference", "obstacles", "semantic", "camera_info", "ground"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,25 @@ def _obstacles(rendering: Rendering) -> Any:
     return to_detections(rendering.found.obstacles, rendering.header, rendering.scale_xy)
 
 
+def _obstacle_points(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_point_cloud
+
+    return to_point_cloud(rendering.on_ground.frame, rendering.on_ground.header)
+
+
+def _obstacles_3d(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_detections_3d
+
+    return to_detections_3d(rendering.on_ground.frame, rendering.on_ground.header)
+
+
+def _scan(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_laser_scan
+
+    on_ground = rendering.on_ground
+    return to_laser_scan(rendering.scan, on_ground.view.config.max_range_m, on_ground.header)
+
+
 def _camera_info(rendering: Rendering) -> Any:
     from eomt_ext_ros.messages.camera_info import published_camera_info
 
@@ -74,6 +93,9 @@ def _camera_info(rendering: Rendering) -> Any:
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_POINTS = "sensor_msgs/msg/PointCloud2"
+_OBSTACLES_3D = "vision_msgs/msg/Detection3DArray"
+_SCAN = "sensor_msgs/msg/LaserScan"
 _OBSTACLES = "vision_msgs/msg/Detection2DArray"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -84,6 +106,7 @@ def _needs(*names: Need) -> frozenset[Need]:
 
 
 _OF_MASK = _needs("inference", "obstacles")
+_ON_GROUND = _needs("inference", "obstacles", "ground")
 
 OUTPUTS = (
     Output("probability", _IMAGE, "programs", _needs("inference"), attrgetter("probability"), "32FC1"),
@@ -95,6 +118,9 @@ OUTPUTS = (
     Output("heatmap/compressed", _COMPRESSED, "people", _needs("inference"), attrgetter("heatmap"), "jpeg"),
     Output("semantic", _IMAGE, "programs", _needs("inference", "semantic"), attrgetter("semantic"), "mono8"),
     Output("obstacles", _OBSTACLES, "programs", _OF_MASK, _obstacles),
+    Output("obstacle_points", _POINTS, "programs", _ON_GROUND, _obstacle_points),
+    Output("obstacles_3d", _OBSTACLES_3D, "programs", _ON_GROUND, _obstacles_3d),
+    Output("scan", _SCAN, "programs", _ON_GROUND, _scan),
     Output("camera_info", _CAMERA_INFO, "programs", _needs("camera_info"), _camera_info),
     Output("label_info", _LABEL_INFO, "programs", _needs(), None),
 )

@@ -11,8 +11,8 @@ POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
 
 # What the node has only with a setting, a package or a distribution that may be missing here.
 ON_CONDITION = {
-    "subscribe": {"/eomt_ext/input/image/compressed", "/clock"},
-    "publish": {"/eomt_ext/output/label_info", "/eomt_ext/output/obstacles"},
+    "subscribe": {"/eomt_ext/input/image/compressed", "/clock", "/tf", "/tf_static"},
+    "publish": {f"/eomt_ext/output/{name}" for name in ("label_info", "obstacles", "obstacles_3d")},
     "reply": {"/eomt_ext/get_type_description"},
 }
 

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.ground import GroundConfig, camera_model, locate, pose_from_angles
 from eomt_ext_core.obstacles import Obstacle, find_obstacles
+from eomt_ext_ros.messages.ground_messages import to_detections_3d
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.messages.label_info import to_label_info
 from eomt_ext_ros.messages.obstacle_messages import to_detections
 from eomt_ext_ros.outputs.registry import OUTPUTS
 
 pytest.importorskip("sensor_msgs")
-from geometry_msgs.msg import PoseWithCovariance
+from geometry_msgs.msg import Pose, PoseWithCovariance, Vector3
 from std_msgs.msg import Header
 
 HEADER = Header(frame_id="camera_optical")
@@ -54,12 +56,15 @@ ObjectHypothesis = message("ObjectHypothesis", class_id=str, score=float)
 ObjectHypothesisWithPose = message("ObjectHypothesisWithPose", hypothesis=ObjectHypothesis, pose=PoseWithCovariance)
 Detection2D = message("Detection2D", header=Header, results=[ObjectHypothesisWithPose], bbox=BoundingBox2D, id=str)
 Detection2DArray = message("Detection2DArray", header=Header, detections=[Detection2D])
+BoundingBox3D = message("BoundingBox3D", center=Pose, size=Vector3)
+Detection3D = message("Detection3D", header=Header, results=[ObjectHypothesisWithPose], bbox=BoundingBox3D, id=str)
+Detection3DArray = message("Detection3DArray", header=Header, detections=[Detection3D])
 VisionClass = message("VisionClass", class_id=int, class_name=str)
 LabelInfo = message("LabelInfo", header=Header, class_map=[VisionClass], threshold=float)
 
 STAND_INS = (
     Point2D, Pose2D, BoundingBox2D, ObjectHypothesis, ObjectHypothesisWithPose, Detection2D, Detection2DArray,
-    VisionClass, LabelInfo,
+    BoundingBox3D, Detection3D, Detection3DArray, VisionClass, LabelInfo,
 )  # fmt: skip
 
 
@@ -128,6 +133,26 @@ def test_the_messages_take_what_the_core_finds(installed):
     assert detection.bbox.center.position == Point2D(x=15.0, y=6.0)
     for kind in (detection.bbox.size_x, detection.results[0].hypothesis.score):
         assert type(kind) is float, "rosidl takes no numpy scalars for some of its fields"
+
+
+def test_obstacles_on_the_ground_are_boxes_with_the_nearest_contact(installed):
+    installed(*STAND_INS)
+    assert type_of("obstacles_3d") is Detection3DArray
+    probability = np.zeros((400, 640), np.float32)
+    probability[260:300, 220:420] = 0.75
+    found = find_obstacles(probability, ObstacleConfig(), threshold=0.5)
+    camera = camera_model("", (400, 640), (1000.0, 0.0, 319.5, 0.0, 1000.0, 199.5, 0.0, 0.0, 1.0), ())
+    ground = locate(found, camera, pose_from_angles(1.0), GroundConfig())
+    (detection,) = to_detections_3d(ground, HEADER).detections
+    (result,), box = detection.results, detection.bbox
+    assert (detection.id, result.hypothesis) == ("0", ObjectHypothesis(class_id="obstacle", score=0.75))
+    assert result.pose.pose.position.x == pytest.approx(10)
+    covariance = np.reshape(result.pose.covariance, (6, 6))
+    assert covariance[0, 0] == pytest.approx(ground.obstacles[0].sigma_range_m ** 2, rel=0.02)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-9
+    assert (box.center.position.x, box.center.position.y, box.center.position.z) == pytest.approx((10, 0, 0.2))
+    assert (box.center.orientation.z, box.center.orientation.w) == (0, 1)
+    assert (box.size.x, box.size.y, box.size.z) == pytest.approx((0, 2, 0.4))
 
 
 def test_label_info_names_the_classes(installed):

@@ -200,7 +200,7 @@ def test_camera_info_of_another_frame_is_not_passed_on(rig, image_msg, capfd):
     rig.send_camera_info(camera_info("camera_optical"))
     assert stamp_of(rig.answer(image_msg(4), "camera_info")) == (1000, 4)
     assert len(rig.messages("camera_info")) == 1
-    assert capfd.readouterr().err.count("frame 'camera_optical' to be published with it, got 'lidar'") == 1
+    assert capfd.readouterr().err.count("frame 'camera_optical' to go with it, got 'lidar'") == 1
 
 
 def test_camera_info_alone_needs_no_inference(rig, image_msg):
@@ -215,7 +215,10 @@ def test_an_image_that_nothing_was_published_for_is_skipped(rig, image_msg):
     rig.start("camera_info")
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("skipped")
-    assert "camera_info alone is subscribed to, and none goes with the image" in rig.diagnostics()["camera"].message
+    assert (
+        "all that is subscribed to needs a camera_info or the ground, and is withheld"
+        in rig.diagnostics()["camera"].message
+    )
     rig.send_camera_info(camera_info("camera_optical"))
     last = rig.stamped(image_msg(2))
     assert rig.answer(last, "camera_info").header == last.header

@@ -88,7 +88,7 @@ def test_a_calibration_of_another_size_is_withheld_and_said_so(rig, image_msg, c
     rig.send_camera_info(info)
     rig.answer(image_msg(2), "camera_info")
     assert len(rig.messages("camera_info")) == 1
-    assert "image's size 80×48 to be published with it, got 160×48" in capfd.readouterr().err
+    assert "image's size 80×48 to go with it, got 160×48" in capfd.readouterr().err
     assert rig.node.counts["withheld/camera_info"] == 1
 
 
