@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 _COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4)}
 EXACT_PX = 1e-6
 """A ray is given only if it is seen this near to its pixel."""
-_CONVERGED_PX = 1e-8
+_CONVERGED_PX = 1e-7
 _MOST_STEPS = 8
 _WIDEST = 8.0  # tangent of 83°: no ray of a model is farther from the axis
 _RADII, _DIRECTIONS = 801, 8  # at which distortion is looked at
@@ -36,6 +36,14 @@ class Rays:
 
     xy: Floats
     per_pixel: Floats
+
+    def __getitem__(self, part: slice) -> Rays:
+        return Rays(self.xy[part], self.per_pixel[part])
+
+    @property
+    def directions(self) -> Floats:
+        """(N, 3), in the optical frame."""
+        return np.concatenate([self.xy, np.ones((len(self.xy), 1))], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +79,7 @@ class CameraModel:
         distorted = (pixels - self.matrix[:2, 2]) / focal
         radius = np.hypot(*distorted.T)
         xy = distorted * (np.interp(radius, *self._radii) / np.maximum(radius, 1e-12))[:, None]
+        xy[radius > self._farthest] = np.nan
         seen, per_ray = self._seen(xy)
         error = seen - pixels
         for _ in range(_MOST_STEPS):
@@ -102,6 +111,11 @@ class CameraModel:
     def fold(self) -> float:
         """Distance from the axis, in ``xy``, up to which no two rays are seen at one pixel."""
         return float(self._radii[1][-1])
+
+    @cached_property
+    def _farthest(self) -> float:
+        """Distance from the axis, over the focal length, beyond which nothing is seen, with 1 % to spare."""
+        return 1.01 * float(self._radii[0].max())
 
     @cached_property
     def _radii(self) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from .camera_model import CameraModel
 from .camera_pose import CameraPose
 from .contacts import Region, find_contacts
 from .ground_config import GroundConfig
-from .projection import GroundPoints, project
+from .projection import GroundPoints, meet_ground
 
 Floats = NDArray[np.float64]
 
@@ -89,14 +89,16 @@ def locate(
     """
     contacts = find_contacts(found, inside)
     # The lower edge of the pixel: between its centre, which is of the obstacle, and the next, which is not.
-    points = project(np.stack([contacts.column, contacts.row + 0.5], 1), camera, pose, config)
+    edges = np.stack([contacts.column, contacts.row + 0.5], 1)
+    rays = camera.rays(np.concatenate([edges, _corners(found.obstacles)]))
+    points, corners = meet_ground(rays[: len(edges)], pose, config), rays[len(edges) :].directions.reshape(-1, 3, 3)
     kept = ~contacts.is_cut & (points.range_m <= config.max_range_m) & ~_behind(points, contacts.obstacle, pose)
     points, obstacle = _chosen(points, kept), contacts.obstacle[kept]
     if not len(obstacle):
         return GroundFrame([], points, obstacle)
     is_first = np.diff(obstacle, prepend=-1) != 0
     of_obstacle, first = np.cumsum(is_first) - 1, np.flatnonzero(is_first)
-    return GroundFrame(_located(found, obstacle[first], first, points, camera, pose), points, of_obstacle)
+    return GroundFrame(_located(found, obstacle[first], first, points, corners, pose), points, of_obstacle)
 
 
 def _parts(obstacle: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
@@ -135,15 +137,15 @@ def _located(
     listed: NDArray[np.int64],
     first: NDArray[np.int64],
     points: GroundPoints,
-    camera: CameraModel,
+    corners: Floats,
     pose: CameraPose,
 ) -> list[GroundObstacle]:
-    """Describe the M obstacles of a list, (M,), whose contacts begin at ``first``, (M,)."""
+    """Describe the M obstacles ``listed``, (M,), whose contacts begin at ``first``, (M,); corners are of all."""
     depth, side = _along(points.xyz - pose.position, pose)
     ends = np.append(first[1:], len(depth))
     nearest = np.array([a + int(np.argmin(points.range_m[a:b])) for a, b in zip(first, ends, strict=True)])
     obstacles = [found.obstacles[index] for index in listed]
-    right, left, height = _seen_at(depth[nearest], np.array([each.box_xywh for each in obstacles]), camera, pose)
+    right, left, height = _seen_at(depth[nearest], corners[listed], pose)
     right, left = np.fmin(right, np.minimum.reduceat(side, first)), np.fmax(left, np.maximum.reduceat(side, first))
     near, far = np.minimum.reduceat(depth, first), np.maximum.reduceat(depth, first)
     foot = pose.position - pose.height_m * pose.normal
@@ -173,20 +175,23 @@ def _along(relative: Floats, pose: CameraPose) -> tuple[Floats, Floats]:
     return depth, side
 
 
-def _seen_at(
-    depth_m: Floats, box_xywh: NDArray[np.int64], camera: CameraModel, pose: CameraPose
-) -> tuple[Floats, Floats, Floats]:
-    """Where the right and left side of boxes in the image, (M, 4), are at a depth, and how high their tops, (M,) each.
+def _corners(obstacles: Sequence[Obstacle]) -> Floats:
+    """Of the box of each obstacle the lower left and right, and the middle of its top, as pixels: (3 M, 2)."""
+    x, y, width, height = np.array([each.box_xywh for each in obstacles], np.float64).reshape(-1, 4).T
+    left, top = x - 0.5, y - 0.5  # edges of pixels, whose centres are whole numbers
+    corners = [left, top + height, left + width, top + height, left + width / 2, top]
+    return np.stack(corners, 1).reshape(-1, 2)
 
-    NaN is a side that is not known, 0 a height.
+
+def _seen_at(depth_m: Floats, corners: Floats, pose: CameraPose) -> tuple[Floats, Floats, Floats]:
+    """Where the right and left side of obstacles are at a depth, and how high their tops, (M,) each.
+
+    ``corners``, (M, 3, 3), are rays as :func:`_corners` orders them. A side that is not known is NaN, a height 0.
     """
-    x, y, width, height = box_xywh.T - np.array([0.5, 0.5, 0.0, 0.0])[:, None]
-    row = y + height  # the lower edge
-    corners = np.stack([x, row, x + width, row, x + width / 2, y], 1).reshape(-1, 2)
-    direction = np.concatenate([camera.rays(corners).xy, np.ones((len(corners), 1))], 1) @ pose.rotation.T
-    ahead, side = _along(direction, pose)
+    direction = corners @ pose.rotation.T
+    ahead, side = direction @ pose.forward, direction @ pose.left
     with np.errstate(invalid="ignore", divide="ignore"):
-        at_depth = np.where(ahead > 0, np.repeat(depth_m, 3) / ahead, np.nan)
-    left, right, _ = (side * at_depth).reshape(-1, 3).T
-    top = pose.height_m + (direction @ pose.normal * at_depth).reshape(-1, 3)[:, 2]
+        at_depth = np.where(ahead > 0, depth_m[:, None] / ahead, np.nan)
+    left, right, _ = (side * at_depth).T
+    top = pose.height_m + (direction @ pose.normal * at_depth)[:, 2]
     return np.fmin(left, right), np.fmax(left, right), np.where(top > 0, top, 0.0)

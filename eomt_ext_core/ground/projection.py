@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera_model import CameraModel
+from .camera_model import CameraModel, Rays
 from .camera_pose import CameraPose
 from .ground_config import GroundConfig
 
@@ -36,20 +36,22 @@ class GroundPoints:
 
 
 def project(pixels: Floats, camera: CameraModel, pose: CameraPose, config: GroundConfig) -> GroundPoints:
-    """Project pixels to the ground, which lies where the ray of a pixel meets the plane.
+    """Project (N, 2) pixels to the ground, whole numbers at their centres; see :func:`meet_ground`."""
+    return meet_ground(camera.rays(pixels), pose, config)
+
+
+def meet_ground(rays: Rays, pose: CameraPose, config: GroundConfig) -> GroundPoints:
+    """Find where rays meet the ground.
 
     A point's covariance follows to first order from ± half a pixel and from the deviations of pitch, roll and height:
     if a ray d turns by δd, its point at distance t moves by t (δd − d (n·δd) / (n·d)), with the normal n.
 
     Args:
-        pixels: (N, 2), whole numbers at the centres of pixels.
-        camera: that they are of.
+        rays: of N pixels.
         pose: of the camera.
         config: the deviations.
     """
-    rays = camera.rays(pixels)
-    optical = np.concatenate([rays.xy, np.ones((len(rays.xy), 1))], 1)
-    direction, normal = optical @ pose.rotation.T, pose.normal
+    direction, normal = rays.directions @ pose.rotation.T, pose.normal
     down = -(direction @ normal)
     down = np.where(down > 0, down, np.nan)  # at or above the horizon, and of no ray
     along = pose.height_m / down
