@@ -11,8 +11,8 @@ POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
 
 # What the node has only with a setting, a package or a distribution that may be missing here.
 ON_CONDITION = {
-    "subscribe": {"/eomt_ext/input/image/compressed", "/clock", "/tf", "/tf_static"},
-    "publish": {f"/eomt_ext/output/{name}" for name in ("label_info", "obstacles", "obstacles_3d")},
+    "subscribe": {"/eomt_ext/input/image/compressed", "/clock", "/tf", "/tf_static", "/bond"},
+    "publish": {f"/eomt_ext/output/{name}" for name in ("label_info", "obstacles", "obstacles_3d")} | {"/bond"},
     "reply": {"/eomt_ext/get_type_description"},
 }
 
