@@ -23,6 +23,8 @@ _MOST_STEPS = 8
 _WIDEST = 8.0  # tangent of 83°: no ray of a model is farther from the axis
 _RADII, _DIRECTIONS = 801, 8  # at which distortion is looked at
 _NOWHERE = np.zeros(3)
+# A calibration may hold any finite numbers: what comes of them is not finite, and gives no ray.
+whatever_the_numbers = np.errstate(invalid="ignore", divide="ignore", over="ignore")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class CameraModel:
     distortion: Floats
     is_fisheye: bool = False
 
+    @whatever_the_numbers
     def rays(self, pixels: Floats) -> Rays:
         """Undistort (N, 2) pixels.
 
@@ -86,20 +89,18 @@ class CameraModel:
             todo = np.flatnonzero(np.abs(error).max(1) > _CONVERGED_PX)
             if not len(todo):
                 break
-            with np.errstate(invalid="ignore", divide="ignore"):
-                xy[todo] -= np.einsum("nij,nj->ni", _inverse(per_ray[todo]), error[todo])
+            xy[todo] -= np.einsum("nij,nj->ni", _inverse(per_ray[todo]), error[todo])
             xy[todo[~(np.abs(xy[todo]) < _WIDEST).all(1)]] = np.nan
             seen[todo], per_ray[todo] = self._seen(xy[todo])
             error[todo] = seen[todo] - pixels[todo]
         certain = (np.abs(error).max(1) <= EXACT_PX) & (np.hypot(*xy.T) < self.fold)
         xy[~certain] = np.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return Rays(xy, _inverse(per_ray))
+        return Rays(xy, _inverse(per_ray))
 
+    @whatever_the_numbers
     def pixels(self, points: Floats) -> Floats:
         """See (N, 3) points of the optical frame: (N, 2), NaN behind the camera or beyond the fold."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            xy = points[:, :2] / np.where(points[:, 2] > 0, points[:, 2], np.nan)[:, None]
+        xy = points[:, :2] / np.where(points[:, 2] > 0, points[:, 2], np.nan)[:, None]
         xy[~(np.hypot(*xy.T) < self.fold)] = np.nan
         result = np.full(xy.shape, np.nan)
         known = np.isfinite(xy).all(1)
@@ -118,6 +119,7 @@ class CameraModel:
         return 1.01 * float(self._radii[0].max())
 
     @cached_property
+    @whatever_the_numbers
     def _radii(self) -> tuple[Floats, Floats]:
         """Distances from the axis up to the fold: as they are seen, over the focal length, and of the rays."""
         radius = np.linspace(0, _WIDEST, _RADII)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera_model import CameraModel, Rays
+from .camera_model import CameraModel, Rays, whatever_the_numbers
 from .camera_pose import CameraPose
 from .ground_config import GroundConfig
 
@@ -40,6 +40,7 @@ def project(pixels: Floats, camera: CameraModel, pose: CameraPose, config: Groun
     return meet_ground(camera.rays(pixels), pose, config)
 
 
+@whatever_the_numbers
 def meet_ground(rays: Rays, pose: CameraPose, config: GroundConfig) -> GroundPoints:
     """Find where rays meet the ground.
 
@@ -70,8 +71,7 @@ def meet_ground(rays: Rays, pose: CameraPose, config: GroundConfig) -> GroundPoi
     covariance = np.einsum("nki,nkj->nij", errors, errors)
 
     range_m = np.hypot(xyz[:, 0], xyz[:, 1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        outwards = xyz[:, :2] / range_m[:, None]
+    outwards = xyz[:, :2] / range_m[:, None]
     sigma = np.linalg.norm(np.einsum("nki,ni->nk", errors[:, :, :2], outwards), axis=1)
     return GroundPoints(xyz, covariance, range_m, sigma, np.einsum("ni,ni->n", row[:, :2], outwards))
 

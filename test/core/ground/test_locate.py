@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.errors import GroundError
@@ -148,3 +150,22 @@ def test_what_is_cut_off_or_out_of_the_region_is_not_free():
     road[200:260, :320] = False  # a wall 16 m ahead
     assert np.isnan(beams(found(), lambda row, column: road[row, column])[beam(5)])
     assert np.isposinf(beams(found(), lambda row, column: road[row, column], max_range_m=15.0)[beam(5)])
+
+
+FOCAL = st.sampled_from([1e-300, 1e300, 1.0, 1e6])
+EXTREME = st.sampled_from([0.0, 1e-300, 1e300, 1e9, -1e6, 0.5, -0.5])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([1e-300, 1e300, 1.0, 1e6]), min_size=2, max_size=2),
+    st.lists(EXTREME, min_size=5, max_size=5),
+)
+def test_whatever_a_calibration_holds_what_is_located_is_finite(focal, distortion):
+    k = (focal[0], 0.0, 319.5, 0.0, focal[1], 199.5, 0.0, 0.0, 1.0)
+    view = GroundView(camera_model("plumb_bob", (400, 640), k, distortion), POSE, GroundConfig())
+    frame = found((100, 300, 50, 50), (300, 250, 50, 50))
+    ground = locate(frame, view.camera, view.pose, view.config)
+    assert np.isfinite(ground.points.xyz).all()
+    assert all(np.isfinite([*each.box_xyz, *each.size_xyz, each.range_m]).all() for each in ground.obstacles)
+    assert (scan(ground, frame, view) != -np.inf).all()
