@@ -52,8 +52,8 @@ class Scene:
 class SceneConfig:
     """What scenes to render; raises `ConfigError` where a setting breaks its rule.
 
-    `size_hw` in pixels; `obstacle_probability` and `max_obstacles` hold for every 60 m of road; obstacles are of
-    `obstacle_families`, covered with `texture_families`.
+    `size_hw` in pixels; `camera_height_m` above the ground, None: another one for each seed; `obstacle_probability` and
+    `max_obstacles` hold for every 60 m of road; obstacles are of `obstacle_families`, covered with `texture_families`.
     """
 
     size_hw: tuple[int, int] = (540, 960)
@@ -61,12 +61,15 @@ class SceneConfig:
     max_obstacles: int = 4
     obstacle_families: tuple[str, ...] = OBSTACLE_FAMILIES
     texture_families: tuple[str, ...] = TEXTURE_FAMILIES
+    camera_height_m: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.size_hw) != 2 or not all(isinstance(v, int) and 64 <= v <= 4096 for v in self.size_hw):
             raise ConfigError(f"size_hw must be two whole numbers from 64 to 4096, got {self.size_hw}")
         if not 0.0 <= self.obstacle_probability <= 1.0:
             raise ConfigError(f"obstacle_probability must lie in [0, 1], got {self.obstacle_probability}")
+        if self.camera_height_m is not None and not 0.5 <= self.camera_height_m <= 4.0:
+            raise ConfigError(f"camera_height_m must be from 0.5 to 4, or None, got {self.camera_height_m}")
         if self.max_obstacles < 1:
             raise ConfigError(
                 f"max_obstacles must be at least 1, got {self.max_obstacles}; for none set obstacle_probability=0"
@@ -90,6 +93,7 @@ def _world(seed: int, config: SceneConfig) -> World:
         config.max_obstacles,
         config.obstacle_families,
         config.texture_families,
+        config.camera_height_m,
     )
 
 

@@ -32,6 +32,7 @@ class World:
         max_obstacles: int,
         families: tuple[str, ...],
         textures: tuple[str, ...],
+        height_m: float | None = None,
     ) -> None:
         self.seed, self.size_hw = seed, size_hw
         self.obstacle_probability, self.max_obstacles = obstacle_probability, max_obstacles
@@ -40,7 +41,8 @@ class World:
         self.street: Street = draw_street(rng)
         self.weather = draw_weather(rng)
         self.lens = draw_lens(rng)
-        self.height_m = float(rng.uniform(1.2, 1.75))
+        drawn_m = float(rng.uniform(1.2, 1.75))
+        self.height_m = drawn_m if height_m is None else height_m
         self.focal = float(rng.uniform(0.65, 1.2))
         self.horizon = float(rng.uniform(0.36, 0.54))
         self.sway = float(rng.normal(0, 0.25))

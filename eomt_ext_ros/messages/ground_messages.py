@@ -33,17 +33,22 @@ def to_point_cloud(ground: GroundFrame, header: Header) -> PointCloud2:
         ground: the obstacles.
         header: set as it is.
     """
-    from sensor_msgs.msg import PointCloud2, PointField
-
     points, of_obstacle = np.empty(len(ground.of_obstacle), list(_FIELDS)), ground.of_obstacle
     points["x"], points["y"], points["z"] = ground.points.xyz.T
     points["probability"] = np.array([each.obstacle.score for each in ground.obstacles], np.float32)[of_obstacle]
     points["id"] = np.array([each.id for each in ground.obstacles], np.int32)[of_obstacle]
     points["sigma_range"] = ground.points.sigma_range_m
+    return to_cloud(points, header)
+
+
+def to_cloud(points: NDArray[Any], header: Header) -> PointCloud2:
+    """Make a cloud of a structured array, (N,), whose fields are little-endian float32 and int32 without gaps."""
+    from sensor_msgs.msg import PointCloud2, PointField
+
     kinds = {"<f4": PointField.FLOAT32, "<i4": PointField.INT32}
     fields = [
-        PointField(name=name, offset=4 * index, datatype=kinds[kind], count=1)
-        for index, (name, kind) in enumerate(_FIELDS)
+        PointField(name=name, offset=4 * index, datatype=kinds[points.dtype[name].str], count=1)
+        for index, name in enumerate(points.dtype.names or ())
     ]
     msg = PointCloud2(header=header, height=1, width=len(points), fields=fields, is_dense=True)
     msg.point_step, msg.row_step = points.itemsize, points.nbytes
