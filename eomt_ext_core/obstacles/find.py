@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from eomt_ext_core.errors import ConfigError, ImageError
 
 from .components import find_components
 from .regions import BLOCK_PX, blocks_near_drivable, check_obstacle_config, drivable_ids, polygon_mask
+
+TrackState = Literal["tentative", "confirmed", "coasting"]
+"""Of an obstacle that is followed: seen too seldom yet, certain, certain but not seen in this image."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,18 @@ class Obstacle:
         box_xywh: left, top, width and height of the smallest upright box around it.
         area_px: number of its pixels.
         centroid_xy: mean position of its pixels.
+        track_id: by which it is known over time, 1 or above; None if it is not followed, as are the next two.
+        state: of that track.
+        evidence: from the scores in all its images, as a probability.
     """
 
     score: float
     box_xywh: tuple[int, int, int, int]
     area_px: int
     centroid_xy: tuple[float, float]
+    track_id: int | None = None
+    state: TrackState | None = None
+    evidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +53,17 @@ class ObstacleFrame:
         mask: (H, W) bool, all of them.
         obstacles: the largest first, at most ``max_obstacles``.
         unlisted: how many more there are in the mask.
+        coasting: confirmed obstacles that are not in this image, where they are expected.
     """
 
     mask: NDArray[np.bool_]
     obstacles: list[Obstacle]
     unlisted: int
+    coasting: list[Obstacle] = field(default_factory=list)
+
+    def confirmed(self) -> ObstacleFrame:
+        """The same without obstacles that are not confirmed; the mask stays that of the image."""
+        return replace(self, obstacles=[obstacle for obstacle in self.obstacles if obstacle.state == "confirmed"])
 
 
 def find_obstacles(
