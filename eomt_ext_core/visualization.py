@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def overlay(
     *,
     colour_map: str = "turbo",
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
+    labels: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Lay the heatmap over an image, the more opaque the more probable, with the outline of the mask and boxes.
 
@@ -44,6 +46,7 @@ def overlay(
         opacity: of the heatmap where the probability is 1, in [0, 1].
         colour_map: one of ``COLOUR_MAPS``.
         boxes_xywh: left, top, width and height in pixels of boxes to frame, each frame around its box.
+        labels: of the boxes, in ASCII, to write above each; none, or one for each.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -54,7 +57,7 @@ def overlay(
     """
     _check_sizes(image=image_rgb, probability=probability, mask=mask)
     picture_rgb = blend(image_rgb, heatmap(probability, colour_map), probability, opacity)
-    outline(picture_rgb, mask, boxes_xywh)
+    outline(picture_rgb, mask, boxes_xywh, labels)
     return picture_rgb
 
 
@@ -86,8 +89,9 @@ def outline(
     picture_rgb: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
+    labels: Sequence[str] = (),
 ) -> None:
-    """Draw the outline of a mask and frames around boxes into a picture, as :func:`overlay` has them.
+    """Draw the outline of a mask and frames around boxes with labels into a picture, as :func:`overlay` has them.
 
     Raises:
         ImageError: where the sizes differ.
@@ -97,12 +101,24 @@ def outline(
         _check_sizes(picture=picture_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(picture_rgb, contours, -1, CONTOUR_RGB, line_px)
-    for left, top, width, height in boxes_xywh:
+    for (left, top, width, height), label in itertools.zip_longest(boxes_xywh, labels, fillvalue=""):
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
         for inset in range(line_px):
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
             cv2.rectangle(picture_rgb, *corners, BOX_RGB)
+        if label:
+            _write(picture_rgb, label, first, line_px)
+
+
+def _write(picture_rgb: NDArray[np.uint8], text: str, corner: tuple[int, int], line_px: int) -> None:
+    """Write above a box, or in it if it touches the upper edge, and inside the picture in any case."""
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line_px
+    (width, height), below = cv2.getTextSize(text, font, size, line_px)
+    left = min(max(corner[0], 0), max(0, picture_rgb.shape[1] - width))
+    foot = max(corner[1] - below, height)
+    cv2.rectangle(picture_rgb, (left, foot - height), (left + width, foot + below - 1), BOX_RGB, cv2.FILLED)
+    cv2.putText(picture_rgb, text, (left, foot), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)
 
 
 def _check_sizes(**arrays: NDArray[Any] | None) -> None:

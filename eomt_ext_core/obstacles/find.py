@@ -44,6 +44,13 @@ class Obstacle:
     state: TrackState | None = None
     evidence: float | None = None
 
+    @property
+    def label(self) -> str:
+        """Its id as pictures have it: 7, and 7? while it is tentative, (7) while it coasts; empty without one."""
+        if self.track_id is None:
+            return ""
+        return {"tentative": "{}?", "coasting": "({})"}.get(self.state or "", "{}").format(self.track_id)
+
 
 @dataclass(frozen=True)
 class ObstacleFrame:
@@ -60,6 +67,11 @@ class ObstacleFrame:
     obstacles: list[Obstacle]
     unlisted: int
     coasting: list[Obstacle] = field(default_factory=list)
+
+    @property
+    def listed(self) -> list[Obstacle]:
+        """Those in the image and those that coast."""
+        return self.obstacles + self.coasting
 
     def confirmed(self) -> ObstacleFrame:
         """The same without obstacles that are not confirmed; the mask stays that of the image."""

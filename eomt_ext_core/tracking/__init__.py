@@ -16,6 +16,6 @@
 """
 
 from .tracker import Tracker
-from .tracking_config import TrackingConfig
+from .tracking_config import TrackingConfig, check_confirmed_only
 
-__all__ = ["Tracker", "TrackingConfig"]
+__all__ = ["Tracker", "TrackingConfig", "check_confirmed_only"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eomt_ext_core.config import check_options, option
+from eomt_ext_core.config import ObstacleConfig, check_options, option
+from eomt_ext_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,13 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+def check_confirmed_only(obstacles: ObstacleConfig, tracking: TrackingConfig) -> None:
+    """Hold the two against each other.
+
+    Raises:
+        ConfigError: if only confirmed obstacles are to be listed, and nothing confirms them.
+    """
+    if obstacles.confirmed_only and not tracking.enabled:
+        raise ConfigError("confirmed_only needs tracking, which is off: switch tracking on, or list all obstacles")

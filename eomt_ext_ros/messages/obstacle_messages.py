@@ -12,12 +12,16 @@ box, size           bbox.size_x, .size_y                         width, height
 score, in [0, 1]    results[0].hypothesis.score                  score
 area of the mask    results[0].pose.pose.position.z              area
 centroid of it      results[0].pose.pose.position.x, .y          centroid_u, centroid_v
+id over time        id                                           track_id
+state, evidence     results[1].hypothesis.class_id, .score       (not there)
 ==================  ===========================================  ==================
 
 ``Detection2D`` has no place for an area. The pose of a hypothesis is that of "some fixed reference point on the object,
 such as … the center of mass"; here it is that of the mask, in pixels as all else in the message, and its third
-coordinate, which has no other use in an image, is the area. ``results[0].hypothesis.class_id`` is ``obstacle``, and
-``id`` is empty: nothing is followed from image to image.
+coordinate, which has no other use in an image, is the area. ``results[0].hypothesis.class_id`` is ``obstacle``.
+
+An obstacle that is not followed from image to image has an empty ``id``, or a ``track_id`` of 0, and no ``results[1]``;
+the state of others is ``tentative``, ``confirmed`` or ``coasting``. Those that coast come last, with an area of 0.
 
 ``PointCloud2`` stands in since it comes with ``sensor_msgs``, has a header, names and types its fields, holds any
 number of obstacles, and is read by ``sensor_msgs_py.point_cloud2`` and recorded as any message. It has one float32 a
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 CLASS_ID = "obstacle"
-CLOUD_FIELDS = ("u", "v", "width", "height", "score", "area", "centroid_u", "centroid_v")
+CLOUD_FIELDS = ("u", "v", "width", "height", "score", "area", "centroid_u", "centroid_v", "track_id")
 
 NO_SCALE = (1.0, 1.0)
 
@@ -62,7 +66,7 @@ def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple
 
     msg = Detection2DArray(header=header)
     for obstacle in obstacles:
-        u, v, width, height, score, area, centroid_u, centroid_v = _figures(obstacle, scale_xy)
+        u, v, width, height, score, area, centroid_u, centroid_v, _ = _figures(obstacle, scale_xy)
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = CLASS_ID, score
         at = hypothesis.pose.pose.position
@@ -70,6 +74,11 @@ def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple
         detection = Detection2D(header=header, results=[hypothesis])
         detection.bbox.center.position.x, detection.bbox.center.position.y = u, v
         detection.bbox.size_x, detection.bbox.size_y = width, height
+        if obstacle.state is not None:
+            detection.id = str(obstacle.track_id)
+            track = ObjectHypothesisWithPose()
+            track.hypothesis.class_id, track.hypothesis.score = obstacle.state, obstacle.evidence
+            detection.results.append(track)
         msg.detections.append(detection)
     return msg
 
@@ -97,4 +106,5 @@ def _figures(obstacle: Obstacle, scale_xy: tuple[float, float]) -> tuple[float, 
     (left, top, width, height), (centroid_u, centroid_v), (x, y) = obstacle.box_xywh, obstacle.centroid_xy, scale_xy
     centre = (left + width / 2) * x, (top + height / 2) * y
     area = obstacle.area_px * x * y
-    return *centre, width * x, height * y, obstacle.score, area, centroid_u * x, centroid_v * y
+    centroid = centroid_u * x, centroid_v * y
+    return *centre, width * x, height * y, obstacle.score, area, *centroid, float(obstacle.track_id or 0)

@@ -61,7 +61,7 @@ class Output:
 def _obstacles(rendering: Rendering) -> Any:
     from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
 
-    return to_obstacles_msg(rendering.found.obstacles, rendering.header, rendering.scale_xy)
+    return to_obstacles_msg(rendering.found.listed, rendering.header, rendering.scale_xy)
 
 
 def _camera_info(rendering: Rendering) -> Any:

@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 HEADER = Header(frame_id="camera_optical")
 OBSTACLES = [
     Obstacle(score=0.75, box_xywh=(10, 20, 8, 4), area_px=30, centroid_xy=(13.5, 22.25)),
-    Obstacle(score=1.0, box_xywh=(0, 0, 1, 1), area_px=1, centroid_xy=(0.5, 0.5)),
+    Obstacle(1.0, (0, 0, 1, 1), 1, (0.5, 0.5), track_id=7, state="confirmed", evidence=0.99),
 ]
 
 
@@ -108,7 +108,7 @@ def test_without_vision_msgs_obstacles_are_points_with_named_fields(installed):
     assert not cloud.is_bigendian
     assert [field.name for field in cloud.fields] == list(CLOUD_FIELDS)
     assert not {"x", "y", "z"} & set(CLOUD_FIELDS)
-    expected = [(14.0, 22.0, 8.0, 4.0, 0.75, 30.0, 13.5, 22.25), (0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5)]
+    expected = [(14.0, 22.0, 8.0, 4.0, 0.75, 30.0, 13.5, 22.25, 0.0), (0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 7.0)]
     assert read(cloud).tolist() == expected
 
 
@@ -134,7 +134,8 @@ def test_with_vision_msgs_obstacles_are_detections(installed):
     assert result.hypothesis == ObjectHypothesis(class_id="obstacle", score=0.75)
     at = result.pose.pose.position
     assert (at.x, at.y, at.z) == (13.5, 22.25, 30.0)
-    assert second.bbox.size_x == 1.0
+    assert (second.bbox.size_x, second.id) == (1.0, "7")
+    assert second.results[1].hypothesis == ObjectHypothesis(class_id="confirmed", score=0.99)
 
 
 def test_pixels_are_those_of_the_published_images(installed):
@@ -146,7 +147,7 @@ def test_pixels_are_those_of_the_published_images(installed):
     assert (at.x, at.y, at.z) == (6.75, 5.5625, 3.75)
     installed()
     point = read(to_obstacles_msg(OBSTACLES, HEADER, scale_xy=(0.5, 0.25)))[0]
-    assert point.tolist() == (7.0, 5.5, 4.0, 1.0, 0.75, 3.75, 6.75, 5.5625)
+    assert point.tolist() == (7.0, 5.5, 4.0, 1.0, 0.75, 3.75, 6.75, 5.5625, 0.0)
 
 
 def test_the_messages_take_what_the_core_finds(installed):
@@ -155,7 +156,7 @@ def test_the_messages_take_what_the_core_finds(installed):
     frame = find_obstacles(probability, ObstacleConfig(), threshold=0.5)
     installed()
     (point,) = read(to_obstacles_msg(frame.obstacles, HEADER))
-    assert point.tolist() == pytest.approx((15.0, 6.0, 20.0, 6.0, 0.9, 120.0, 15.0, 6.0))
+    assert point.tolist() == pytest.approx((15.0, 6.0, 20.0, 6.0, 0.9, 120.0, 15.0, 6.0, 0.0))
     installed(*STAND_INS)
     (detection,) = to_obstacles_msg(frame.obstacles, HEADER).detections
     assert detection.bbox.center.position == Point2D(x=15.0, y=6.0)
