@@ -9,9 +9,10 @@ import typer
 
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
 from eomt_ext_core.files import naming, shown
+from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 
 
 def predict(
@@ -28,8 +29,10 @@ def predict(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
+    tracking: options.Tracking = TrackingConfig.enabled,
+    confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
 ) -> None:
-    """Write what a model finds in images and videos.
+    """Write what a model finds in images and videos. Obstacles are followed in videos, not in images.
 
     Exit status: 0; 1 where nothing could be done; 3 where something could not be read, with all other results kept.
     """
@@ -46,8 +49,10 @@ def predict(
     problems, num_whole = list(unusable), 0
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
+    obstacle_config, tracking_config = ObstacleConfig(confirmed_only=confirmed_only), TrackingConfig(enabled=tracking)
+    check_confirmed_only(obstacle_config, tracking_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
-        writer = PredictionWriter(folder, probability)
+        writer = PredictionWriter(folder, probability, obstacle_config, tracking_config)
         engine = AnomalyEngine.load(checkpoint, config)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:

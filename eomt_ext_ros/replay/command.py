@@ -20,6 +20,7 @@ from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import explained
 from eomt_ext_core.files import output_folder, shown, whole_file
+from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
@@ -56,6 +57,8 @@ def replay(
         float, typer.Option(help="an obstacle extends over connected pixels above this; below 0: the threshold")
     ] = ObstacleConfig.threshold_low,
     min_area_px: Annotated[int, typer.Option(help="fewest pixels of an obstacle")] = ObstacleConfig.min_area_px,
+    tracking: options.Tracking = TrackingConfig.enabled,
+    confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
@@ -71,9 +74,9 @@ def replay(
 ) -> None:
     """Run recorded bags through the engine, every frame, offline.
 
-    Writes for each bag an annotated bag and overlay.mp4, and over all of them metrics.json, timing.json and
-    report.html; the bag holds the first score. Exit status: 0; 1 if nothing could be done; 3 if something could not be
-    read or processed, with all other results kept; 130 after an interruption, with the results so far.
+    Writes for each bag an annotated bag, overlay.mp4 and obstacles.csv, and over all of them metrics.json, timing.json
+    and report.html; the bag holds the first score. Exit status: 0; 1 if nothing could be done; 3 if something could not
+    be read or processed, with all other results kept; 130 after an interruption, with the results so far.
     """
     _check_extras()
     import torch
@@ -95,7 +98,8 @@ def replay(
             checkpoint=_absolute(checkpoint),
             head=_absolute(head),
             engine=engine,
-            obstacles=ObstacleConfig(threshold_low=threshold_low, min_area_px=min_area_px),
+            obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
+            tracking=TrackingConfig(enabled=tracking),
         ),
         image_topics=tuple(image_topic),
         scores=names,
