@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,14 +100,14 @@ def outline(
         _check_sizes(picture=picture_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(picture_rgb, contours, -1, CONTOUR_RGB, line_px)
-    for (left, top, width, height), label in itertools.zip_longest(boxes_xywh, labels, fillvalue=""):
+    for number, (left, top, width, height) in enumerate(boxes_xywh):
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
         for inset in range(line_px):
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
             cv2.rectangle(picture_rgb, *corners, BOX_RGB)
-        if label:
-            _write(picture_rgb, label, first, line_px)
+        if labels and labels[number]:
+            _write(picture_rgb, labels[number], first, line_px)
 
 
 def _write(picture_rgb: NDArray[np.uint8], text: str, corner: tuple[int, int], line_px: int) -> None:
@@ -116,7 +115,7 @@ def _write(picture_rgb: NDArray[np.uint8], text: str, corner: tuple[int, int], l
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line_px
     (width, height), below = cv2.getTextSize(text, font, size, line_px)
     left = min(max(corner[0], 0), max(0, picture_rgb.shape[1] - width))
-    foot = max(corner[1] - below, height)
+    foot = max(min(corner[1], picture_rgb.shape[0]) - below, height)
     cv2.rectangle(picture_rgb, (left, foot - height), (left + width, foot + below - 1), BOX_RGB, cv2.FILLED)
     cv2.putText(picture_rgb, text, (left, foot), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)
 
