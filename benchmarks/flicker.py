@@ -1,8 +1,8 @@
 """What following obstacles does to flicker and false obstacles: listed per frame, and with ``confirmed_only``.
 
 On drives through drawn scenes, whose obstacles are known one by one, and on a video of a road on which nothing lies, so
-that every obstacle in it is false. An obstacle counts if 50 of its pixels or more are visible, and is found if the box of
-a listed obstacle covers a fifth of them; a listed obstacle is false if its box holds no pixel of any.
+that every obstacle in it is false. An obstacle counts if 50 of its pixels or more are visible, and is found if the box
+of a listed obstacle covers a fifth of them; a listed obstacle is false if its box holds no pixel of any.
 
     python benchmarks/flicker.py --seed 6000001 --drives 12 --video road.mp4 --store /tmp/flicker
 

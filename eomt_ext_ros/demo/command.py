@@ -24,6 +24,7 @@ from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.exits import ending
 from eomt_ext_core.files import output_folder
 from eomt_ext_ros.demo import camera, recorder
+from eomt_ext_ros.demo.flicker import flicker
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.process.dds_profile import transports_chosen
@@ -125,6 +126,7 @@ def _run(
             "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 1) for q in (50, 99)}
             if latencies
             else {},
+            "flicker": flicker(recorder.masked_frames(recording, OUTPUTS["probability"], OUTPUTS["mask"])),
             **recorder.measure(recording, OUTPUTS["probability"], camera.LABEL_TOPIC),
         }
         recorder.write_video(recording, OUTPUTS["overlay"], output / "overlay.mp4", rate_hz)
@@ -217,6 +219,12 @@ def _show(console: Console, summary: dict[str, Any], output: Path) -> None:
     if summary["latency_ms"]:
         latency = summary["latency_ms"]
         table.add_row("stamp to result", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms p99")
+    flickering = summary["flicker"]
+    table.add_row(
+        "flicker",
+        f"the number of obstacles changes in {flickering['changes']} of {flickering['steps']} steps, "
+        f"of confirmed ones in {flickering['changes_confirmed']}",
+    )
     if "auprc" in summary:
         ratio = summary["auprc"] / summary["anomaly_share"]
         table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the fraction of anomalous pixels)")

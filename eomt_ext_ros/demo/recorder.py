@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from eomt_ext_core.files import valid_text, whole_file
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
+from eomt_ext_ros.demo.flicker import Frame
 
 
 @dataclass
@@ -84,6 +86,14 @@ def measure(recording: Recording, probability_topic: str, label_topic: str) -> d
         return {}
     figures = {"auprc": result.auprc, "fpr95": result.fpr95, "anomaly_share": result.anomaly_share}
     return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+def masked_frames(recording: Recording, probability_topic: str, mask_topic: str) -> Iterator[Frame]:
+    """Give the published probabilities that have a mask, each with it."""
+    masks = {stamp_ns(data): data for _, data in recording.messages.get(mask_topic, ())}
+    for _, data in recording.messages.get(probability_topic, ()):
+        if (stamp := stamp_ns(data)) in masks:
+            yield stamp * 1e-9, _pixels(data), _pixels(masks[stamp]) > 0
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

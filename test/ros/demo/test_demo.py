@@ -39,6 +39,7 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert 0 < summary["frames_received"] <= FRAMES
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert 0 < summary["anomaly_share"] < summary["auprc"] <= 1
+    assert summary["flicker"]["steps"] == summary["frames_received"] - 1
 
     with AnyReader([tmp_path / "bag"]) as bag:
         read = [(connection.topic, bag.deserialize(data, connection.msgtype)) for connection, _, data in bag.messages()]
