@@ -51,6 +51,11 @@ class _Track:
     def coasts(self) -> bool:
         return self.is_confirmed and self.num_unseen > 0
 
+    def is_in(self, mask: NDArray[np.bool_]) -> bool:
+        """Whether its centre is expected in the image."""
+        (x, y), (height, width) = self.motion.box[:2], mask.shape
+        return bool(0 <= x <= width and 0 <= y <= height)
+
     def see(self, obstacle: Obstacle, box: NDArray[np.float64], threshold: float, config: TrackingConfig) -> None:
         """Take up what it is in an image."""
         self.motion.correct(box)
@@ -127,7 +132,11 @@ class Tracker:
         for track in self._tracks:
             if track.num_unseen:
                 track.weigh(_UNSEEN_EVIDENCE, config)
-        self._tracks = [track for track in self._tracks if track.num_unseen <= config.coast_frames]
+        self._tracks = [
+            track
+            for track in self._tracks
+            if track.num_unseen == 0 or (track.num_unseen <= config.coast_frames and track.is_in(found.mask))
+        ]
 
         known = [track_of[i].obstacle(each) if i in track_of else each for i, each in enumerate(found.obstacles)]
         return replace(found, obstacles=known, coasting=[track.expected() for track in self._tracks if track.coasts])

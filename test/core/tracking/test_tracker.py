@@ -22,7 +22,7 @@ def obstacle(x: float, y: float = 50, size: float = 20, score: float = 0.9) -> O
 
 
 def image(obstacles: list[Obstacle]) -> ObstacleFrame:
-    return ObstacleFrame(np.zeros((1, 1), np.bool_), obstacles, 0)
+    return ObstacleFrame(np.zeros((480, 900), np.bool_), obstacles, 0)
 
 
 def drive(*images: list[Obstacle], config: TrackingConfig = EAGER, tracker: Tracker | None = None) -> list[Any]:
@@ -94,6 +94,11 @@ def test_what_is_not_seen_coasts_as_it_moved_and_is_dropped_then() -> None:
         assert coasting.box_xywh == pytest.approx((100 + 6 * (12 + gone), 50, 20, 20), abs=1.5)
         assert coasting.evidence < frames[11].obstacles[0].evidence
     assert ids(frames[-1]) == [2], "no id is given twice"
+
+
+def test_what_leaves_the_image_does_not_coast() -> None:
+    frames = drive(*([obstacle(826 + 10 * k)] for k in range(6)), NOTHING, NOTHING)
+    assert [len(frame.coasting) for frame in frames[5:]] == [0, 1, 0]
 
 
 def test_what_comes_back_in_time_is_the_same() -> None:
