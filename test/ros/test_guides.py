@@ -47,7 +47,7 @@ def test_names_of_the_node_are_its_own(guide):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_dotted_parameters_exist_and_files_are_there(guide):
     text = guide.read_text(encoding="utf-8")
-    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics)\.[a-z_]+)`", text)) - {"diagnostic_status.py"}
+    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|tracking)\.[a-z_]+)`", text)) - {"obstacles.csv"}
     assert dotted - PARAMETERS == set()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (guide.parent / link).is_file(), link
