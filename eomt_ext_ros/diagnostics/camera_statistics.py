@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from eomt_ext_core.health import Health
 from eomt_ext_ros.diagnostics.sliding_window import Percentiles, SlidingWindow
 
 RATE_SPAN_S = 5.0
@@ -35,6 +36,7 @@ class CameraSnapshot:
         late_in_a_row: images published later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
         failure: why the last image failed, until an image whose turn came later is published; or empty.
+        health: what the images say of the camera; None if none was judged.
     """
 
     name: str = ""
@@ -50,6 +52,7 @@ class CameraSnapshot:
     late_in_a_row: int = 0
     rejection: str = ""
     failure: str = ""
+    health: Health | None = None
 
 
 class CameraStatistics:
@@ -77,6 +80,7 @@ class CameraStatistics:
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = ""
+        self._health: Health | None = None
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -87,6 +91,7 @@ class CameraStatistics:
             self._newest_input_s = None
             self._late_in_a_row = 0
             self._failure = ""
+            self._health = None
             self._end_turn()
 
     def received(self) -> None:
@@ -149,6 +154,18 @@ class CameraStatistics:
             self._outputs.add(now_s)
             self._timings.add(now_s, processing_s, math.nan if latency_s is None else latency_s)
 
+    def judged(self, health: Health | None) -> bool:
+        """Take in what the images say of the camera, None if they are not judged; returns whether that is new."""
+        with self._lock:
+            changed, self._health = health != self._health, health
+        return changed
+
+    @property
+    def health(self) -> Health | None:
+        """What the images say of the camera; None if none was judged."""
+        with self._lock:
+            return self._health
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -175,6 +192,7 @@ class CameraStatistics:
                 late_in_a_row=self._late_in_a_row,
                 rejection=self._rejection,
                 failure=self._failure,
+                health=self._health,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -122,6 +122,7 @@ class AnomalyNode(GuardedNode):
         self.get_logger().info(f"waiting for images on {', '.join(session.subscribe())}")
         result = super().on_activate(state)
         session.publish_label_info()
+        session.publish_health()
         return result
 
     @log_exceptions(TransitionCallbackReturn.ERROR)

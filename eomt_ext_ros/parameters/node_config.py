@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.health import HealthConfig
 from eomt_ext_core.model.checkpoint import HUB_SCHEME
 from eomt_ext_core.visualization import COLOUR_MAPS
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
@@ -80,6 +81,7 @@ class NodeConfig:
     colour_map: str = option("turbo", "colours of the heatmap and the overlay", choices=COLOUR_MAPS, live=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
     obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:

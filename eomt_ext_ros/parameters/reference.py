@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.health import HealthConfig
 from eomt_ext_ros.parameters.node_config import CameraConfig, DiagnosticsConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import ParameterField, own_fields
 
@@ -35,6 +36,7 @@ _SECTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("Engine", "How the model runs.", EngineConfig, ""),
     ("Windows", "How an image is cut into the windows that the network sees.", WindowConfig, "windows."),
     ("Obstacles", "What of the probability becomes an obstacle.", ObstacleConfig, "obstacles."),
+    ("Health", "When a camera is not well by its images.", HealthConfig, "health."),
     ("Diagnostics", "When `/diagnostics` warns.", DiagnosticsConfig, "diagnostics."),
 )
 

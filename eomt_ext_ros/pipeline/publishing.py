@@ -12,6 +12,7 @@ from eomt_ext_ros.outputs.rendering import Rendering
 from eomt_ext_ros.pipeline.batch_context import BatchContext
 from eomt_ext_ros.pipeline.camera_image import CameraImage
 from eomt_ext_ros.pipeline.image_reports import ImageReports
+from eomt_ext_ros.pipeline.judging import check_health, judge_classes
 
 NOTHING_PUBLISHED = "camera_info alone is subscribed to, and none goes with the image"
 
@@ -43,7 +44,13 @@ def publish(
 
     Returns:
         the visualisations that are to be drawn.
+
+    Raises:
+        ImageError: if the camera must be well and is not.
     """
+    if frame is not None and frame.semantic is not None:
+        judge_classes(image, frame.semantic, context, reports)
+    check_health(image.camera, context.config.health)
     rendering, late_after_s = _rendering(image, frame, context), context.config.diagnostics.late_after_s
     messages = {}
     for output in image.outputs:
