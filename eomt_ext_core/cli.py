@@ -45,7 +45,8 @@ def convert(
     ] = None,
     masked_attention: Annotated[bool | None, typer.Option(help="where training stopped while annealing it")] = None,
 ) -> None:
-    """Write a checkpoint as one safetensors file that holds its architecture."""
+    """Write a checkpoint as one safetensors file that holds its architecture and a known answer to test it by."""
+    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.model.checkpoint import load_model, save_model
 
     known: dict[str, Any] = {
@@ -57,7 +58,7 @@ def convert(
     if num_heads is not None:
         known["backbone_overrides"] = {"num_heads": num_heads}
     model = load_model(source, {name: value for name, value in known.items() if value is not None}, head=head)
-    save_model(model, target)
+    save_model(model, target, make_probe(model))
     config = model.config
     typer.echo(
         f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "

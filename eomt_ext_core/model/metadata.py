@@ -12,6 +12,7 @@ from typing import Any
 
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.scoring.calibration import LogitCalibration
+from eomt_ext_core.scoring.probe import Probe
 
 VERSION = 1
 MOST_BYTES = 1 << 20
@@ -116,12 +117,14 @@ def check_info(info: Any, num_classes: int) -> dict[str, Any]:
         a copy of it.
 
     Raises:
-        CheckpointError: if it is no mapping, its class names are not one for each class, or its calibration is none.
+        CheckpointError: if it is no mapping, its class names are not one for each class, its calibration is none, or its
+            probe is damaged.
     """
     if not isinstance(info, Mapping):
         raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")
     class_names_of(info, num_classes)
     LogitCalibration.of(info)
+    Probe.of(info)
     return dict(info)
 
 
