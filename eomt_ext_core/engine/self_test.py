@@ -58,7 +58,7 @@ def check_known_answer(scorer: WindowScorer, name: str, score: Score) -> str:
 
 
 def difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Root mean square of the differences, as a fraction of the spread of what is expected; NaN if one is not finite."""
+    """Root mean square of the differences, as a fraction of the expected spread; NaN if one is not finite."""
     spread = max(float(expected.std()), 1e-3 * float(np.abs(expected).max()), 1e-6)
     return float(np.sqrt(np.mean((found - expected) ** 2))) / spread
 

@@ -1,4 +1,4 @@
-"""Signs that show from image to image: a frozen camera, dirt on its lens, channels that change places.
+"""Signs that show from image to image: a frozen camera, dirt on its lens, channels or sides that change places.
 
 What cannot be told: a static scene that is drawn without noise is what "frozen" means here, and a camera whose
 compression leaves no noise at all looks frozen while vehicle and scene stand still. Dirt that was there from the start
@@ -34,7 +34,7 @@ _ACTIVE_S = 1.0
 _LEAST_ACTIVITY = 1.5
 
 _ORDERS = tuple(itertools.permutations(range(3)))
-_MATCH, _LEAST_GAIN = 0.5, 1.5
+_MATCH, _LEAST_GAIN, _LEAST_TURN = 0.5, 1.5, 4.0
 
 
 class Frozen:
@@ -149,6 +149,22 @@ class ChannelOrder:
         if costs[best] <= _MATCH * costs[0] and costs[0] - costs[best] >= _LEAST_GAIN:
             self._order = self._order[list(_ORDERS[best])]
         return bool((self._order != np.arange(3)).any())
+
+
+class Orientation:
+    """Whether the image has been turned upside down, or mirrored so, since the first one."""
+
+    def __init__(self) -> None:
+        self._turned = False
+
+    def update(self, last: Sample, now: Sample) -> bool:
+        """Compare an image with the one before it."""
+        same = float(np.abs(now.coarse - last.coarse).mean())
+        upside_down = now.coarse[::-1], now.coarse[::-1, ::-1]
+        turned = min(float(np.abs(image - last.coarse).mean()) for image in upside_down)
+        if turned <= _MATCH * same and same - turned >= _LEAST_TURN:
+            self._turned = not self._turned
+        return self._turned
 
 
 def _chroma(colours: NDArray[np.float32]) -> NDArray[np.float32]:

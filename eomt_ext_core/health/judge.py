@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.health.changes import ChannelOrder, Dirt, Frozen
+from eomt_ext_core.health.changes import ChannelOrder, Dirt, Frozen, Orientation
 from eomt_ext_core.health.config import HealthConfig
 from eomt_ext_core.health.sample import Sample, take_sample
 from eomt_ext_core.health.signs import is_upside_down, signs_of
@@ -35,7 +35,8 @@ class CameraJudge:
     def _restart(self) -> None:
         self._persistence = Persistence()
         self._last: tuple[Sample, float] | None = None
-        self._frozen, self._dirt, self._order = Frozen(), Dirt(), ChannelOrder()
+        self._frozen, self._dirt, self._order, self._orientation = Frozen(), Dirt(), ChannelOrder(), Orientation()
+        self._is_turned = self._shows_turned = False  # since the first image; by the semantic classes
 
     def look(self, image_rgb: NDArray[np.uint8], stamp_s: float, config: HealthConfig) -> Health:
         """Judge by the next image.
@@ -55,6 +56,8 @@ class CameraJudge:
             last, since_s = self._last[0], stamp_s - self._last[1]
             if not any(signs.values()):
                 signs["swapped_channels"] = self._order.update(last, sample)
+                self._is_turned = self._orientation.update(last, sample)
+                signs["upside_down"] = self._is_turned or self._shows_turned
             signs["frozen"] = self._frozen.update(last, sample, since_s, config.still_change)
             signs["dirt"] = self._dirt.update(last, sample, since_s, config.dirt_fraction)
         self._last = sample, stamp_s
@@ -71,8 +74,10 @@ class CameraJudge:
             stamp_s: of the image, in seconds.
             config: when a camera is not well.
         """
-        upside_down = is_upside_down(semantic, class_names)
-        return self.health if upside_down is None else self._conclude({"upside_down": upside_down}, stamp_s, config)
+        if (upside_down := is_upside_down(semantic, class_names)) is None:
+            return self.health
+        self._shows_turned = upside_down
+        return self._conclude({"upside_down": upside_down or self._is_turned}, stamp_s, config)
 
     def _conclude(self, signs: dict[str, bool], stamp_s: float, config: HealthConfig) -> Health:
         self._persistence.update(signs, stamp_s, config.enter_s, config.leave_s)

@@ -117,8 +117,8 @@ def check_info(info: Any, num_classes: int) -> dict[str, Any]:
         a copy of it.
 
     Raises:
-        CheckpointError: if it is no mapping, its class names are not one for each class, its calibration is none, or its
-            probe is damaged.
+        CheckpointError: if it is no mapping, its class names are not one for each class, or its calibration or probe is
+            damaged.
     """
     if not isinstance(info, Mapping):
         raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")

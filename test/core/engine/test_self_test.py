@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,16 +119,17 @@ def test_a_model_that_answers_otherwise_gets_no_new_probe(demo: EoMTExt) -> None
 
 
 def test_a_constant_answer_is_compared_by_its_size() -> None:
-    class Constant:
-        precision, device, crop_hw = "fp32", torch.device("cpu"), (16, 16)
-        info = {"probe": Probe((16, 16), np.zeros((4, 4, 3), np.uint8), {"rba": np.full(GRID_HW, 5.0)}).to_json()}
-
-        def describe(self) -> dict[str, str]:
-            return {"backend": "torch", "score_stride": "1"}
-
-    assert check_known_answer(Constant(), "rba", lambda image: np.full(GRID_HW, 5.0)).startswith("passed")  # type: ignore[arg-type]
+    constant = np.full(GRID_HW, 5.0)
+    scorer: Any = SimpleNamespace(
+        precision="fp32",
+        device=torch.device("cpu"),
+        crop_hw=(16, 16),
+        info={"probe": Probe((16, 16), np.zeros((4, 4, 3), np.uint8), {"rba": constant}).to_json()},
+        describe=lambda: {"backend": "torch", "score_stride": "1"},
+    )
+    assert check_known_answer(scorer, "rba", lambda image: constant).startswith("passed")
     with pytest.raises(InferenceError, match="self-test failed"):
-        check_known_answer(Constant(), "rba", lambda image: np.full(GRID_HW, 6.0))  # type: ignore[arg-type]
+        check_known_answer(scorer, "rba", lambda image: constant + 1)
 
 
 GOOD = Probe((16, 32), np.zeros((4, 8, 3), np.uint8), {"head": np.arange(240.0).reshape(GRID_HW)}).to_json()
