@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -27,7 +28,8 @@ _STEP = 12.0  # levels that a tile changes by when dirt hits it
 _STEP_RATIO = 4.0
 _AT_ONCE_S = 0.25
 _MOST_HIT = 0.5  # of the image: more is a change of exposure or a cut
-_LASTS_S = 0.5
+_SETTLES_S, _LASTS_S = 0.15, 0.75
+_LEFT_FRACTION = 0.85  # of what has settled: what moves on before a uniform background eats into it
 _MOST_ALIKE = 0.4
 _STAYS = 5.0
 _ACTIVE_S = 1.0
@@ -77,6 +79,19 @@ def _is_held(change: NDArray[np.float32]) -> bool:
     return float(change.mean()) <= _HELD_MEAN and float(change.max()) <= _HELD_TILE
 
 
+@dataclass
+class _Patch:
+    """Tiles that were hit at once.
+
+    Attributes:
+        age_s: since they were hit.
+        settled: how many of them stayed as they were for a moment; soft edges do not.
+    """
+
+    age_s: float = 0.0
+    settled: int = 0
+
+
 class Dirt:
     """Whether a part of the image has stopped to change while the rest goes on.
 
@@ -89,7 +104,7 @@ class Dirt:
         self._activity = np.zeros((ROWS, COLUMNS), np.float32)  # mean change of each tile, in levels
         self._patch = np.zeros((ROWS, COLUMNS), np.int32)  # that each tile is of, or 0
         self._value = np.zeros((ROWS, COLUMNS), np.float32)  # of each tile when it was hit
-        self._ages_s: dict[int, float] = {}  # of the patches, since they were hit
+        self._patches: dict[int, _Patch] = {}
 
     def update(self, last: Sample, now: Sample, since_s: float, least_fraction: float) -> bool:
         """Compare an image with the one before it, which came ``since_s`` earlier.
@@ -101,18 +116,22 @@ class Dirt:
         """
         change = np.abs(now.tiles - last.tiles)
         self._patch[np.abs(now.tiles - self._value) > _STAYS] = 0
-        for number in list(self._ages_s):
-            self._ages_s[number] += since_s
+        for number, patch in list(self._patches.items()):
             here = self._patch == number
-            if np.count_nonzero(here) < least_fraction * here.size or not _stands_out(here, now.colours):
+            area = int(np.count_nonzero(here))
+            patch.age_s += since_s
+            if not patch.settled and patch.age_s >= _SETTLES_S:
+                patch.settled = area
+            least = max(least_fraction * here.size, _LEFT_FRACTION * patch.settled)
+            if area < least or not _stands_out(here, now.colours):
                 self._patch[here] = 0
-                del self._ages_s[number]
+                del self._patches[number]
         if since_s <= _AT_ONCE_S:
             self._note_hits((change >= _STEP) & (change >= _STEP_RATIO * self._activity), now, least_fraction)
         keep = np.float32(np.exp(-since_s / _ACTIVE_S))
         self._activity = keep * self._activity + (1 - keep) * change
         others = self._activity[self._patch == 0]
-        lasts = any(age_s >= _LASTS_S for age_s in self._ages_s.values())
+        lasts = any(patch.age_s >= _LASTS_S for patch in self._patches.values())
         return lasts and others.size > 0 and float(np.median(others)) >= _LEAST_ACTIVITY
 
     def _note_hits(self, hit: NDArray[np.bool_], now: Sample, least_fraction: float) -> None:
@@ -121,10 +140,10 @@ class Dirt:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(hit.view(np.uint8), connectivity=8)
         for label in range(1, count):
             if stats[label, cv2.CC_STAT_AREA] >= least_fraction * hit.size:
-                number = next(each for each in itertools.count(1) if each not in self._ages_s)
+                number = next(each for each in itertools.count(1) if each not in self._patches)
                 here = labels == label
                 self._patch[here], self._value[here] = number, now.tiles[here]
-                self._ages_s[number] = 0.0
+                self._patches[number] = _Patch()
 
 
 def _stands_out(here: NDArray[np.bool_], colours: NDArray[np.float32]) -> bool:

@@ -20,7 +20,10 @@ class HealthConfig:
         False, "publish nothing of the images of a camera that has a fault of level ERROR", live=True
     )
     enter_s: float = option(
-        0.3, "seconds for which each image must show a fault before it is reported", minimum=0.0, live=True
+        0.3,
+        "seconds for which each image must show a fault before it is reported; dirt takes 0.8 s by itself",
+        minimum=0.0,
+        live=True,
     )
     leave_s: float = option(
         1.0, "seconds for which no image may show a fault before it is over", minimum=0.0, live=True

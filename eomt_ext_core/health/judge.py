@@ -59,7 +59,8 @@ class CameraJudge:
                 self._is_turned = self._orientation.update(last, sample)
                 signs["upside_down"] = self._is_turned or self._shows_turned
             signs["frozen"] = self._frozen.update(last, sample, since_s, config.still_change)
-            signs["dirt"] = self._dirt.update(last, sample, since_s, config.dirt_fraction)
+            has_dirt = self._dirt.update(last, sample, since_s, config.dirt_fraction)
+            self._persistence.update({"dirt": has_dirt}, stamp_s, 0.0, config.leave_s)  # it has lasted already
         self._last = sample, stamp_s
         return self._conclude(signs, stamp_s, config)
 
