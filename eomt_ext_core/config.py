@@ -18,7 +18,10 @@ from eomt_ext_core.errors import ConfigError
 DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint says
 LABEL_VALUES_HELP = "what the values in the labels mean, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
 
+# What a checkpoint gives, and what it gives together with a file of `eomt-ext learn-normal`.
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
+NORMALITY_SCORES = ("normality", "fused")
+ALL_SCORES = (*SCORES, *NORMALITY_SCORES)
 REGIONS = ("everywhere", "polygon", "drivable")
 
 # The networks that are built, timm's names of DINOv2 ViTs with registers: no other name reaches timm, since a name may
@@ -233,7 +236,13 @@ class EngineConfig:
         "takes minutes at the start, and on a GPU as a CUDA graph too; auto is graph on a GPU and none on a CPU",
         choices=("auto", "none", "compile", "graph"),
     )
-    score: str = option("head", "what the anomaly score is: the trained head or a baseline", choices=SCORES, live=True)
+    score: str = option(
+        "head",
+        "what the anomaly score is: the trained head, a baseline, how far from ordinary driving (normality), or head "
+        "and normality together (fused); these two need a file of learn-normal",
+        choices=ALL_SCORES,
+        live=True,
+    )
     score_stride: int = option(
         1, "score every pixel of a window, or every 2nd or 4th of each row and column and resize", minimum=1, maximum=4
     )

@@ -13,6 +13,7 @@ from eomt_ext_core.model.metadata import class_names_of as class_names_of
 GPU_BATCH = 256
 CPU_BATCH = 1  # one window keeps all cores busy, and its activations stay small
 SEMANTIC = "semantic"  # asked for beside scores: the semantic map, a channel for each known class
+DISTANCE = "distance"  # likewise: how far each pixel is from ordinary driving, before it is read as a score
 
 
 class WindowScorer(Protocol):
@@ -22,7 +23,8 @@ class WindowScorer(Protocol):
         crop_hw: size of a window in pixels.
         num_classes: known classes, without the no-object class.
         class_names: of the known classes, in order; empty where the checkpoint does not say.
-        scores: what it can give: names out of ``config.SCORES``, and ``SEMANTIC`` where it has the semantic map.
+        scores: what it can give: names out of ``config.ALL_SCORES``, ``SEMANTIC`` where it has the semantic map, and
+            ``DISTANCE`` if it knows ordinary driving.
         info: what the checkpoint says of itself (calibration, class names …); JSON values.
         device: where it takes windows and leaves scores.
         precision: ``fp32``, ``bf16`` or ``fp16``.

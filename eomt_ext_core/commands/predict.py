@@ -21,6 +21,7 @@ def predict(
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,
     score: options.Score = EngineConfig.score,
+    normality: options.Normality = None,
     threshold: Annotated[float, typer.Option(help="a pixel above it is in the mask")] = EngineConfig.threshold,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
@@ -48,7 +49,7 @@ def predict(
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
         writer = PredictionWriter(folder, probability)
-        engine = AnomalyEngine.load(checkpoint, config)
+        engine = AnomalyEngine.load(checkpoint, config, normality=normality)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:
             try:

@@ -25,10 +25,10 @@ from eomt_ext_core.files import naming
 class DatasetRun:
     """How data sets are evaluated.
 
-    ``checkpoint`` and ``engine``: the network; ``scores``: names out of ``config.SCORES``, the first being the one
-    that pictures follow; ``mode``: of the pixel metrics; ``spool_folder``: for the scores between the two passes;
-    ``submission``: where every score is written in the benchmark's format, unlabelled images included; else those are
-    left out.
+    ``checkpoint`` and ``engine``: the network; ``scores``: names out of ``config.ALL_SCORES``, the first being the one
+    that pictures follow; ``normality``: a file of learn-normal; ``mode``: of the pixel metrics; ``spool_folder``: for
+    the scores between the two passes; ``submission``: where every score is written in the benchmark's format,
+    unlabelled images included; else those are left out.
     """
 
     checkpoint: str
@@ -37,6 +37,7 @@ class DatasetRun:
     mode: Mode = "streaming"
     spool_folder: Path | None = None
     submission: SubmissionWriter | None = None
+    normality: str | None = None
 
     def select(self, dataset: Dataset) -> Dataset:
         """The data set with the images that this run looks at. Raises ``DatasetError`` where none is left."""
@@ -57,7 +58,7 @@ class DatasetShard:
     def evaluate(self, go_on: Callable[[], bool]) -> Evaluator:
         """Evaluate every ``num_workers``-th image; one that cannot be read, or its labels, is skipped and named."""
         run, dataset = self.run, self.dataset
-        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker))
+        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker), run.normality)
         evaluator = Evaluator(
             run.scores,
             name=dataset.name,
@@ -106,8 +107,8 @@ def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> 
 
 
 @lru_cache(maxsize=1)  # the shards of a worker share one
-def _engine(checkpoint: str, config: EngineConfig) -> AnomalyEngine:
-    return AnomalyEngine.load(checkpoint, config)
+def _engine(checkpoint: str, config: EngineConfig, normality: str | None) -> AnomalyEngine:
+    return AnomalyEngine.load(checkpoint, config, normality=normality)
 
 
 def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:

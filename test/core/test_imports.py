@@ -20,6 +20,7 @@ FLOORS = [
     {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles", "images"},
     {"model", "datasets"},
+    {"normality"},
     {"backends"},
     {"export"},
     {"engine"},
