@@ -253,6 +253,14 @@ class EngineConfig:
         maximum=1.0,
         live=True,
     )
+    drift_alpha: float = option(
+        0.01,
+        "with a file of learn-normal: bound on the probability that a drive like the one learnt from is ever reported "
+        "as another one; 0: it is not watched",
+        minimum=0.0,
+        maximum=0.5,
+        live=True,
+    )
     batch_windows: int = option(16, "most windows that the network sees at a time", minimum=1, live=True)
     max_windows: int = option(
         256, "most windows of one image; longer images are refused rather than run out of memory", minimum=1

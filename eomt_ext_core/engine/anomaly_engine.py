@@ -205,7 +205,7 @@ class AnomalyEngine:
             check_semantic(self._scorer)
         with self._path.on_device():
             batch = self.fitting_windows or self.batch_windows_of(config)
-            fitting = self._scorer.warm_up(_names(config, semantic), batch)
+            fitting = self._scorer.warm_up(self._names(config, semantic), batch)
         if fitting < batch:
             self.fitting_windows = fitting
         one_window = replace(config, windows=replace(config.windows, mode="eomt"))
@@ -230,7 +230,6 @@ class AnomalyEngine:
         images_rgb: Sequence[NDArray[np.uint8]],
         *,
         semantic: bool = False,
-        strangeness: bool = False,
         config: EngineConfig | None = None,
     ) -> list[AnomalyFrame]:
         """Do the same for several images, of any sizes, their windows together in one batch.
@@ -239,22 +238,20 @@ class AnomalyEngine:
             images_rgb: each (H, W, 3) uint8.
             semantic: give the known class of each pixel too: the arg max of the semantic map, stitched and resized as
                 the score is.
-            strangeness: give how far each image is from ordinary driving too.
             config: to run under instead of the engine's own, from which it may differ as a new one of that may.
 
         Returns:
             a frame for each image, in order.
 
         Raises:
-            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map;
-                strangeness where it knows no ordinary driving; or ``config`` is one that the engine would not take.
+            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map; or
+                ``config`` is one that the engine would not take.
         """
         config = self._config if config is None else self.checked(config)  # another thread may replace its own
         if semantic:
             check_semantic(self._scorer)
-        if strangeness:
-            check_distance(self._scorer)
-        names = _names(config, semantic) if not strangeness else (config.score, DISTANCE, *_names(config, semantic)[1:])
+        names = self._names(config, semantic)
+        strangeness = DISTANCE in names
         with self._path.on_device():
             scores, results = [], []
             for plan, stitched in self._path.stitched(images_rgb, names, config):
@@ -359,13 +356,14 @@ class AnomalyEngine:
             maps = list(windows.to_image_size(stitched, plan))
             return self._path.download(maps, maps, [image_rgb] * len(maps))
 
+    def _names(self, config: EngineConfig, semantic: bool) -> tuple[str, ...]:
+        """What the scorer is asked for: the score; the distance if drives are watched; the semantic map if wanted."""
+        watched = config.drift_alpha > 0 and self.normality is not None and self.normality.drift is not None
+        return (config.score, *((DISTANCE,) if watched else ()), *((SEMANTIC,) if semantic else ()))
+
     def _probability(self, score: Tensor, name: str) -> Tensor:
         if name in NORMALITY_SCORES:
             return score.sigmoid()
         if name != "head":
             return baseline_probability(score, name, self._scorer.num_classes)
         return score.sigmoid() if self.calibration is None else self.calibration.probability(score)
-
-
-def _names(config: EngineConfig, semantic: bool) -> tuple[str, ...]:
-    return (config.score, SEMANTIC) if semantic else (config.score,)

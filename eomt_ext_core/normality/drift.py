@@ -14,6 +14,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from eomt_ext_core.errors import CheckpointError, DatasetError
 
 MOST_REFERENCE = 2000
+PERIOD_S = 1.0
 LEAST_REFERENCE = 20  # fewer cannot make a p-value small
 _MOST_REMEMBERED = 20_000
 
@@ -86,6 +88,7 @@ class DriftTest:
         num_images: watched so far.
         evidence: the martingale; the largest so far is what is compared with 1/α.
         since: the image, from 1 on, since which the drive is another one by the best guess; None before an alarm.
+        since_s: when that image was taken, if they were added with their time.
     """
 
     def __init__(self, reference: DriftReference, alpha: float) -> None:
@@ -93,28 +96,29 @@ class DriftTest:
         self._seen = sorted(reference.strangeness)
         self._ties = np.random.default_rng(0)
         self._bets = 0.0
-        self._best, self._start = 0.0, 1
+        self._best, self._start, self._start_s = 0.0, 1, 0.0
         self.num_images = 0
         self.evidence = 1.0
         self.since: int | None = None
+        self.since_s = 0.0
 
     @property
     def has_drifted(self) -> bool:
         """Whether there was an alarm; it stays."""
         return self.since is not None
 
-    def add(self, strangeness: float) -> None:
-        """Watch an image."""
+    def add(self, strangeness: float, time_s: float = 0.0) -> None:
+        """Watch an image, taken at a time."""
         self.num_images += 1
         gain = 1 / (2 * math.sqrt(self._p_value(strangeness)))
         weight = 1 / (self.num_images * (self.num_images + 1))
         if weight > self._best:
-            self._best, self._start = weight, self.num_images
-        self._best *= gain
+            self._best, self._start, self._start_s = weight, self.num_images, time_s
+        self._best = min(self._best * gain, 1e300)
         self._bets = min((self._bets + weight) * gain, 1e300)
         self.evidence = self._bets + 1 / (self.num_images + 1)  # what has not been bet yet
         if self.since is None and self.evidence >= 1 / self._alpha:
-            self.since = self._start
+            self.since, self.since_s = self._start, self._start_s
 
     def _p_value(self, strangeness: float) -> float:
         """Rank among all so far, ties broken at random; the image is then one of them."""
@@ -123,3 +127,36 @@ class DriftTest:
         if count < _MOST_REMEMBERED:
             self._seen.insert(high, strangeness)
         return max((above + float(self._ties.random()) * (equal + 1)) / (count + 1), 1e-12)
+
+
+class DriftWatch:
+    """Watch the images of a camera by their stamps, one in a second: images that follow closer are hardly new ones.
+
+    Args:
+        reference: the calibration.
+        alpha: as of :class:`DriftTest`.
+    """
+
+    def __init__(self, reference: DriftReference, alpha: float) -> None:
+        self.test = DriftTest(reference, alpha)
+        self._last_s: float | None = None
+
+    def is_due(self, time_s: float) -> bool:
+        """Whether an image of this stamp is watched: a second after the last one, or of a clock that was set back."""
+        return self._last_s is None or not 0 <= time_s - self._last_s < PERIOD_S
+
+    def add(self, strangeness: float, time_s: float) -> None:
+        """Watch an image."""
+        self._last_s = time_s
+        self.test.add(strangeness, time_s)
+
+    @property
+    def finding(self) -> str:
+        """What there is to tell: empty before an alarm."""
+        if not self.test.has_drifted:
+            return ""
+        since = datetime.fromtimestamp(self.test.since_s, timezone.utc).isoformat(sep=" ", timespec="seconds")
+        return (
+            f"since {since} the images are stranger than in the drive that was learnt from: its thresholds and rates "
+            "no longer apply; learn normality anew"
+        )

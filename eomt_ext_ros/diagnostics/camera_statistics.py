@@ -35,6 +35,7 @@ class CameraSnapshot:
         late_in_a_row: images published later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
         failure: why the last image failed, until an image whose turn came later is published; or empty.
+        drift: since when the images are no longer like those that the thresholds were fitted on, or empty.
     """
 
     name: str = ""
@@ -50,6 +51,7 @@ class CameraSnapshot:
     late_in_a_row: int = 0
     rejection: str = ""
     failure: str = ""
+    drift: str = ""
 
 
 class CameraStatistics:
@@ -76,7 +78,7 @@ class CameraStatistics:
         self._unprocessed_since_s: float | None = None
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
-        self._failure = self._rejection = self._skip = ""
+        self._failure = self._rejection = self._skip = self._drift = ""
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -149,6 +151,11 @@ class CameraStatistics:
             self._outputs.add(now_s)
             self._timings.add(now_s, processing_s, math.nan if latency_s is None else latency_s)
 
+    def drifted(self, finding: str) -> None:
+        """Note since when the images are no longer like those of the calibration; an empty text takes it back."""
+        with self._lock:
+            self._drift = finding
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -175,6 +182,7 @@ class CameraStatistics:
                 late_in_a_row=self._late_in_a_row,
                 rejection=self._rejection,
                 failure=self._failure,
+                drift=self._drift,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -47,6 +47,7 @@ def replay(
     duration: Annotated[float | None, typer.Option(help="seconds from there on; by default all")] = None,
     every: Annotated[int, typer.Option(help="take every n-th frame of a topic", min=1)] = 1,
     scores: options.Scores = EngineConfig.score,
+    normality: options.Normality = None,
     outputs: Annotated[str, typer.Option(help="what goes into the annotated bag")] = ",".join(RECORDED),
     track: Annotated[str, typer.Option(help="segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
@@ -94,6 +95,7 @@ def replay(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
             head=_absolute(head),
+            normality=_absolute("" if normality is None else str(normality)),
             engine=engine,
             obstacles=ObstacleConfig(threshold_low=threshold_low, min_area_px=min_area_px),
         ),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.errors import CheckpointError, DatasetError
-from eomt_ext_core.normality.drift import DriftReference, DriftTest
+from eomt_ext_core.normality.drift import DriftReference, DriftTest, DriftWatch
 
 ALPHA = 0.05
 
@@ -57,3 +57,14 @@ def test_a_reference_keeps_an_even_choice_of_many_images() -> None:
     assert len(DriftReference.of_images(drive(0, 5000)).strangeness) <= 2000
     with pytest.raises(DatasetError, match="at least 20"):
         DriftReference.of_images([1.0])
+
+
+def test_one_image_a_second_is_watched_and_the_change_has_a_date() -> None:
+    watch = DriftWatch(DriftReference.of_images(drive(0, 100)), ALPHA)
+    for number in range(600):  # 10 Hz; another road after 30 s
+        time_s = 1e9 + number / 10
+        if watch.is_due(time_s):
+            watch.add(9.0 if number >= 300 else 0.0, time_s)
+    assert watch.test.num_images == 60
+    assert "since 2001-09-09 01:47:1" in watch.finding
+    assert watch.is_due(0.0), "a clock was set back"

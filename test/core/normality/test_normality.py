@@ -1,6 +1,7 @@
 """From a drive to a file to scores of the engine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -90,12 +91,13 @@ def test_scores_are_the_same_alone_and_together(engine: AnomalyEngine) -> None:
         np.testing.assert_array_equal(together[name], alone[0].probability)
 
 
-def test_strangeness_comes_with_the_frame_if_asked_for(engine: AnomalyEngine) -> None:
-    plain, asked = engine.infer(image(1)), engine.infer_batch([image(1)], semantic=True, strangeness=True)[0]
+def test_a_watched_frame_says_how_strange_it_is(engine: AnomalyEngine) -> None:
+    unwatched = replace(CPU, drift_alpha=0.0)
+    plain, frame = (engine.infer_batch([image(1)], semantic=True, config=config)[0] for config in (unwatched, CPU))
     assert plain.strangeness is None
-    assert asked.strangeness == pytest.approx(float(engine.distances(image(1))[0].mean()), rel=1e-5)
-    np.testing.assert_array_equal(asked.probability, plain.probability)
-    np.testing.assert_array_equal(asked.semantic, engine.infer_batch([image(1)], semantic=True)[0].semantic)
+    assert frame.strangeness == pytest.approx(float(engine.distances(image(1))[0].mean()), rel=1e-5)
+    np.testing.assert_array_equal(frame.probability, plain.probability)
+    np.testing.assert_array_equal(frame.semantic, plain.semantic)
 
 
 def test_the_file_is_small_and_refused_by_another_checkpoint(
@@ -113,7 +115,8 @@ def test_without_a_file_the_scores_and_the_distance_are_refused(checkpoint: Path
     with pytest.raises(ConfigError, match="'fused' needs a file of `eomt-ext learn-normal`"):
         engine.score_maps(image(0), ("fused",))
     with pytest.raises(ConfigError, match="learn-normal"):
-        engine.infer_batch([image(0)], strangeness=True)
+        engine.distances(image(0))
+    assert engine.infer(image(0)).strangeness is None
     with pytest.raises(ConfigError, match="an exported file does not hold"):
         ExportConfig(scores=("normality",))
 
