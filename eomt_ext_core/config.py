@@ -19,7 +19,7 @@ DEFAULT_THRESHOLD = 0.5  # where neither the configuration nor the checkpoint sa
 LABEL_VALUES_HELP = "what the values in the labels mean, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
 
 # What a checkpoint gives, and what it gives together with a file of `eomt-ext learn-normal`.
-SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
+SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")
 NORMALITY_SCORES = ("normality", "fused")
 ALL_SCORES = (*SCORES, *NORMALITY_SCORES)
 REGIONS = ("everywhere", "polygon", "drivable")
