@@ -85,8 +85,8 @@ def _checked(tensors: Mapping[str, Tensor], stored: Any, feature_dim: int, origi
                 "learn it anew with `eomt-ext learn-normal`"
             )
     readings, about = stored.get("readings"), stored.get("about")
-    if not isinstance(readings, dict) or not {"normality"} <= set(readings) <= _SCORES or not isinstance(about, dict):
-        raise CheckpointError("its metadata must hold 'about', and 'readings' of normality, perhaps of fused")
+    if not isinstance(readings, dict) or not set(readings) <= _SCORES or not isinstance(about, dict):
+        raise CheckpointError("its metadata must hold 'about', and 'readings' of normality or fused, or of none")
     drift = stored.get("drift")
     return Normality(
         _distance_of(tensors, feature_dim),

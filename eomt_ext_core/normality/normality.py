@@ -50,7 +50,8 @@ class Normality:
 
     Attributes:
         distance: from ordinary patches.
-        readings: of the scores that it gives, ``normality`` and, if the model has a head, ``fused``.
+        readings: of the scores that it gives, ``normality`` and, if the model has a head, ``fused``; none if it
+            was learnt from images with anomalies, to watch drives only.
         origin: which network it belongs to, as :func:`~eomt_ext_core.engine.loading.load_scorer` names it:
             ``checkpoint_sha256``, and ``head_sha256`` for a head of its own file.
         about: what it was learnt from, for people; JSON values.

@@ -294,6 +294,31 @@ def test_the_command_stores_what_it_found(
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
 
+def test_the_command_writes_what_tells_another_drive(model: EoMTExt, tmp_path: Path) -> None:
+    source, path = tmp_path / "model.safetensors", tmp_path / "normal.safetensors"
+    model.info = {}
+    save_model(model, source)
+    for name in ("images", "labels"):
+        (tmp_path / "many" / name).mkdir(parents=True)
+    rng, engine = np.random.default_rng(0), AnomalyEngine(model, EngineConfig(device="cpu"))
+    for number in range(84):
+        picture = rng.integers(0, 80, (64, 64, 3)).astype(np.uint8)
+        logits = engine.logits(picture)
+        cv2.imwrite(str(tmp_path / "many" / "images" / f"{number}.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / "many" / "labels" / f"{number}.png"), (logits > np.median(logits)).astype(np.uint8))
+    with pytest.raises(DatasetError, match="at least 80 frames, got 12"):
+        calibrate(str(source), "scenes:0:12", 0.9, None, source, None, "cpu", normality=path)
+    calibrate(str(source), str(tmp_path / "many"), 0.9, None, source, None, "cpu", normality=path)
+    watching = AnomalyEngine.load(source, EngineConfig(device="cpu"), normality=path)
+    assert watching.normality is not None
+    assert watching.normality.readings == {}
+    assert watching.normality.drift is not None
+    strangest = max(watching.normality.drift.strangeness)
+    frame = watching.infer(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    assert frame.strangeness is not None
+    assert frame.strangeness > strangest
+
+
 def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
     source = tmp_path / "model.safetensors"
     save_model(model, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,12 @@ from eomt_ext_core.config import EngineConfig
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation import CalibrationResult
+    from eomt_ext_core.model.eomt_ext import EoMTExt
     from eomt_ext_core.scoring.calibration import LogitCalibration
     from eomt_ext_training.calibration import LogitCounts
     from eomt_ext_training.held_out import HeldOutFrames
 
+_LEAST_WATCHED = 80  # a quarter of them is what later images are compared with
 _DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COUNT[:FAMILY,…]"
 
 
@@ -29,6 +32,10 @@ def calibrate(
     plot: Annotated[Path | None, typer.Option(help="PNG of the reliability, before and after")] = None,
     device: options.Device = EngineConfig.device,
     label_values: options.LabelMeaning = None,
+    normality: Annotated[
+        Path | None,
+        typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
+    ] = None,
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
@@ -39,7 +46,7 @@ def calibrate(
 
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.errors import ConfigError
+    from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
@@ -55,6 +62,8 @@ def calibrate(
     frames_needed(target_tpr)  # before the folders are read: the target may be out of range
     meaning = None if label_values is None else LabelValues.parse(label_values)
     frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
+    if normality is not None and len(frames) < _LEAST_WATCHED:
+        raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     model = load_model(checkpoint)
     plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
@@ -98,6 +107,25 @@ def calibrate(
 
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
+    if normality is not None:
+        _save_normality(model, target, frames, device, normality)
+        console.print(f"saved {normality}", highlight=False)
+
+
+def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device: str, path: Path) -> None:
+    """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.normality import Normality, save_normality
+    from eomt_ext_core.normality.learning import LearnConfig, learn_normality
+    from eomt_ext_training.held_out import FramesAsDrive
+
+    def make_engine(known: Normality | None) -> AnomalyEngine:
+        return AnomalyEngine(model, EngineConfig(device=device), known)
+
+    origin = {"checkpoint_sha256": sha256_of(target)}
+    learnt = learn_normality([FramesAsDrive(frames)], make_engine, origin, LearnConfig())
+    save_normality(replace(learnt, readings={}), path)
 
 
 def _count(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:

@@ -204,7 +204,7 @@ def test_a_hostile_file_is_refused(tmp_path: Path, change: dict[str, torch.Tenso
     [
         "[]",
         '{"version": 2}',
-        '{"version": 1, "origin": {"checkpoint_sha256": "a"}, "readings": {}, "about": {}}',
+        '{"version": 1, "origin": {"checkpoint_sha256": "a"}, "readings": {"head": {}}, "about": {}}',
         '{"version": 1, "origin": {"checkpoint_sha256": "a"}, "readings": {"normality": 1}, "about": {}}',
         '{"version": 1, "origin": {"checkpoint_sha256": "a"}, "about": {}, '
         '"readings": {"normality": {"head": 0, "distance": 0, "shift": 0}}}',
