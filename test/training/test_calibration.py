@@ -11,6 +11,7 @@ from eomt_ext_training import calibrate_command
 from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
+from eomt_ext_training.obstacle_guarantee import MissedObstacles
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -294,6 +295,19 @@ def test_the_command_stores_what_it_found(
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
 
+def test_the_command_bounds_missed_obstacles(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    model.info = {}
+    save_model(model, source)
+    with pytest.raises(ConfigError, match="must be one of pixels, obstacles"):
+        calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="boxes")
+    calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="obstacles")
+    stored = load_model(source).info["calibration"]
+    assert (stored["guarantee"], stored["confidence"]) == ("obstacles", 0.99)
+    assert sum(stored["obstacles"].values()) >= 7
+    assert 0 < stored["threshold"] < 1
+
+
 def test_the_command_writes_what_tells_another_drive(model: EoMTExt, tmp_path: Path) -> None:
     source, path = tmp_path / "model.safetensors", tmp_path / "normal.safetensors"
     model.info = {}
@@ -336,9 +350,9 @@ def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
     begun = []
     count = calibrate_command._count
 
-    def note(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
+    def note(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None) -> LogitCounts:
         begun.append(frames)
-        return count(engine, frames)
+        return count(engine, frames, obstacles)
 
     monkeypatch.setattr(calibrate_command, "_count", note)
     return begun
