@@ -19,7 +19,10 @@ HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
 DEFAULT_THRESHOLD = 0.5  # if neither the configuration nor the checkpoint has one
 LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
 
-SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
+# What a checkpoint gives, and what it gives together with a file of `eomt-ext learn-normal`.
+SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")
+NORMALITY_SCORES = ("normality", "fused")
+ALL_SCORES = (*SCORES, *NORMALITY_SCORES)
 REGIONS = ("everywhere", "polygon", "drivable")
 
 # The networks that are built, timm's names of DINOv2 and DINOv3 ViTs with registers: no other name reaches timm, since
@@ -233,7 +236,13 @@ class EngineConfig:
         "which takes minutes at the start, and on a GPU as a CUDA graph too; auto: graph on a GPU and none on a CPU",
         choices=("auto", "none", "compile", "graph"),
     )
-    score: str = option("head", "anomaly score: the trained head or a baseline", choices=SCORES, live=True)
+    score: str = option(
+        "head",
+        "anomaly score: the trained head, a baseline, the distance from ordinary driving (normality), or head and "
+        "normality together (fused); the last two need a file of learn-normal",
+        choices=ALL_SCORES,
+        live=True,
+    )
     score_stride: int = option(
         1, "score every pixel of a window, or every 2nd or 4th of each row and column and resize", minimum=1, maximum=4
     )
@@ -242,6 +251,14 @@ class EngineConfig:
         "probability above which a pixel is in the mask; negative: the checkpoint's threshold, or 0.5",
         minimum=-1.0,
         maximum=1.0,
+        live=True,
+    )
+    drift_alpha: float = option(
+        0.01,
+        "with a file of learn-normal: bound on the probability that a drive like the one learnt from is ever reported "
+        "as another one; 0: it is not watched",
+        minimum=0.0,
+        maximum=0.5,
         live=True,
     )
     batch_windows: int = option(16, "most windows in a batch of the network", minimum=1, live=True)

@@ -16,9 +16,10 @@ from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch, padded
 from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
-from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, SEMANTIC, class_names_of
+from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.normality import Normality
 from eomt_ext_core.scoring.factored import CPU_BAND_FLOATS, GPU_BAND_FLOATS
 from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
@@ -38,9 +39,11 @@ class TorchWindowScorer:
         precision: ``fp32``, ``bf16`` or ``fp16``: the type of the network's weights and activations.
         optimize: ``none``, ``compile`` or ``graph`` (only on a GPU).
         score_stride: 1, 2 or 4: score every pixel, or every 2nd or 4th of each row and column.
+        normality: what a drive taught, for the scores ``normality`` and ``fused``.
 
     Attributes:
         head: computes the logits from predictions; None if the model has no head.
+        normality: what a drive taught; None without.
     """
 
     def __init__(
@@ -50,10 +53,18 @@ class TorchWindowScorer:
         precision: str = "fp32",
         optimize: str = "none",
         score_stride: int = 1,
+        normality: Normality | None = None,
     ) -> None:
         self.crop_hw, self.num_classes = model.config.crop_hw, model.config.num_classes
         self.class_names = class_names_of(model.info, self.num_classes)
-        self.scores = (*(() if model.anomaly_head is None else ("head",)), *BASELINES, SEMANTIC)
+        self.normality = normality
+        heads = () if model.anomaly_head is None else ("head",)
+        self._readings = {} if normality is None else dict(normality.readings)
+        if model.anomaly_head is None:
+            self._readings.pop("fused", None)
+        self._distance = None if normality is None else normality.distance.to(device)
+        drive = () if normality is None else (*self._readings, DISTANCE)
+        self.scores = (*heads, *BASELINES, *drive, SEMANTIC)
         self.info = model.info
         self.device, self.precision = device, precision
         on_gpu = device.type == "cuda"
@@ -128,9 +139,14 @@ class TorchWindowScorer:
         masks, classes, features = self.predict(crops)
         size_hw = (self.crop_hw[0] // self._stride, self.crop_hw[1] // self._stride)
         maps: dict[str, Tensor] = {}
-        if "head" in scores and self.head is not None:
+        if self.head is not None and not {"head", "fused"}.isdisjoint(scores):
             maps["head"] = self.head(masks, classes, size_hw, features).permute(0, 3, 1, 2)
-        others = [score for score in scores if score != "head"]
+        if self._distance is not None and not {*self._readings, DISTANCE}.isdisjoint(scores):
+            distance = F.interpolate(self._distance(features), size_hw, mode="bilinear", align_corners=False)
+            maps[DISTANCE] = distance
+            for name in self._readings.keys() & set(scores):
+                maps[name] = self._readings[name](maps.get("head"), distance)
+        others = [score for score in scores if score not in maps]
         if others:
             channels = [self.num_classes if score == SEMANTIC else 1 for score in others]
             stacked = masks.new_empty((len(masks), sum(channels), *size_hw), dtype=torch.float32)

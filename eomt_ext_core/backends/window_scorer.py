@@ -13,6 +13,7 @@ from eomt_ext_core.model.metadata import class_names_of as class_names_of
 GPU_BATCH = 256
 CPU_BATCH = 1  # one window keeps all cores busy, with small activations
 SEMANTIC = "semantic"  # requested like a score: the semantic map, a channel for each semantic class
+DISTANCE = "distance"  # likewise: how far each pixel is from ordinary driving, before it is read as a score
 
 
 class WindowScorer(Protocol):
@@ -22,7 +23,8 @@ class WindowScorer(Protocol):
         crop_hw: size of a window in pixels.
         num_classes: semantic classes, without the no-object class.
         class_names: names of the semantic classes, in order; empty if the checkpoint has none.
-        scores: available scores: names of ``config.SCORES``, and ``SEMANTIC`` if it has the semantic map.
+        scores: available scores: names of ``config.ALL_SCORES``, ``SEMANTIC`` if it has the semantic map, and
+            ``DISTANCE`` if it knows ordinary driving.
         info: metadata of the checkpoint (calibration, class names …); JSON values.
         device: of windows and scores.
         precision: ``fp32``, ``bf16`` or ``fp16``.

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.config import LABEL_VALUES_HELP, SCORES
+from eomt_ext_core.config import ALL_SCORES, LABEL_VALUES_HELP
 from eomt_ext_core.errors import ConfigError
 
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")]
-Score = Annotated[str, typer.Option("--score", help=f"one of {', '.join(SCORES)}")]
-Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(SCORES)}")]
+Score = Annotated[str, typer.Option("--score", help=f"one of {', '.join(ALL_SCORES)}")]
+Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(ALL_SCORES)}")]
+Normality = Annotated[
+    Path | None, typer.Option("--normality", help="file of learn-normal, for the scores normality and fused")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
 Windows = Annotated[str, typer.Option("--windows", help="how images are cut into windows: eomt, grid or fovea")]
@@ -40,5 +43,5 @@ def score_names(scores: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in scores.split(",") if name.strip())
     if not names:
-        raise ConfigError(f"--scores must name at least one of {', '.join(SCORES)}, got {scores!r}")
+        raise ConfigError(f"--scores must name at least one of {', '.join(ALL_SCORES)}, got {scores!r}")
     return names

@@ -22,6 +22,7 @@ def predict(
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,
     score: options.Score = EngineConfig.score,
+    normality: options.Normality = None,
     threshold: Annotated[
         float, typer.Option(help="probability above which a pixel is in the mask")
     ] = EngineConfig.threshold,
@@ -57,7 +58,7 @@ def predict(
     check_confirmed_only(obstacle_config, tracking_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
         writer = PredictionWriter(folder, probability, obstacle_config, tracking_config)
-        engine = AnomalyEngine.load(checkpoint, config)
+        engine = AnomalyEngine.load(checkpoint, config, normality=normality)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:
             try:

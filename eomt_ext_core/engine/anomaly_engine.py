@@ -15,15 +15,17 @@ from torch.nn import functional as F
 
 from eomt_ext_core import windows
 from eomt_ext_core.backends.device import device_name
-from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
-from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig, WindowConfig
-from eomt_ext_core.engine.checks import check_change, check_scores, check_semantic, has_semantic
+from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
+from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
+from eomt_ext_core.config import DEFAULT_THRESHOLD, NORMALITY_SCORES, EngineConfig, WindowConfig
+from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
 from eomt_ext_core.engine.frame import AnomalyFrame
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
-from eomt_ext_core.errors import InferenceError
+from eomt_ext_core.errors import ConfigError, InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
 from eomt_ext_core.scoring.uncertainty import baseline_probability
@@ -39,6 +41,7 @@ class AnomalyEngine:
     Args:
         model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or whatever else scores windows.
         config: how to run it.
+        normality: what a drive taught, for a model.
 
     Attributes:
         device: where it runs.
@@ -55,9 +58,14 @@ class AnomalyEngine:
         CheckpointError: where the model's calibration is incomplete or out of range, or its class names are.
     """
 
-    def __init__(self, model: EoMTExt | WindowScorer, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: EoMTExt | WindowScorer,
+        config: EngineConfig | None = None,
+        normality: Normality | None = None,
+    ) -> None:
         self._config = config or EngineConfig()
-        self._scorer = torch_scorer(model, self._config) if isinstance(model, EoMTExt) else model
+        self._scorer = torch_scorer(model, self._config, normality) if isinstance(model, EoMTExt) else model
         check_scores((self._config.score,), self._scorer)
         self.device, self.precision = self._scorer.device, self._scorer.precision
         self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
@@ -74,6 +82,7 @@ class AnomalyEngine:
         config: EngineConfig | None = None,
         head: str | Path | None = None,
         *,
+        normality: str | Path | None = None,
         download: bool = True,
     ) -> AnomalyEngine:
         """Make an engine of a file.
@@ -83,6 +92,7 @@ class AnomalyEngine:
                 ``config.backend`` is ``onnxruntime``.
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
+            normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
             download: whether ``hf://owner/name`` is allowed; without, errors do not name it either.
 
         Raises:
@@ -90,7 +100,7 @@ class AnomalyEngine:
             InferenceError: if the file holds a known answer, and the model gives another one here.
         """
         config = config or EngineConfig()
-        scorer, origin = load_scorer(source, config, head, download=download)
+        scorer, origin = load_scorer(source, config, head, normality=normality, download=download)
         engine = cls(scorer, config)
         engine._origin = origin | {"self_test": engine.self_test()}
         return engine
@@ -145,6 +155,11 @@ class AnomalyEngine:
         """Whether it can give the known class of each pixel; an exported file may lack what that takes."""
         return has_semantic(self._scorer)
 
+    @property
+    def normality(self) -> Normality | None:
+        """What a drive taught it; None if it has no such file."""
+        return self._scorer.normality if isinstance(self._scorer, TorchWindowScorer) else None
+
     def describe(self, config: EngineConfig | None = None) -> dict[str, str]:
         """Describe it to an operator: device, precision, backend, scoring path, checkpoint …
 
@@ -194,7 +209,7 @@ class AnomalyEngine:
             check_semantic(self._scorer)
         with self._path.on_device():
             batch = self.fitting_windows or self.batch_windows_of(config)
-            fitting = self._scorer.warm_up(_names(config, semantic), batch)
+            fitting = self._scorer.warm_up(self._names(config, semantic), batch)
         if fitting < batch:
             self.fitting_windows = fitting
         one_window = replace(config, windows=replace(config.windows, mode="eomt"))
@@ -215,7 +230,11 @@ class AnomalyEngine:
 
     @torch.inference_mode()
     def infer_batch(
-        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+        self,
+        images_rgb: Sequence[NDArray[np.uint8]],
+        *,
+        semantic: bool = False,
+        config: EngineConfig | None = None,
     ) -> list[AnomalyFrame]:
         """Do the same for several images, of any sizes, their windows together in one batch.
 
@@ -235,19 +254,31 @@ class AnomalyEngine:
         config = self._config if config is None else self.checked(config)  # another thread may replace its own
         if semantic:
             check_semantic(self._scorer)
+        names = self._names(config, semantic)
+        strangeness = DISTANCE in names
         with self._path.on_device():
             scores, results = [], []
-            for plan, stitched in self._path.stitched(images_rgb, _names(config, semantic), config):
+            for plan, stitched in self._path.stitched(images_rgb, names, config):
                 score = windows.to_image_size(stitched[:1], plan)[0]
                 self._path.mark(STITCH)
                 probability = self._probability(score, config.score)
                 scores.append(score)
                 results += [probability, probability > self.threshold_of(config)]
                 if semantic:
-                    results.append(windows.classes_at_image_size(stitched[1:], plan))
+                    results.append(windows.classes_at_image_size(stitched[len(names) - 1 :], plan))
+                if strangeness:
+                    results.append(stitched[1].mean())
             arrays = self._path.download(results, scores, images_rgb)
-        step = 3 if semantic else 2
-        return [AnomalyFrame(*arrays[start : start + step]) for start in range(0, len(arrays), step)]
+        step = 2 + semantic + strangeness
+        return [
+            AnomalyFrame(
+                arrays[start],
+                arrays[start + 1],
+                arrays[start + 2] if semantic else None,
+                float(arrays[start + step - 1]) if strangeness else None,
+            )
+            for start in range(0, len(arrays), step)
+        ]
 
     @torch.inference_mode()
     def score_maps(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -255,7 +286,7 @@ class AnomalyEngine:
 
         Args:
             image_rgb: (H, W, 3) uint8.
-            scores: names out of ``config.SCORES``, at least one, each once.
+            scores: names out of ``config.ALL_SCORES``, at least one, each once.
 
         Returns:
             for each name, in order, (H, W) float32 in [0, 1], always finite.
@@ -287,10 +318,52 @@ class AnomalyEngine:
             ImageError, InferenceError: as :meth:`infer`.
         """
         check_scores(("head",), self._scorer)
+        return self._stitched_maps(image_rgb, ("head",))[0]
+
+    @torch.inference_mode()
+    def distances(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give how far each pixel is from ordinary driving, before it is read as a score: what a reading is fitted on.
+
+        Args:
+            image_rgb: (H, W, 3) uint8.
+
+        Returns:
+            (2, H, W) float32, always finite: distances, and the head's logits; (1, H, W) if the model has no head.
+
+        Raises:
+            ConfigError: if it knows no ordinary driving.
+            ImageError, InferenceError: as :meth:`infer`.
+        """
+        check_distance(self._scorer)
+        names = (DISTANCE, "head") if "head" in self._scorer.scores else (DISTANCE,)
+        return np.stack(self._stitched_maps(image_rgb, names))
+
+    @torch.inference_mode()
+    def patch_features(self, image_rgb: NDArray[np.uint8]) -> Tensor:
+        """Give the network's features of all patches of an image's windows: (N, C) float32 on the device.
+
+        Raises:
+            ConfigError: if it runs an exported file, which gives none.
+            ImageError: as :meth:`infer`.
+        """
+        if not isinstance(self._scorer, TorchWindowScorer):
+            raise ConfigError("an exported file gives no features: use backend torch")
         with self._path.on_device():
-            ((plan, stitched),) = self._path.stitched([image_rgb], ("head",), self._config)
-            logits = windows.to_image_size(stitched, plan)[0]
-            return self._path.download([logits], [logits], [image_rgb])[0]
+            _, crops = self._path.cut([image_rgb], self._config)
+            batches = torch.split(crops, self._path.batch_windows_of(self._config))
+            features = torch.cat([self._scorer.predict(batch).features.float() for batch in batches])
+            return features.flatten(2).mT.flatten(0, 1)
+
+    def _stitched_maps(self, image_rgb: NDArray[np.uint8], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        with self._path.on_device():
+            ((plan, stitched),) = self._path.stitched([image_rgb], names, self._config)
+            maps = list(windows.to_image_size(stitched, plan))
+            return self._path.download(maps, maps, [image_rgb] * len(maps))
+
+    def _names(self, config: EngineConfig, semantic: bool) -> tuple[str, ...]:
+        """What the scorer is asked for: the score; the distance if drives are watched; the semantic map if wanted."""
+        watched = config.drift_alpha > 0 and self.normality is not None and self.normality.drift is not None
+        return (config.score, *((DISTANCE,) if watched else ()), *((SEMANTIC,) if semantic else ()))
 
     def self_test(self) -> str:
         """Compare the answer to the probe that came with the model with the stored one; gives the outcome for people.
@@ -320,10 +393,8 @@ class AnomalyEngine:
             return averages
 
     def _probability(self, score: Tensor, name: str) -> Tensor:
+        if name in NORMALITY_SCORES:
+            return score.sigmoid()
         if name != "head":
             return baseline_probability(score, name, self._scorer.num_classes)
         return score.sigmoid() if self.calibration is None else self.calibration.probability(score)
-
-
-def _names(config: EngineConfig, semantic: bool) -> tuple[str, ...]:
-    return (config.score, SEMANTIC) if semantic else (config.score,)

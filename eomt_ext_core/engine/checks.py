@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from eomt_ext_core import windows
-from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
-from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
+from eomt_ext_core.config import ALL_SCORES, NORMALITY_SCORES, EngineConfig
 from eomt_ext_core.errors import ConfigError, ImageError
 
 _MOST_CLASSES = 256  # ids are uint8
@@ -54,18 +54,29 @@ def _fixed_changes(before: Any, after: Any) -> Iterator[str]:
 
 def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
     """Refuse scores that are unknown, there twice, or not to be had of the scorer, by a :class:`ConfigError`."""
-    if not scores or len(set(scores)) != len(scores) or not set(scores) <= set(SCORES):
+    if not scores or len(set(scores)) != len(scores) or not set(scores) <= set(ALL_SCORES):
         raise ConfigError(
-            f"scores must be different names out of {', '.join(SCORES)}, got {', '.join(scores) or 'none'}"
+            f"scores must be different names out of {', '.join(ALL_SCORES)}, got {', '.join(scores) or 'none'}"
         )
-    offered = [score for score in scorer.scores if score != SEMANTIC]
+    offered = [score for score in scorer.scores if score not in (SEMANTIC, DISTANCE)]
     missing = [score for score in scores if score not in offered]
     if missing == ["head"]:
         raise ConfigError(
             f"score 'head' needs a model with an anomaly head, this one has none: choose from {', '.join(offered)}"
         )
+    if missing and missing[0] in NORMALITY_SCORES:
+        raise ConfigError(
+            f"score {missing[0]!r} needs a file of `eomt-ext learn-normal` that has it, and backend torch: give the "
+            f"file as normality, or choose from {', '.join(offered)}"
+        )
     if missing:
         raise ConfigError(f"score {missing[0]!r} is not in the exported file: choose from {', '.join(offered)}")
+
+
+def check_distance(scorer: WindowScorer) -> None:
+    """Refuse to ask how far from ordinary driving something is if nothing is known of it, by a :class:`ConfigError`."""
+    if DISTANCE not in scorer.scores:
+        raise ConfigError("ordinary driving is not known: give a file of `eomt-ext learn-normal` as normality")
 
 
 def has_semantic(scorer: WindowScorer) -> bool:

@@ -58,12 +58,9 @@ class FramePath:
         Raises:
             ImageError: where an image has another shape or type, or needs more windows than allowed.
         """
-        plans = [self._plan(image, config) for image in images_rgb]
-        if not plans:
+        if not images_rgb:
             return []
-        crops = torch.cat(
-            [windows.cut(self._transfer.upload(image), plan) for image, plan in zip(images_rgb, plans, strict=True)]
-        )
+        plans, crops = self.cut(images_rgb, config)
         self.mark(RESIZE)
         canvases = [windows.OverlapAccumulator(plan) for plan in plans]
         places = (canvas for canvas, plan in zip(canvases, plans, strict=True) for _ in range(plan.num_windows))
@@ -74,6 +71,12 @@ class FramePath:
                 next(places).add(window)
             self.mark(STITCH)
         return [(plan, canvas.average()) for plan, canvas in zip(plans, canvases, strict=True)]
+
+    def cut(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> tuple[list[WindowPlan], Tensor]:
+        """Cut images, at least one: their plans, and all windows on the device, (N, 3, h, w) uint8."""
+        plans = [self._plan(image, config) for image in images_rgb]
+        cut = [windows.cut(self._transfer.upload(image), plan) for image, plan in zip(images_rgb, plans, strict=True)]
+        return plans, torch.cat(cut)
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time: as many as configured, if the scorer takes them."""

@@ -12,12 +12,18 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.model.checkpoint import load_model, resolve_source
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.normality import Normality, load_normality
 
 _BLOCK_BYTES = 1 << 20
 
 
 def load_scorer(
-    source: str | Path, config: EngineConfig, head: str | Path | None, *, download: bool = True
+    source: str | Path,
+    config: EngineConfig,
+    head: str | Path | None,
+    *,
+    normality: str | Path | None = None,
+    download: bool = True,
 ) -> tuple[WindowScorer, dict[str, str]]:
     """Make the scorer of ``config.backend`` of a file; the second is what the file is, for people.
 
@@ -25,6 +31,7 @@ def load_scorer(
         source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes, or an exported ONNX file.
         config: how to run it.
         head: a separate file with the anomaly head, or none.
+        normality: a file of ``eomt-ext learn-normal``, or none.
         download: whether ``hf://owner/name`` is allowed.
 
     Raises:
@@ -32,22 +39,26 @@ def load_scorer(
         ConfigError: where the configuration does not go with it.
     """
     path = resolve_source(source, download=download)
-    scorer: WindowScorer
     if config.backend == "onnxruntime":
         if head:
             raise ConfigError(f"an exported file holds its head: head must be none with onnxruntime, got {head}")
+        if normality:
+            raise ConfigError(f"an exported file gives no features: normality needs backend torch, got {normality}")
         from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer  # onnxruntime is an extra
 
-        scorer = OnnxWindowScorer.load(path, config)
-    else:
-        scorer = torch_scorer(load_model(path, head=head or None, download=download), config)
+        return OnnxWindowScorer.load(path, config), {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
+    model = load_model(path, head=head or None, download=download)
     origin = {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
     if head:
         origin |= {"head": str(head), "head_sha256": sha256_of(resolve_source(head, download=download))}
-    return scorer, origin
+    learnt = None
+    if normality:
+        learnt = load_normality(normality, model.network.encoder.embed_dim, origin)
+        origin |= {"normality": str(normality), "normality_sha256": sha256_of(Path(normality).expanduser())}
+    return torch_scorer(model, config, learnt), origin
 
 
-def torch_scorer(model: EoMTExt, config: EngineConfig) -> TorchWindowScorer:
+def torch_scorer(model: EoMTExt, config: EngineConfig, normality: Normality | None = None) -> TorchWindowScorer:
     """Make the scorer of backend torch.
 
     Raises:
@@ -57,7 +68,7 @@ def torch_scorer(model: EoMTExt, config: EngineConfig) -> TorchWindowScorer:
         raise ConfigError(f"backend {config.backend} runs an exported file, not a model: use AnomalyEngine.load")
     device = choose_device(config.device)
     precision, optimize = choose_precision(config.precision, device), choose_optimize(config.optimize, device)
-    return TorchWindowScorer(model, device, precision, optimize, config.score_stride)
+    return TorchWindowScorer(model, device, precision, optimize, config.score_stride, normality)
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eomt_ext_core.config import SCORES, check_options, option
+from eomt_ext_core.config import NORMALITY_SCORES, SCORES, check_options, option
 from eomt_ext_core.errors import ConfigError
 
 FORMATS = ("onnx", "pt2")
@@ -33,6 +33,11 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not set(NORMALITY_SCORES).isdisjoint(self.scores):
+            raise ConfigError(
+                f"{' and '.join(NORMALITY_SCORES)} compare with a drive, which an exported file does not hold: run "
+                f"them with backend torch, or export some of {', '.join(SCORES)}"
+            )
         if len(set(self.scores)) != len(self.scores) or not set(self.scores) <= set(SCORES):
             raise ConfigError(
                 f"scores must be different names out of {', '.join(SCORES)}, got {', '.join(self.scores)}"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 NUM_STATISTICS = 4
 SEMANTIC_FLOOR = 1e-7
 
-BASELINES = ("msp", "max_logit", "entropy", "energy", "rba")
+BASELINES = ("msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")
 
 
 def semantic_map(mask_logits: Tensor, class_logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -52,11 +52,12 @@ def statistics(semantic: Tensor) -> Tensor:
 
 
 def baseline_score(semantic: Tensor, kind: str) -> Tensor:
-    """Score a frozen model without a trained head, with the semantic map in place of logits.
+    """Score a frozen model without a trained head, with the semantic map in place of logits or of probabilities.
 
     Larger is more anomalous. ``msp`` is 1 − max softmax (Hendrycks & Gimpel 2017), ``max_logit`` is −max (Hendrycks et
     al. 2022), ``entropy`` that of the softmax, ``energy`` is −logsumexp (Liu et al. 2020), ``rba`` is −Σ tanh (Nayal et
-    al. 2023).
+    al. 2023). The map S is neither logits nor a distribution: ``msp_prob`` is 1 − max p and ``entropy_prob`` the
+    entropy of p = S / ΣS, which is what the papers mean by msp and entropy of a network that gives probabilities.
 
     Args:
         semantic: (B, C, H, W).
@@ -79,15 +80,20 @@ def baseline_score(semantic: Tensor, kind: str) -> Tensor:
         return -semantic.logsumexp(dim=1)
     if kind == "rba":
         return -semantic.tanh().sum(dim=1)
+    if kind in ("msp_prob", "entropy_prob"):
+        probability = semantic.clamp(min=SEMANTIC_FLOOR)
+        probability = probability / probability.sum(dim=1, keepdim=True)
+        return 1 - probability.amax(dim=1) if kind == "msp_prob" else -(probability.log() * probability).sum(dim=1)
     raise ValueError(f"score must be one of {', '.join(BASELINES)}, got {kind!r}")
 
 
 def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
     """Map a baseline score to [0, 1] by a fixed, increasing function, to display it and apply a threshold.
 
-    This is not a calibration. ``msp`` is already in [0, 1] and ``entropy`` is divided by log C. The others have no
-    lower bound, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes exp(−max S), ``energy``
-    C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each of which is 1 for a semantic map of 0.
+    This is not a calibration. ``msp`` and ``msp_prob`` are already in [0, 1] and the entropies are divided by log C.
+    The others have no lower bound, while most pixels of a working model have Σ S near 1: ``max_logit`` becomes
+    exp(−max S), ``energy`` C·exp(−logsumexp S) and ``rba`` 1 − tanh(Σ tanh S), each of which is 1 for a semantic map of
+    0.
 
     Args:
         score: any shape, from :func:`baseline_score` (after stitching).
@@ -100,11 +106,11 @@ def baseline_probability(score: Tensor, kind: str, num_classes: int) -> Tensor:
     Raises:
         ValueError: if ``kind`` is not one of them.
     """
-    if kind == "msp":
+    if kind in ("msp", "msp_prob"):
         mapped = score
     elif kind == "max_logit":
         mapped = score.exp()
-    elif kind == "entropy":
+    elif kind in ("entropy", "entropy_prob"):
         mapped = score / math.log(max(num_classes, 2))
     elif kind == "energy":
         mapped = num_classes * score.exp()

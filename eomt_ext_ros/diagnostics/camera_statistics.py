@@ -39,6 +39,7 @@ class CameraSnapshot:
         no_ground: why the obstacles of the newest image, though asked for, were not located on the ground; or empty.
         tracks: how many obstacles are followed, by state, in the last image that they were looked for in.
         health: what the images say of the camera; None if none was judged.
+        drift: since when the images are no longer like those that the thresholds were fitted on, or empty.
     """
 
     name: str = ""
@@ -57,6 +58,7 @@ class CameraSnapshot:
     no_ground: str = ""
     tracks: Mapping[str, int] = field(default_factory=dict)
     health: Health | None = None
+    drift: str = ""
 
 
 class CameraStatistics:
@@ -83,7 +85,7 @@ class CameraStatistics:
         self._unprocessed_since_s: float | None = None
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
-        self._failure = self._rejection = self._skip = self._no_ground = ""
+        self._failure = self._rejection = self._skip = self._no_ground = self._drift = ""
         self._tracks: Mapping[str, int] = {}
         self._health: Health | None = None
 
@@ -182,6 +184,11 @@ class CameraStatistics:
         with self._lock:
             return self._health
 
+    def drifted(self, finding: str) -> None:
+        """Note since when the images are no longer like those of the calibration; an empty text takes it back."""
+        with self._lock:
+            self._drift = finding
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -211,6 +218,7 @@ class CameraStatistics:
                 no_ground=self._no_ground,
                 tracks=self._tracks,
                 health=self._health,
+                drift=self._drift,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.normality import Normality
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 
@@ -37,6 +38,10 @@ class Engine(Protocol):
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time."""
+
+    @property
+    def normality(self) -> Normality | None:
+        """What a drive taught it; None without."""
 
     @property
     def has_semantic(self) -> bool:
@@ -76,7 +81,13 @@ def load_engine(config: NodeConfig) -> Engine:
                 f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
                 "run on the CPU"
             )
-    engine = AnomalyEngine.load(config.checkpoint, config.engine, head=config.head or None, download=False)
+    engine = AnomalyEngine.load(
+        config.checkpoint,
+        config.engine,
+        head=config.head or None,
+        normality=config.normality or None,
+        download=False,
+    )
     if config.obstacles.region == "drivable" and engine.has_semantic:  # without, the node refuses the region
         engine.warm_up(semantic=True)
     return engine

@@ -55,6 +55,12 @@ class NodeConfig:
         live=True,
     )
     head: str = option("", "separate file with the anomaly head, or empty; ~/reload takes up another", live=True)
+    normality: str = option(
+        "",
+        "file of `eomt-ext learn-normal` for this checkpoint, for the scores normality and fused and to tell when a "
+        "drive is another one, or empty; ~/reload takes up another",
+        live=True,
+    )
     autostart: bool = option(True, "configure and activate at start")
     require_cuda: bool = option(False, "refuse to run on a CPU")
     cameras: tuple[str, ...] = option(

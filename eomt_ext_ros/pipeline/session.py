@@ -23,6 +23,7 @@ from eomt_ext_ros.parameters.settings import Settings
 from eomt_ext_ros.pipeline.batch_context import BatchContext, validated_context
 from eomt_ext_ros.pipeline.camera import Camera
 from eomt_ext_ros.pipeline.camera_image import CameraImage, decoded
+from eomt_ext_ros.pipeline.drift_watches import DriftWatches
 from eomt_ext_ros.pipeline.image_reports import ImageReports
 from eomt_ext_ros.pipeline.judging import judge_pixels
 from eomt_ext_ros.pipeline.publishing import Visualisations, draw_and_publish, publish
@@ -62,6 +63,7 @@ class Session:
         self.enabled = True
         self._settings, self._load_engine = settings, load_engine
         self._reports = ImageReports(ThrottledLog(node))
+        self._drift_watches = DriftWatches()
         self._context: BatchContext | None = None  # until it is loaded
         self._context_lock = threading.Lock()
         self._reload_job: Future[str] | None = None  # the last one, done or not
@@ -120,6 +122,7 @@ class Session:
                     if isinstance(outcome, Exception):
                         self._reports.failed(image.camera, "inference", outcome)
                         continue
+                    self._drift_watches.watch(image, outcome, context)
                     with self._reports.catching(image.camera, "output"):
                         visualisations.append(publish(image, outcome, context, self._reports))
         except Exception as error:

@@ -50,6 +50,7 @@ def replay(
     duration: Annotated[float | None, typer.Option(help="seconds to replay; by default to the end")] = None,
     every: Annotated[int, typer.Option(help="replay every n-th frame of a topic", min=1)] = 1,
     scores: options.Scores = EngineConfig.score,
+    normality: options.Normality = None,
     outputs: Annotated[str, typer.Option(help="outputs to write to the annotated bag")] = ",".join(RECORDED),
     track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
@@ -100,6 +101,7 @@ def replay(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
             head=_absolute(head),
+            normality=_absolute("" if normality is None else str(normality)),
             engine=engine,
             obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
             tracking=TrackingConfig(enabled=tracking),

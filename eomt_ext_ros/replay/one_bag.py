@@ -22,6 +22,7 @@ from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import atomic_write, printable
 from eomt_ext_core.images import VideoWriter
+from eomt_ext_core.normality.drift import DriftWatch
 from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
 from eomt_ext_core.tracking import Tracker, obstacle_record
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
@@ -84,6 +85,7 @@ class _Replay:
         self.annotated = stack.enter_context(BagWriter(job.folder / "annotated"))
         self.videos = stack.enter_context(ExitStack())
         self.video_of: dict[str, tuple[VideoWriter, tuple[int, int]]] = {}
+        self.watches: dict[str, DriftWatch] = {}
         self.labels: dict[str, Labels] = {}
         self.frame_names: Counter[str] = Counter()
 
@@ -164,6 +166,7 @@ class _Replay:
         latency_ms = 1e3 * (time.perf_counter() - started)
 
         camera, stamp = self.cameras[frame.topic], stamp_ns(data)
+        self._watch(frame.topic, stamp / 1e9, pixels)
         probability = scores[self.config.scores[0]]
         found = self._obstacles(frame, stamp, probability)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
@@ -191,6 +194,17 @@ class _Replay:
         found = found.confirmed() if node.obstacles.confirmed_only else found
         self.record.add(found, self.cameras[frame.topic], frame_name("", "", stamp))
         return found
+
+    def _watch(self, topic: str, time_s: float, pixels: NDArray[np.uint8]) -> None:
+        """Note if the images of a topic are no longer like those of the drive that was learnt from."""
+        known, alpha = self.engine.normality, self.config.node.engine.drift_alpha
+        if known is None or known.drift is None or not alpha:
+            return
+        watch = self.watches.setdefault(topic, DriftWatch(known.drift, alpha))
+        if not watch.test.has_drifted and watch.is_due(time_s):
+            watch.add(float(self.engine.distances(pixels)[0].mean()), time_s)
+            if watch.finding:
+                self.report.notes.append(f"{topic}: {watch.finding}")
 
     def _received_ns(self, frame: BagMessage, stamp: int) -> int:
         """Return the time at which a frame was received, or its stamp if that time is impossible."""
@@ -233,7 +247,8 @@ class _Replay:
 def _engine(node: NodeConfig, score: str) -> AnomalyEngine:
     """Load the engine, once in a process for all of its bags."""
     config = replace(node.engine, score=score)
-    return AnomalyEngine.load(node.checkpoint, config, node.head or None, download=False)
+    normality = node.normality or None
+    return AnomalyEngine.load(node.checkpoint, config, node.head or None, normality=normality, download=False)
 
 
 def _rate_hz(frames: list[BagMessage]) -> dict[str, float]:

@@ -32,7 +32,7 @@ from typer.testing import CliRunner
 from eomt_ext_core.cli import add_commands, app
 
 add_commands()
-names = [command.name or command.callback.__name__ for command in app.registered_commands]
+names = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
 for arguments in (["--help"], ["--version"], *([name, "--help"] for name in names)):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig, WindowConfig
+from eomt_ext_core.config import ALL_SCORES, EngineConfig, HeadConfig, ModelConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError
 
 BACKBONE = "vit_small_patch14_reg4_dinov2"
@@ -36,7 +36,7 @@ def test_configs_are_frozen() -> None:
     [
         (lambda: EngineConfig(threshold=1.5), "threshold must be at most 1.0, got 1.5"),
         (lambda: EngineConfig(threshold=float("nan")), "threshold must be at least"),
-        (lambda: EngineConfig(score="mps"), f"score must be one of {', '.join(SCORES)}, got 'mps'"),
+        (lambda: EngineConfig(score="mps"), f"score must be one of {', '.join(ALL_SCORES)}, got 'mps'"),
         (lambda: EngineConfig(precision="fp64"), "precision must be one of auto, fp32, bf16, fp16, got 'fp64'"),
         (lambda: EngineConfig(batch_windows=0), "batch_windows must be at least 1, got 0"),
         (lambda: EngineConfig(batch_windows=2.5), "batch_windows must be of type int, got 2.5"),  # type: ignore[arg-type]

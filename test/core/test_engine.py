@@ -213,7 +213,9 @@ def test_a_device_that_is_not_there(model: EoMTExt, device: str, monkeypatch: py
 
 
 def test_the_head_cannot_score_where_there_is_none(headless: EoMTExt) -> None:
-    with pytest.raises(ConfigError, match=r"this one has none: choose .*msp, max_logit, entropy, energy, rba"):
+    with pytest.raises(
+        ConfigError, match=r"this one has none: choose .*msp, max_logit, entropy, energy, rba, msp_prob, entropy_prob"
+    ):
         AnomalyEngine(headless, EXACT)
 
 

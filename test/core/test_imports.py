@@ -20,6 +20,7 @@ FLOORS = [
     {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles", "images", "health"},
     {"model", "datasets", "ground", "tracking"},
+    {"normality"},
     {"backends"},
     {"export"},
     {"engine"},

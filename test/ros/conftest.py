@@ -48,6 +48,25 @@ def tiny_model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def tiny_normality(tiny_model, tmp_path_factory):
+    """A normality file of the tiny model, learnt from dark noise."""
+    import cv2
+    from typer.testing import CliRunner
+
+    from eomt_ext_core.cli import app
+
+    folder = tmp_path_factory.mktemp("drive")
+    for number in range(40):
+        dark = np.random.default_rng(number).integers(0, 60, (48, 80, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:02d}.png"), dark)
+    path = folder.with_name("normal.safetensors")
+    options = ["--output", str(path), "--device", "cpu", "--held-out", "0.5"]
+    result = CliRunner().invoke(app, ["learn-normal", str(folder), "--checkpoint", str(tiny_model), *options])
+    assert result.exit_code == 0, result.output
+    return path
+
+
 # By which users choose their distribution, middleware and its profile.
 DDS_VARIABLES = (
     "ROS_DISTRO",

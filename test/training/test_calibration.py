@@ -12,6 +12,7 @@ from eomt_ext_training import calibrate_command
 from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
+from eomt_ext_training.obstacle_guarantee import MissedObstacles
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -295,6 +296,44 @@ def test_the_command_stores_what_it_found(
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
 
+def test_the_command_bounds_missed_obstacles(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    model.info = {}
+    save_model(model, source)
+    with pytest.raises(ConfigError, match="must be one of pixels, obstacles"):
+        calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="boxes")
+    calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="obstacles")
+    stored = load_model(source).info["calibration"]
+    assert (stored["guarantee"], stored["confidence"]) == ("obstacles", 0.99)
+    assert sum(stored["obstacles"].values()) >= 7
+    assert 0 < stored["threshold"] < 1
+
+
+def test_the_command_writes_what_tells_another_drive(model: EoMTExt, tmp_path: Path) -> None:
+    source, path = tmp_path / "model.safetensors", tmp_path / "normal.safetensors"
+    model.info = {}
+    save_model(model, source)
+    for name in ("images", "labels"):
+        (tmp_path / "many" / name).mkdir(parents=True)
+    rng, engine = np.random.default_rng(0), AnomalyEngine(model, EngineConfig(device="cpu"))
+    for number in range(84):
+        picture = rng.integers(0, 80, (64, 64, 3)).astype(np.uint8)
+        logits = engine.logits(picture)
+        cv2.imwrite(str(tmp_path / "many" / "images" / f"{number}.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / "many" / "labels" / f"{number}.png"), (logits > np.median(logits)).astype(np.uint8))
+    with pytest.raises(DatasetError, match="at least 80 frames, got 12"):
+        calibrate(str(source), "scenes:0:12", 0.9, None, source, None, "cpu", normality=path)
+    calibrate(str(source), str(tmp_path / "many"), 0.9, None, source, None, "cpu", normality=path)
+    watching = AnomalyEngine.load(source, EngineConfig(device="cpu"), normality=path)
+    assert watching.normality is not None
+    assert watching.normality.readings == {}
+    assert watching.normality.drift is not None
+    strangest = max(watching.normality.drift.strangeness)
+    frame = watching.infer(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    assert frame.strangeness is not None
+    assert frame.strangeness > strangest
+
+
 def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
     source = tmp_path / "model.safetensors"
     save_model(model, source)
@@ -312,9 +351,9 @@ def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
     begun = []
     count = calibrate_command._count
 
-    def note(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
+    def note(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None) -> LogitCounts:
         begun.append(frames)
-        return count(engine, frames)
+        return count(engine, frames, obstacles)
 
     monkeypatch.setattr(calibrate_command, "_count", note)
     return begun

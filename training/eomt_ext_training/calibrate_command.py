@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,38 +14,52 @@ from eomt_ext_core.config import EngineConfig
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation import CalibrationResult
+    from eomt_ext_core.model.eomt_ext import EoMTExt
     from eomt_ext_core.scoring.calibration import LogitCalibration
     from eomt_ext_training.calibration import LogitCounts
     from eomt_ext_training.held_out import HeldOutFrames
+    from eomt_ext_training.obstacle_guarantee import MissedObstacles
 
+_GUARANTEES = ("pixels", "obstacles")
+_LEAST_WATCHED = 80  # a quarter of them is what later images are compared with
 _DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COUNT[:FAMILY,…]"
 
 
 def calibrate(
     checkpoint: Annotated[str, typer.Argument(help="checkpoint with an anomaly head: file, hf://owner/name, or demo")],
     data: Annotated[str, typer.Option(help=_DATA_HELP)],
-    target_tpr: Annotated[float, typer.Option(help="share of a frame's anomalous pixels to find")] = 0.95,
+    target_tpr: Annotated[float, typer.Option(help="fraction of anomalous pixels, or of obstacles, to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
     plot: Annotated[Path | None, typer.Option(help="SVG of the reliability, before and after")] = None,
     device: options.Device = EngineConfig.device,
     label_values: options.LabelMeaning = None,
+    guarantee: Annotated[
+        str,
+        typer.Option(help="what target-tpr is of: pixels, of a frame's anomalous ones; obstacles, of each size"),
+    ] = "pixels",
+    normality: Annotated[
+        Path | None,
+        typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
+    ] = None,
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
     The threshold finds, in expectation, at least the target share of a frame's anomalous pixels on frames like these
-    (conformal risk control).
+    (conformal risk control); with the guarantee obstacles, at least that fraction of the obstacles of each size that
+    the frames show often enough, with a confidence of 99 %.
     """
     from rich.console import Console
 
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.engine.probing import make_probe
-    from eomt_ext_core.errors import ConfigError
+    from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
+    from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
@@ -56,20 +71,32 @@ def calibrate(
     frames_needed(target_tpr)  # before the folders are read: the target may be out of range
     meaning = None if label_values is None else LabelValues.parse(label_values)
     frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
+    if normality is not None and len(frames) < _LEAST_WATCHED:
+        raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
+    if guarantee not in _GUARANTEES:
+        raise ConfigError(f"--guarantee must be one of {', '.join(_GUARANTEES)}, got {guarantee!r}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     model = load_model(checkpoint)
     plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
     model.info = plain
     engine = AnomalyEngine(model, EngineConfig(device=device))
 
-    counts = _count(engine, frames)
+    obstacles = MissedObstacles() if guarantee == "obstacles" else None
+    counts = _count(engine, frames, obstacles)
     scaling = counts.fit()
-    logit = counts.choose_logit_threshold(target_tpr)
+    promise: dict[str, Any] = {"guarantee": guarantee}
+    if obstacles is not None:
+        chosen = obstacles.choose(target_tpr)
+        logit = chosen.logit
+        promise |= {"confidence": CONFIDENCE, "obstacles": dict(chosen.counts)}
+    else:
+        logit = counts.choose_logit_threshold(target_tpr)
     stored: dict[str, Any] = {
         "scale": scaling.scale,
         "shift": scaling.shift,
         "threshold": threshold_of(logit, scaling),
         "target_tpr": target_tpr,
+        **promise,
         "num_frames": counts.num_frames,
         "data": data if frames.images is None else frames.images.folder.name,
     }
@@ -100,15 +127,37 @@ def calibrate(
 
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
+    if normality is not None:
+        _save_normality(model, target, frames, device, normality)
+        console.print(f"saved {normality}", highlight=False)
 
 
-def _count(engine: AnomalyEngine, frames: HeldOutFrames) -> LogitCounts:
+def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device: str, path: Path) -> None:
+    """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.normality import Normality, save_normality
+    from eomt_ext_core.normality.learning import LearnConfig, learn_normality
+    from eomt_ext_training.held_out import FramesAsDrive
+
+    def make_engine(known: Normality | None) -> AnomalyEngine:
+        return AnomalyEngine(model, EngineConfig(device=device), known)
+
+    origin = {"checkpoint_sha256": sha256_of(target)}
+    learnt = learn_normality([FramesAsDrive(frames)], make_engine, origin, LearnConfig())
+    save_normality(replace(learnt, readings={}), path)
+
+
+def _count(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None = None) -> LogitCounts:
     from eomt_ext_core.progress import tracked
     from eomt_ext_training.calibration import LogitCounts
 
     counts = LogitCounts()
     for image, labels in tracked(frames, "calibrating", len(frames)):
-        counts.add(engine.logits(image), labels)
+        logits = engine.logits(image)
+        counts.add(logits, labels)
+        if obstacles is not None:
+            obstacles.add(logits, labels)
     return counts
 
 

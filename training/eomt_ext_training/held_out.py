@@ -60,11 +60,34 @@ class HeldOutFrames:
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """Yield images (H, W, 3) RGB and labels (H, W): 0 normal, 1 anomaly, 255 void."""
+        return map(self.read, range(len(self)))
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One of them."""
         if self.images is not None:
-            for index in range(len(self.images)):
-                yield self.images.read(index)
-        else:
-            assert self.scene_config is not None, "frames are of a folder, or drawn"
-            for seed in self.seeds:
-                scene = render_scene(seed, self.scene_config)
-                yield scene.image_rgb, scene.labels
+            return self.images.read(index)
+        assert self.scene_config is not None, "frames are of a folder, or drawn"
+        scene = render_scene(self.seeds[index], self.scene_config)
+        return scene.image_rgb, scene.labels
+
+
+@dataclass(frozen=True)
+class FramesAsDrive:
+    """Labelled frames in a random order, the same every time, as a drive: they have no order of their own."""
+
+    frames: HeldOutFrames
+
+    @property
+    def name(self) -> str:
+        """Where they come from."""
+        return self.frames.source
+
+    @property
+    def num_images(self) -> int:
+        """How many there are."""
+        return len(self.frames)
+
+    def images(self, start: int, stop: int, every: int) -> Iterator[NDArray[np.uint8]]:
+        """See :class:`~eomt_ext_core.normality.drives.Drive`."""
+        order = np.random.default_rng(0).permutation(len(self.frames)).tolist()
+        return (self.frames.read(index)[0] for index in order[start:stop:every])

@@ -64,6 +64,8 @@ def test_baselines_by_hand() -> None:
         "entropy": -(softmax * np.log(softmax)).sum(),
         "energy": -math.log(odds.sum()),
         "rba": -(math.tanh(0.8) + math.tanh(0.1)),
+        "msp_prob": 1 / 9,
+        "entropy_prob": -(8 / 9 * math.log(8 / 9) + 1 / 9 * math.log(1 / 9)),
     }
     assert set(expected) == set(BASELINES)
     for kind, value in expected.items():
@@ -112,7 +114,7 @@ def test_probabilities_stay_in_bounds_without_clipping_what_a_model_can_say(
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
     [("msp", 0.0, 0.9), ("max_logit", -8.0, 0.0), ("entropy", 0.0, math.log(10)), ("energy", -9.0, -math.log(10)),
-     ("rba", -5.0, 0.0)],
+     ("rba", -5.0, 0.0), ("msp_prob", 0.0, 0.9), ("entropy_prob", 0.0, math.log(10))],
 )  # fmt: skip
 def test_probability_rises_strictly_over_the_range_of_a_score(kind: str, low: float, high: float) -> None:
     score = torch.linspace(low, high, 50)
@@ -120,7 +122,7 @@ def test_probability_rises_strictly_over_the_range_of_a_score(kind: str, low: fl
     assert (probability.diff() > 0).all()
     assert probability[0] >= 0
     assert probability[-1] <= 1
-    if kind != "msp":
+    if kind not in ("msp", "msp_prob"):
         np.testing.assert_allclose(probability[-1].item(), 1.0, rtol=1e-6)
 
 

@@ -29,6 +29,7 @@ LIVE = {
     "health.dirt_fraction": 0.02,
     "checkpoint": "other.safetensors",
     "head": "head.safetensors",
+    "normality": "other_normal.safetensors",
     "max_batch_cameras": 2,
     "max_rate_hz": 7.5,
     "outputs": ["mask", "overlay"],
@@ -36,6 +37,7 @@ LIVE = {
     "overlay_opacity": 0.25,
     "colour_map": "viridis",
     "score": "msp",
+    "drift_alpha": 0.05,
     "threshold": 0.75,
     "batch_windows": 3,
     "windows.mode": "grid",
@@ -222,7 +224,7 @@ def test_every_live_parameter_can_change_while_the_node_is_active_and_no_other(r
     assert rig.engine_config == rig.node.config.engine
     windows = WindowConfig("grid", "hann", overlap=0.5, scale=2.0, horizon=0.375, fovea=0.25)
     assert rig.node.config.engine == EngineConfig(
-        device="cpu", score="msp", threshold=0.75, batch_windows=3, windows=windows
+        device="cpu", score="msp", threshold=0.75, drift_alpha=0.05, batch_windows=3, windows=windows
     )
     assert rig.node.config.obstacles.polygon == (0.0, 0.5, 1.0, 0.5, 1.0, 1.0)
     assert rig.node.config.diagnostics.silent_after_s == 1.5

@@ -1,0 +1,85 @@
+"""``eomt-ext learn-normal``: what ordinary driving looks like, from a drive without labels."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eomt_ext_core.commands import options
+from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import printable
+from eomt_ext_core.normality.learning import LearnConfig
+
+if TYPE_CHECKING:
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.normality import Normality
+
+_DOC = {item.name: item.metadata["doc"] for item in fields(LearnConfig)}
+
+
+def learn_normal(
+    output: Annotated[Path, typer.Option(help="file to write, .safetensors")],
+    drives: Annotated[
+        list[Path] | None, typer.Argument(help="videos, folders of images in the order of their names, or bags")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = "demo",
+    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")
+    ] = None,
+    image_topic: Annotated[str | None, typer.Option(help="of the images in bags")] = None,
+    held_out: Annotated[float, typer.Option(help=_DOC["held_out"])] = LearnConfig.held_out,
+    false_alarm_rate: Annotated[float, typer.Option(help=_DOC["false_alarm_rate"])] = LearnConfig.false_alarm_rate,
+    every: Annotated[int, typer.Option(help=_DOC["every"])] = LearnConfig.every,
+    prototypes: Annotated[int, typer.Option(help=_DOC["prototypes"])] = LearnConfig.prototypes,
+    device: options.Device = EngineConfig.device,
+    precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
+) -> None:
+    """Learn from ordinary driving, without labels, what the scores normality and fused compare with.
+
+    Of each drive the first part is learnt from, and the last is held out to fit the scores. Use windows and precision
+    as you will run it. The file belongs to this checkpoint; another one refuses it.
+    """
+    from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.model.checkpoint import load_model, resolve_source
+    from eomt_ext_core.normality import save_normality
+    from eomt_ext_core.normality.drives import open_drives, reference_drive
+    from eomt_ext_core.normality.learning import learn_normality
+
+    if bool(drives) == (reference is not None):
+        raise ConfigError("give drives, or one --reference, and not both")
+    config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
+    if reference is not None:
+        opened, config = [reference_drive(reference)], LearnConfig(0.5, false_alarm_rate, 1, prototypes)
+    else:
+        opened = open_drives(drives or [], image_topic)
+    model = load_model(checkpoint, head=head)
+    origin = {"checkpoint_sha256": sha256_of(resolve_source(checkpoint))}
+    if head is not None:
+        origin["head_sha256"] = sha256_of(resolve_source(head))
+    score = "rba" if model.anomaly_head is None else "head"
+    window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
+    engine_config = EngineConfig(device=device, precision=precision, score=score, windows=window_config)
+
+    def make_engine(normality: Normality | None) -> AnomalyEngine:
+        return AnomalyEngine(model, engine_config, normality)
+
+    normality = learn_normality(opened, make_engine, origin, config)
+    save_normality(normality, output)
+    about = normality.about
+    typer.echo(
+        f"{printable(output)}: {output.stat().st_size / 1e6:.2f} MB, from {about['images_learnt']} images, fitted on "
+        f"{about['images_held_out']} held-out ones: at the threshold 0.5, {false_alarm_rate:g} of their pixels are "
+        "false alarms"
+    )
+    if normality.drift is None:
+        typer.echo("too few held-out images to tell later when a drive is another one", err=True)

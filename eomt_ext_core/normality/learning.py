@@ -1,0 +1,197 @@
+"""Learning what is ordinary: a bounded sample of patches, then the reading of scores on another part of the drive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eomt_ext_core.config import check_options, option
+from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.normality.drift import LEAST_REFERENCE, DriftReference
+from eomt_ext_core.normality.drives import Drive
+from eomt_ext_core.normality.normal_file import rounded
+from eomt_ext_core.normality.normality import Normality, Reading
+from eomt_ext_core.normality.patch_distance import NUM_PROTOTYPES, learn_distance
+from eomt_ext_core.progress import progress
+
+MOST_PATCHES = 40_000
+_PIXELS_PER_IMAGE = 4096
+_MOST_PIXELS = 1 << 21
+_UPPER = 0.99  # the quantile that stands for the tail when two scores are brought to one scale
+_HEAD_WEIGHT = 2.0  # of the head in fused, beside the distance
+_STEEPNESS = 5.0  # logits between the median of the held-out pixels and the threshold
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How a drive is learnt from."""
+
+    held_out: float = option(
+        0.25, "last fraction of each drive that the scores are fitted on", minimum=0.05, maximum=0.9
+    )
+    false_alarm_rate: float = option(
+        0.0005, "fraction of the held-out pixels that may lie above the threshold 0.5", minimum=1e-5, maximum=0.5
+    )
+    every: int = option(1, "take every n-th image", minimum=1)
+    prototypes: int = option(NUM_PROTOTYPES, "most kinds of ordinary patches", minimum=1, maximum=256)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class Engine(Protocol):
+    """What is needed of :class:`~eomt_ext_core.engine.AnomalyEngine`."""
+
+    def patch_features(self, image_rgb: NDArray[np.uint8]) -> Tensor:
+        """Give the features of all patches, (N, C)."""
+        ...
+
+    def distances(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give (1 or 2, H, W): distances, and the head's logits if there is a head."""
+        ...
+
+
+def learn_normality(
+    drives: Sequence[Drive],
+    make_engine: Callable[[Normality | None], Engine],
+    origin: Mapping[str, str],
+    config: LearnConfig,
+) -> Normality:
+    """Learn what is ordinary from the first part of each drive, and how to read it from the rest.
+
+    Args:
+        drives: without anomalies, as far as anybody knows: what is in them becomes ordinary.
+        make_engine: gives an engine that knows a normality, or none.
+        origin: what the network was loaded from.
+        config: how.
+
+    Raises:
+        ImageError, InferenceError: as the drives and the engine.
+        DatasetError: if a drive is too short to be split.
+    """
+    splits = [_split(drive, config) for drive in drives]
+    engine, patches = make_engine(None), Sample(MOST_PATCHES)
+    for image in _shown("learning", [(drive, 0, split) for drive, split in zip(drives, splits, strict=True)], config):
+        patches.add(engine.patch_features(image))
+    distance = rounded(learn_distance(patches.rows, config.prototypes))
+    engine = make_engine(Normality(distance, {}, origin))
+    held_out, strangeness = HeldOutScores(), []
+    rest = [(drive, split, drive.num_images) for drive, split in zip(drives, splits, strict=True)]
+    for image in _shown("fitting", rest, config):
+        maps = torch.from_numpy(engine.distances(image))
+        held_out.add(maps)
+        strangeness.append(float(maps[0].mean()))
+    about = {
+        "drives": [drive.name for drive in drives],
+        "images_learnt": sum(len(range(0, split, config.every)) for split in splits),
+        "images_held_out": len(strangeness),
+        "false_alarm_rate": config.false_alarm_rate,
+    }
+    drift = DriftReference.of_images(strangeness) if len(strangeness) >= LEAST_REFERENCE else None
+    return Normality(distance, held_out.fit(config.false_alarm_rate), origin, about, drift)
+
+
+def _split(drive: Drive, config: LearnConfig) -> int:
+    """The first image that is held out."""
+    split = round(drive.num_images * (1 - config.held_out))
+    if not 0 < split < drive.num_images:
+        raise DatasetError(f"{drive.name} must have images to learn from and to hold out, got {drive.num_images}")
+    return split
+
+
+def _shown(what: str, parts: Sequence[tuple[Drive, int, int]], config: LearnConfig) -> Iterator[NDArray[np.uint8]]:
+    """The images of parts of drives, and how far they are gone through."""
+    total = sum(len(range(start, stop, config.every)) for _, start, stop in parts)
+    with progress(what, total) as update:
+        done = 0
+        for drive, start, stop in parts:
+            for image in drive.images(start, stop, config.every):
+                yield image
+                done += 1
+                update(done, drive.name)
+
+
+class Sample:
+    """A uniform sample of any number of rows, of bounded size and the same every time.
+
+    Args:
+        capacity: most rows that are kept.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._generator = torch.Generator().manual_seed(0)
+        self._rows: Tensor | None = None
+        self._keys = torch.empty(0)
+
+    def add(self, rows: Tensor) -> None:
+        """Add (N, D) rows."""
+        rows = rows.float().cpu()
+        keys = torch.rand(len(rows), generator=self._generator)
+        self._rows = rows if self._rows is None else torch.cat((self._rows, rows))
+        self._keys = torch.cat((self._keys, keys))
+        if len(self._keys) > self._capacity:
+            self._keys, kept = self._keys.topk(self._capacity)
+            self._rows = self._rows[kept]
+
+    @property
+    def rows(self) -> Tensor:
+        """(M, D) float32.
+
+        Raises:
+            DatasetError: if none was added.
+        """
+        if self._rows is None or not len(self._rows):
+            raise DatasetError("there must be at least one image to learn from, got none")
+        return self._rows
+
+
+class HeldOutScores:
+    """Pixels of a held-out part of a drive, all of them ordinary: distances, and the logits of a head."""
+
+    def __init__(self) -> None:
+        self._pixels = Sample(_MOST_PIXELS)
+        self._generator = torch.Generator().manual_seed(1)
+
+    def add(self, maps: Tensor) -> None:
+        """Add an image: (1 or 2, H, W) distances, and logits of the head."""
+        chosen = torch.randint(maps[0].numel(), (_PIXELS_PER_IMAGE,), generator=self._generator)
+        self._pixels.add(maps.flatten(1)[:, chosen].T)
+
+    def fit(self, false_alarm_rate: float) -> dict[str, Reading]:
+        """Fit how ``normality``, and ``fused`` if there is a head, are read.
+
+        Both parts of ``fused`` are brought to one scale, that from their median to their upper hundredth, and added,
+        the head twice: that was best on the drives of docs/normality.md. A logit of 0 is exceeded by
+        ``false_alarm_rate`` of the held-out pixels, and their median lies 5 below it.
+        """
+        distance, *heads = self._pixels.rows.unbind(1)
+        readings = {"normality": _reading(distance, None, false_alarm_rate)}
+        if heads:
+            readings["fused"] = _reading(distance, heads[0], false_alarm_rate)
+        return readings
+
+
+def _reading(distance: Tensor, head: Tensor | None, false_alarm_rate: float) -> Reading:
+    by_distance, by_head = 1 / _spread(distance), 0.0 if head is None else _HEAD_WEIGHT / _spread(head)
+    total = by_distance * distance if head is None else by_distance * distance + by_head * head
+    threshold, median = _quantile(total, 1 - false_alarm_rate), _quantile(total, 0.5)
+    steepness = _STEEPNESS / max(threshold - median, _LEAST_SPREAD)
+    return Reading(by_head * steepness, by_distance * steepness, -threshold * steepness)
+
+
+def _spread(values: Tensor) -> float:
+    return max(_quantile(values, _UPPER) - _quantile(values, 0.5), _LEAST_SPREAD)
+
+
+def _quantile(values: Tensor, fraction: float) -> float:
+    """The value that a fraction of them, rounded up, does not exceed."""
+    rank = min(len(values), max(1, -int(-fraction * len(values) // 1)))
+    return float(values.kthvalue(rank).values)
