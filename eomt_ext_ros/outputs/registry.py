@@ -34,6 +34,7 @@ class Output:
         render: makes the pixels of an output with an encoding, else the message. None: it describes the model or the
             camera, and is latched when what it says changes.
         encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image, ``jpeg`` if it is a compressed one.
+        shows: what it has more to show of, if that can be had.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Output:
     needs: frozenset[Need]
     render: Callable[[Rendering], Any] | None
     encoding: str = ""
+    shows: frozenset[Need] = frozenset()
 
     def content(self, rendering: Rendering) -> Any:
         """Make what is published of an image: pixels if there is an encoding, else the message."""
@@ -113,8 +115,8 @@ OUTPUTS = (
     Output("probability", _IMAGE, "programs", _needs("inference"), attrgetter("probability"), "32FC1"),
     Output("confidence", _IMAGE, "programs", _needs("inference"), attrgetter("confidence"), "mono8"),
     Output("mask", _IMAGE, "programs", _OF_MASK, attrgetter("mask"), "mono8"),
-    Output("overlay", _IMAGE, "people", _OF_MASK, attrgetter("overlay"), "rgb8"),
-    Output("overlay/compressed", _COMPRESSED, "people", _OF_MASK, attrgetter("overlay"), "jpeg"),
+    Output("overlay", _IMAGE, "people", _OF_MASK, attrgetter("overlay"), "rgb8", _needs("ground")),
+    Output("overlay/compressed", _COMPRESSED, "people", _OF_MASK, attrgetter("overlay"), "jpeg", _needs("ground")),
     Output("heatmap", _IMAGE, "people", _needs("inference"), attrgetter("heatmap"), "rgb8"),
     Output("heatmap/compressed", _COMPRESSED, "people", _needs("inference"), attrgetter("heatmap"), "jpeg"),
     Output("semantic", _IMAGE, "programs", _needs("inference", "semantic"), attrgetter("semantic"), "mono8"),

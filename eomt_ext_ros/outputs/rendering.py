@@ -143,12 +143,12 @@ class Rendering:
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:
-        """Heatmap and obstacles over the image, (h, w, 3) uint8."""
+        """Heatmap and obstacles over the image, with ids and ranges as far as they are known, (h, w, 3) uint8."""
         image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)
         overlay_rgb = blend(image_rgb, self.heatmap, self.probability, self._config.overlay_opacity)
         (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self.found.listed]
         boxes_xywh = [(left * x, top * y, width * x, height * y) for left, top, width, height in boxes]
-        outline(overlay_rgb, self._mask, boxes_xywh, [obstacle.label for obstacle in self.found.listed])
+        outline(overlay_rgb, self._mask, boxes_xywh, self._labels)
         return overlay_rgb
 
     @property
@@ -158,6 +158,13 @@ class Rendering:
         assert self._frame.semantic is not None, "the engine was asked for it"
         semantic: NDArray[np.uint8] = self._resized(self._frame.semantic, cv2.INTER_NEAREST)
         return semantic
+
+    @property
+    def _labels(self) -> list[str]:
+        """Of the listed obstacles: the track, and the range if it is located."""
+        located = [] if self._on_ground is None else self._on_ground.frame.obstacles
+        ranges = {id(each.obstacle): f"{each.range_m:.1f} m" for each in located}
+        return [f"{each.label} {ranges.get(id(each), '')}".strip() for each in self.found.listed]
 
     @cached_property
     def _mask(self) -> NDArray[np.bool_]:

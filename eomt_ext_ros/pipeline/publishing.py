@@ -118,8 +118,10 @@ def _on_ground(
     context: BatchContext,
     reports: ImageReports,
 ) -> OnGround | None:
-    """Locate the obstacles if that is asked for; None, which is reported, if they cannot be."""
-    if frame is None or found is None or "ground" not in image.needs:
+    """Locate the obstacles if that is asked for; None, which is reported to who needs it, if they cannot be."""
+    is_needed = "ground" in image.needs
+    is_shown = is_needed or any("ground" in output.shows for output in image.outputs)
+    if frame is None or found is None or not is_shown:
         image.camera.statistics.located()
         return None
     try:
@@ -133,7 +135,10 @@ def _on_ground(
             context.engine.class_names,
         )
     except GroundError as error:
-        reports.without_ground(image, str(error))
+        if is_needed:
+            reports.without_ground(image, str(error))
+        else:
+            image.camera.statistics.located()
         return None
     image.camera.statistics.located()
     return on_ground

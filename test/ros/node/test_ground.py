@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, PointField
 from std_msgs.msg import Header
 
 from eomt_ext_ros.messages.images import to_image_msg
+from eomt_ext_ros.outputs import rendering
 
 HEADER = Header(stamp=Time(sec=1000), frame_id="camera_optical")
 # 1.5 m above the road 100 pixels are a radian: 25 rows below the horizon are 6 m ahead.
@@ -242,3 +243,16 @@ def test_a_binned_region_of_the_sensor_and_a_rectified_image_are_located_alike(m
 def test_several_cameras_need_tf(stand_in):
     rig = stand_in(cameras=["front", "rear"])
     assert "with several cameras" in rig.set(ground__height_m=1.5)
+
+
+def test_the_overlay_has_the_range_if_it_is_known_and_no_complaint_if_not(make, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    written = []
+    draw = rendering.outline
+    monkeypatch.setattr(rendering, "outline", lambda *args: written.append(args[3]) or draw(*args))
+    rig = make("overlay", tracking__enabled=False)
+    rig.answer(rig.stamped(road()), "overlay")
+    assert "no ground output" not in rig.diagnostics()["camera"].message
+    assert rig.set(ground__height_m=1.5) == ""
+    rig.answer(rig.stamped(road()), "overlay")
+    assert written == [[""], ["6.0 m"]]

@@ -15,6 +15,7 @@ from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.pipeline import camera as camera_module
 from eomt_ext_ros.pipeline.camera import Camera
+from eomt_ext_ros.pipeline.transforms import Transforms
 
 
 def enable(rig, yes):
@@ -167,7 +168,8 @@ def test_the_names_of_the_classes_are_told_again_only_with_another_threshold_or_
 def test_a_model_without_class_names_takes_back_those_of_the_one_before(stand_in, monkeypatch):
     latched = []
     monkeypatch.setattr(camera_module, "to_label_info", lambda names, threshold, header: list(names))
-    camera = Camera(stand_in().node, "raw", CameraStatistics())
+    node = stand_in().node
+    camera = Camera(node, "raw", Transforms(node), CameraStatistics())
     camera.publishers["label_info"] = SimpleNamespace(publish=latched.append)
     for names in ((), ("road", "sky"), (), ("road",)):
         camera.publish_label_info(names, 0.5)
