@@ -4,7 +4,7 @@ On drives through drawn scenes, whose obstacles are known one by one, and on a v
 that every obstacle in it is false. An obstacle counts if 50 of its pixels or more are visible, and is found if the box
 of a listed obstacle covers a fifth of them; a listed obstacle is false if its box holds no pixel of any.
 
-    python benchmarks/flicker.py --seed 6000001 --drives 12 --video road.mp4 --store /tmp/flicker
+    python benchmarks/flicker.py --seed 6000001 --drives 24 --video road.mp4 --store /tmp/flicker
 
 The model runs once: ``--store`` keeps its probabilities, in 8 bits, and the truth.
 """
@@ -190,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="demo")
     parser.add_argument("--seed", type=int, default=6_000_001, help="of the first drive")
-    parser.add_argument("--drives", type=int, default=12)
+    parser.add_argument("--drives", type=int, default=24)
     parser.add_argument("--frames", type=int, default=90, help="of a drive")
     parser.add_argument("--video", type=Path, help="of a road on which nothing lies")
     parser.add_argument("--store", type=Path, help="folder for the model's probabilities")

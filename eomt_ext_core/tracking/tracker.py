@@ -72,7 +72,7 @@ class _Track:
     def obstacle(self, seen: Obstacle) -> Obstacle:
         """What was seen of it, with what is known of it."""
         state: TrackState = "coasting" if self.coasts else "confirmed" if self.is_confirmed else "tentative"
-        return replace(seen, track_id=self.track_id, state=state, evidence=1 / (1 + math.exp(-self.log_odds)))
+        return replace(seen, track_id=self.track_id, state=state, evidence=_probability(self.log_odds))
 
     def expected(self) -> Obstacle:
         """The obstacle where it is expected, without a pixel in the mask; its score is that of the last time."""
@@ -155,6 +155,10 @@ def _boxes(obstacles: Sequence[Obstacle]) -> tuple[list[int], NDArray[np.float64
     boxes = boxes[usable]
     boxes[:, :2] += boxes[:, 2:] / 2
     return np.flatnonzero(usable).tolist(), boxes
+
+
+def _probability(log_odds: float) -> float:
+    return (1 + math.tanh(log_odds / 2)) / 2  # which does not overflow, as exp does
 
 
 def _log_odds(probability: float) -> float:

@@ -96,6 +96,13 @@ def test_what_is_not_seen_coasts_as_it_moved_and_is_dropped_then() -> None:
     assert ids(frames[-1]) == [2], "no id is given twice"
 
 
+def test_it_coasts_as_long_as_it_may_without_a_number_running_over() -> None:
+    config = TrackingConfig(coast_frames=1000, memory_frames=1e9, confirm_frames=1, confirm_evidence=0.5)
+    frames = drive([obstacle(400)], *1001 * [NOTHING], config=config)
+    assert [len(frame.coasting) for frame in frames] == [0, *1000 * [1], 0]
+    assert frames[1000].coasting[0].evidence == 0
+
+
 def test_what_leaves_the_image_does_not_coast() -> None:
     frames = drive(*([obstacle(826 + 10 * k)] for k in range(6)), NOTHING, NOTHING)
     assert [len(frame.coasting) for frame in frames[5:]] == [0, 1, 0]
