@@ -46,7 +46,9 @@ def check_known_answer(scorer: WindowScorer, name: str, score: Score) -> str:
             f"{_size(scorer.crop_hw)}: its file is damaged; make or fetch it anew"
         )
     extra = _FOR_STRIDE["head" if name == "head" else "baseline"].get(int(facts["score_stride"]), 0.0)
-    expected, allowed = probe.scores[name], ALLOWED[scorer.precision] + extra
+    # onnxruntime multiplies fp32 as TF32 on a GPU, which has as many digits as fp16
+    is_tf32 = scorer.precision == "fp32" and facts["backend"] == "onnxruntime" and facts["device"].startswith("cuda")
+    expected, allowed = probe.scores[name], ALLOWED["fp16" if is_tf32 else scorer.precision] + extra
     found = score(probe.image_rgb)
     if difference(found, expected) <= allowed:
         return f"passed, {difference(found, expected):.1e} off, allowed {allowed:g}"
@@ -88,8 +90,8 @@ def _normalised_as_before(turned: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image with red and blue swapped, each such that normalising gives it the values that the other had."""
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     values = mean + std * (turned / 255 - mean[::-1]) / std[::-1]
-    same: NDArray[np.uint8] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
-    return same
+    image: NDArray[np.uint8] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+    return image
 
 
 def _size(size_hw: tuple[int, int]) -> str:

@@ -36,8 +36,8 @@ class HealthConfig:
     )
     least_sharpness: float = option(
         0.062,
-        "contrast over 1/480 of the image's width as a fraction of that over 1/15, below which there is no detail; "
-        "0 judges by contrast alone",
+        "contrast over 1/480 of the image's width as a fraction of that over 1/15, below which there is no detail if "
+        "the camera has shown twice as much; one that has not needs a quarter less; 0 judges by contrast alone",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -51,7 +51,7 @@ class HealthConfig:
         live=True,
     )
     dirt_fraction: float = option(
-        0.01,
+        0.012,
         "fraction of the image that must stop to change at once, while the rest goes on, to be dirt",
         minimum=0.002,
         maximum=0.5,

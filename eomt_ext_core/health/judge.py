@@ -13,6 +13,7 @@ from eomt_ext_core.health.sample import Sample, take_sample
 from eomt_ext_core.health.signs import is_upside_down, signs_of
 from eomt_ext_core.health.verdict import Health, Persistence
 
+_NEW = 0.2  # weight of the newest image in the usual sharpness
 _LONGEST_GAP_S = 5.0  # after which an image is not compared with the last one any more
 
 
@@ -36,6 +37,7 @@ class CameraJudge:
         self._persistence = Persistence()
         self._last: tuple[Sample, float] | None = None
         self._frozen, self._dirt, self._order, self._orientation = Frozen(), Dirt(), ChannelOrder(), Orientation()
+        self._usual_sharpness = 0.0
         self._is_turned = self._shows_turned = False  # since the first image; by the semantic classes
 
     def look(self, image_rgb: NDArray[np.uint8], stamp_s: float, config: HealthConfig) -> Health:
@@ -51,7 +53,9 @@ class CameraJudge:
         sample = take_sample(image_rgb)
         if self._last is not None and (stamp_s < self._last[1] or sample.lines.shape != self._last[0].lines.shape):
             self._restart()
-        signs = signs_of(sample, config)
+        signs = signs_of(sample, config, self._usual_sharpness)
+        if not any(signs.values()):
+            self._usual_sharpness += _NEW * (sample.sharpness - self._usual_sharpness)
         if self._last is not None and stamp_s - self._last[1] <= _LONGEST_GAP_S:
             last, since_s = self._last[0], stamp_s - self._last[1]
             if not any(signs.values()):

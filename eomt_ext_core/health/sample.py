@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -33,6 +34,11 @@ class Sample:
     coarse: NDArray[np.float32]
     fine_contrast: float
     large_contrast: float
+
+    @property
+    def sharpness(self) -> float:
+        """Fine contrast as a fraction of large contrast, in levels; 0 if there is no contrast."""
+        return math.sqrt(max(0.0, self.fine_contrast) / self.large_contrast) if self.large_contrast > 0 else 0.0
 
 
 def take_sample(image_rgb: NDArray[np.uint8]) -> Sample:

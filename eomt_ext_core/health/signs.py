@@ -12,25 +12,27 @@ from eomt_ext_core.health.sample import Sample
 
 _WHITE = 250.0
 _BRIGHT_FRACTION = 0.005  # of the image that may be brighter than black: hot pixels, a lamp
-_LEAST_FINE, _LEAST_LARGE = 1.0, 15.0  # squared levels
+_LEAST_FINE, _LEAST_LARGE = 0.7, 15.0  # squared levels
+_DROP, _FROM_THE_START = 0.5, 0.75
 _DEAD_RANGE, _LIVE_RANGE = 2.0, 20.0
 _LEAST_CLASS_FRACTION = 0.03
 _APART = 0.2
 
 
-def signs_of(sample: Sample, config: HealthConfig) -> dict[str, bool]:
-    """Which faults an image shows by itself."""
+def signs_of(sample: Sample, config: HealthConfig, usual_sharpness: float) -> dict[str, bool]:
+    """Which faults an image shows by itself, and beside the sharpness of earlier ones, 0 if there are none."""
     return {
         "black": float((sample.tiles > config.black_level).mean()) < _BRIGHT_FRACTION,
         "over_exposed": float((sample.tiles >= _WHITE).mean()) >= config.white_fraction,
-        "no_detail": _lacks_detail(sample, config.least_sharpness),
+        "no_detail": _lacks_detail(sample, config.least_sharpness, usual_sharpness),
         "dead_channel": _has_dead_channel(sample.colours),
     }
 
 
-def _lacks_detail(sample: Sample, least_sharpness: float) -> bool:
-    fine, large = sample.fine_contrast, sample.large_contrast
-    return fine < _LEAST_FINE or large < _LEAST_LARGE or fine < least_sharpness**2 * large
+def _lacks_detail(sample: Sample, least: float, usual: float) -> bool:
+    if sample.fine_contrast < _LEAST_FINE or sample.large_contrast < _LEAST_LARGE:
+        return True
+    return sample.sharpness < max(min(least, _DROP * usual), _FROM_THE_START * least)  # lamps at night are never sharp
 
 
 def _has_dead_channel(colours: NDArray[np.float32]) -> bool:

@@ -132,6 +132,26 @@ def test_a_constant_answer_is_compared_by_its_size() -> None:
         check_known_answer(scorer, "rba", lambda image: constant + 1)
 
 
+@pytest.mark.parametrize(
+    ("backend", "device"), [("torch", "cuda:0"), ("onnxruntime", "cpu"), ("onnxruntime", "cuda:0")]
+)
+def test_tf32_is_allowed_where_onnxruntime_uses_it(backend: str, device: str) -> None:
+    expected = np.arange(240.0).reshape(GRID_HW)
+    scorer: Any = SimpleNamespace(
+        precision="fp32",
+        device=torch.device("cpu"),
+        crop_hw=(16, 16),
+        info={"probe": Probe((16, 16), np.zeros((4, 4, 3), np.uint8), {"rba": expected}).to_json()},
+        describe=lambda: {"backend": backend, "device": device, "score_stride": "1"},
+    )
+    found = expected + 0.003 * expected.std()
+    if (backend, device) == ("onnxruntime", "cuda:0"):
+        assert check_known_answer(scorer, "rba", lambda image: found).startswith("passed")
+    else:
+        with pytest.raises(InferenceError, match=rf"self-test failed \(precision fp32, {backend}, {device}\)"):
+            check_known_answer(scorer, "rba", lambda image: found)
+
+
 GOOD = Probe((16, 32), np.zeros((4, 8, 3), np.uint8), {"head": np.arange(240.0).reshape(GRID_HW)}).to_json()
 
 
