@@ -290,7 +290,7 @@ def test_a_replay_that_fails_has_another_exit_code_than_0(replayed, prefix, chec
     assert why in done.text
 
 
-def test_a_process_that_has_died_is_started_anew_if_asked_to(prefix, tmp_path):
+def test_respawn_restarts_a_dead_process(prefix, tmp_path):
     out = tmp_path / "started.json"
     command = [sys.executable, str(SERVICE), str(out), str(ANOMALY), "respawn:=true"]
     process = subprocess.Popen(command, env=prefix.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
