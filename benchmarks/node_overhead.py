@@ -2,7 +2,7 @@
 
 Inference is replaced by a stand-in of 50 ms. Images come from another process over DDS at 25 Hz, faster than the node
 processes them; the outputs go to a third process. Each number of outputs is subscribed in turn, several times over, in
-one run: outputs without subscribers should cost nothing. Both clock time and CPU time of the threads are measured, since
+one run: outputs without subscribers should cost nothing. Both clock time and CPU time of threads are measured, since
 other load on the machine hardly affects the latter.
 
 "ADDED TO EACH IMAGE" is the taking of the image from the middleware, in the executor's thread, and all that the
@@ -121,7 +121,7 @@ class TimedExecutor(SingleThreadedExecutor):
 
 
 def _begin() -> None:
-    """Start ROS; SIGTERM interrupts Python, where rclpy's own handler would end the context amid a wait."""
+    """Start ROS; SIGTERM interrupts Python, instead of ending the context during a wait."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -179,7 +179,7 @@ def node() -> None:
 
 @app.command(hidden=True)
 def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
-    """Receive these outputs until told to end."""
+    """Receive these outputs until SIGTERM."""
     _begin()
     listener = Listener()
     for name in names or ():
@@ -240,7 +240,7 @@ def _added(taken: dict[str, Seconds]) -> Seconds:
 def _round(image: dict[str, Seconds], following: dict[str, Seconds]) -> Seconds:
     """From the turn of an image to the next one's: the time without inference, and the CPU time of the process."""
     wall_s, cpu_s = np.subtract(following["began"], image["began"])
-    # Where nothing is inferred the node waits for images, which is no time of its own.
+    # Without inference the node waits for images, which does not count.
     return float(wall_s) - image["inference"][0] if "inference" in image else 0.0, float(cpu_s)
 
 

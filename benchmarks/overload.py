@@ -1,11 +1,11 @@
-"""Input at four times what the node can do, for a minute: latency, memory, order, and each camera's share.
+"""Input at four times the capacity of the node, for a minute: latency, memory, order, and fairness between cameras.
 
 The node, its cameras and the listener are three processes. The capacity is measured first, as the rate of outputs when
 images never run out. Latency runs from an image's stamp to its output at the listener. An image that comes in while
 another one is worked on waits at most that one's time and then takes its own, so the 99th percentile is to stay below
 twice the service time (the 99th percentile of the node's own processing time, from its diagnostics) and the transport
 there and back (twice the 99th percentile of an input image's way to a plain listener beside the node). Ends with code 1
-where that, the order of stamps, the memory or the share of a camera is not as it must be.
+if that, the order of stamps, the memory or the fairness between cameras violates its rule.
 
     python benchmarks/overload.py
     python benchmarks/overload.py --engine demo
@@ -110,7 +110,7 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
 
 
 def _counts(operator: Operator) -> dict[str, int]:
-    """What became of the images of all cameras, as the newest diagnostics say."""
+    """Return the counts of images of all cameras in the newest diagnostics."""
     names = ("received", "published", "dropped")
     cameras = [values for part, values in operator.statuses.items() if part.startswith("camera")]
     return {name: sum(int(values[name]) for values in cameras) for name in names}

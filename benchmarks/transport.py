@@ -10,7 +10,7 @@ and with the node in between, its outputs checked against what was sent:
 
     python benchmarks/transport.py node /path/to/road_frames --checkpoint demo
 
-Environment variables of the caller go to all processes; ROS_DOMAIN_ID is set where it is not.
+Environment variables of the caller go to all processes; ROS_DOMAIN_ID is set if it is not.
 """
 
 import json
@@ -136,7 +136,7 @@ def camera(folder: Path, frames: int, rate_hz: float) -> None:
 
 @app.command(hidden=True)
 def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
-    """Receive until told to end, then print the stamp and the age in seconds of each image."""
+    """Receive until SIGTERM, then print the stamp and the age in seconds of each image."""
     outputs = []
 
     def note(msg: Image) -> None:
@@ -176,13 +176,13 @@ def run_node(context: typer.Context) -> None:
 
 def decode(folder: Path) -> list[np.ndarray]:
     """Photos and video frames as 960×540 RGB."""
-    pictures = [read_rgb(path) for path in list_images(folder)]
+    images = [read_rgb(path) for path in list_images(folder)]
     for path in sorted(path for path in folder.iterdir() if kind_of(path) == "video" and is_input(path)):
         with VideoReader(path) as video:
-            pictures += video
-    if not pictures:
+            images += video
+    if not images:
         raise SystemExit(f"{folder} holds neither images nor videos")
-    return [cv2.resize(picture, (960, 540)) for picture in pictures]
+    return [cv2.resize(image, (960, 540)) for image in images]
 
 
 def own_domain() -> str:

@@ -1,4 +1,4 @@
-"""Read a model's architecture off the shapes of its weights, and say which field they leave open."""
+"""Inference of a model's architecture from the shapes of its weights; errors name the fields that they leave open."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def infer_model_config(
     Args:
         network: state dict with official names.
         attn_mask_probs: the checkpoint's buffer of that name, or none; its length is the number of blocks.
-        known: fields of :class:`ModelConfig` from elsewhere. They win where the shapes leave a choice, and must agree
-            with the shapes where they do not.
+        known: fields of :class:`ModelConfig` from another source. They decide if the shapes leave a choice, and must
+            agree with the shapes otherwise.
 
     Returns:
         the configuration, in which ``trained_crop_hw`` is the window that the position embedding is laid out for.
 
     Raises:
         CheckpointError: naming a field that is not determined, or one that contradicts the weights.
-        ConfigError: if a field breaks a rule of its own.
+        ConfigError: if a field breaks its rule.
     """
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
     if unknown:

@@ -93,7 +93,7 @@ def to_point_cloud(
 
 
 def _figures(obstacle: Obstacle, scale_xy: tuple[float, float]) -> tuple[float, ...]:
-    """In the order of ``CLOUD_FIELDS``."""
+    """Return the values in the order of ``CLOUD_FIELDS``."""
     (left, top, width, height), (centroid_u, centroid_v), (x, y) = obstacle.box_xywh, obstacle.centroid_xy, scale_xy
     centre = (left + width / 2) * x, (top + height / 2) * y
     area = obstacle.area_px * x * y

@@ -163,7 +163,7 @@ def test_several_cameras_have_topics_and_parameters_of_their_own(launched):
         ("~/rear/input/camera_info", "/rear/camera_info"),
     ]
     assert ("/eomt_ext/output/overlay", "/eomt_ext/front/output/overlay") in rviz.remappings
-    with pytest.raises(ValueError, match=r"must hold \{camera\} for the name"):
+    with pytest.raises(ValueError, match=r"must contain \{camera\} for the name"):
         launched(cameras="front,rear", image_topic="/image_raw")
 
 
@@ -174,7 +174,7 @@ def test_transport_of_parameter_file_is_remapped(launched, params_file):
 
 @pytest.mark.parametrize("argument", ["image_topic", "camera_info_topic"])
 def test_pattern_without_camera_names_is_refused(launched, params_file, argument):
-    with pytest.raises(ValueError, match=r"stands for the names in the argument cameras, got /\{camera\}/x"):
+    with pytest.raises(ValueError, match=r"needs the argument cameras, got /\{camera\}/x"):
         launched(params_file=params_file, **{argument: "/{camera}/x"})
 
 

@@ -278,7 +278,7 @@ def test_the_real_node_is_activated_before_the_bag_is_played(replayed):
 @pytest.mark.parametrize(
     ("checkpoint", "codes", "why"),
     [
-        ("/no/such.safetensors", {}, "replay failed: /eomt_ext did not configure; its log says why"),
+        ("/no/such.safetensors", {}, "replay failed: /eomt_ext did not configure; see its log"),
         ("demo", {"PLAYER_CODE": "3"}, "replay failed: player-3 ended with exit code 3"),
         ("demo", {"RECORDER_CODE": "4"}, "replay failed: recorder-2 ended with exit code 4"),
     ],

@@ -154,7 +154,7 @@ def test_best_checkpoint_of_a_moved_run_is_found(train, tmp_path: Path) -> None:
     assert all(value.equal(head["anomaly_head." + name]) for name, value in best.items())
 
     Path(at_its_end.best_model_path).unlink()
-    with pytest.warns(UserWarning, match="the best is sought anew"):
+    with pytest.warns(UserWarning, match="starting without a best checkpoint"):
         anew = train("--trainer.max_epochs", "2", *again, "third").trainer.checkpoint_callback
     assert Path(anew.best_model_path).parent == tmp_path / "third" / "version_0" / "checkpoints"
     assert (tmp_path / "third" / "version_0" / "model.safetensors").is_file()

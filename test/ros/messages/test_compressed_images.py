@@ -104,7 +104,7 @@ def test_grey_jpeg_of_bayer_camera_reports_lost_colours():
     data = cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, 100))[1]
     msg = compressed_msg(data, "bayer_rggb8; jpeg compressed mono8")
     assert np.abs(decompress(msg).astype(int) - grey[..., None]).mean() < 3
-    assert "made grey of the colours before the compression (format 'bayer_rggb8;" in lost_colours(msg)
+    assert "converted the colours to grey before the compression (format 'bayer_rggb8;" in lost_colours(msg)
 
 
 @pytest.mark.parametrize(

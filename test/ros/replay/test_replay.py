@@ -204,7 +204,7 @@ def test_colours_that_were_lost_before_the_recording_are_reported_once(write_bag
 
     assert outcome.status == 0, outcome.text
     (problem,) = (outcome.folder / "problems.txt").read_text().splitlines()
-    assert problem.startswith("drive: /camera/image has no colours: its publisher made grey of the colours")
+    assert problem.startswith("drive: /camera/image has no colours: its publisher converted the colours to grey")
     assert "has no colours" in outcome.text
 
 

@@ -107,7 +107,7 @@ def test_player_gets_no_zero_delay(launched):
 @pytest.mark.parametrize(("replies", "step"), [((False,), "configure"), ((True, False), "activate")])
 def test_a_node_that_does_not_become_active_ends_the_replay(launched, replies, step):
     replay = launched(namespace="car")
-    with pytest.raises(RuntimeError, match=f"replay failed: /car/eomt_ext did not {step}; its log says why"):
+    with pytest.raises(RuntimeError, match=f"replay failed: /car/eomt_ext did not {step}; see its log"):
         replay.activate(*replies)
     assert len(replay.processes) == 2, "nothing is played"
 
