@@ -14,7 +14,7 @@ demo: $(READY) ## run the real node on a generated road and record what it sees
 	$(BIN)/eomt-ext demo $(OVERWRITE) $(ARGS)
 
 test: $(READY) ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-matrix: $(READY) ## the suite on each Python and ROS 2; ARGS="--python 3.12 --ros jazzy -- test/ros"
 	$(BIN)/python test/matrix/matrix.py $(ARGS)

@@ -55,11 +55,15 @@ SIZE_HW = (1080, 1920)
 STAND_IN_S = 0.05
 RATE_HZ = 25.0
 WARM_UP = 5
-EVERY = {output.name: output for output in OUTPUTS if output.render is not None}
+EVERY = {
+    output.name: output
+    for output in OUTPUTS
+    if output.render is not None and installed_type(output.message_type) is not None
+}
 SUBSCRIBED = {
     "nothing": (),
     "probability": ("probability",),
-    "mask, obstacles": ("mask", "obstacles"),
+    "mask": ("mask",),
     "all for programs": tuple(name for name, output in EVERY.items() if output.audience == "programs"),
     "every output": tuple(EVERY),
 }
@@ -183,7 +187,7 @@ def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
     _begin()
     listener = Listener()
     for name in names or ():
-        listener.listen(f"/eomt_ext/output/{name}", installed_type(*EVERY[name].message_types))
+        listener.listen(f"/eomt_ext/output/{name}", installed_type(EVERY[name].message_type))
     try:
         while rclpy.ok():
             listener.turn()

@@ -15,8 +15,10 @@ from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.predict import predict
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 
+_MOST_NAMES_BYTES = 1 << 20
 COMMAND_GROUP = "eomt_ext.commands"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
@@ -46,6 +48,13 @@ def convert(
     source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
     target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="DINOv3 that the checkpoint holds the differences to: file, folder or hf://…")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="which of several networks in the file, such as ema")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="names of the semantic classes: a text file, one a line, or separated by commas")
+    ] = None,
     crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
     trained_crop: Annotated[
         tuple[int, int] | None,
@@ -70,7 +79,10 @@ def convert(
     }
     if num_heads is not None:
         known["backbone_overrides"] = {"num_heads": num_heads}
-    model = load_model(source, {name: value for name, value in known.items() if value is not None}, head=head)
+    known = {name: value for name, value in known.items() if value is not None}
+    model = load_model(source, known, head=head, base=base, weights=weights)
+    if class_names is not None:
+        model.info["class_names"] = _read_names(class_names)
     save_model(model, target)
     config = model.config
     typer.echo(
@@ -79,6 +91,18 @@ def convert(
         f"{config.num_queries} queries, {config.num_classes} classes, "
         f"{'with' if model.anomaly_head is not None else 'without'} anomaly head"
     )
+
+
+def _read_names(text: str) -> list[str]:
+    path = Path(text)
+    if not path.is_file():
+        return [name.strip() for name in text.split(",")]
+    if path.stat().st_size > _MOST_NAMES_BYTES:
+        raise ConfigError(f"{text}: class names must have at most {_MOST_NAMES_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{text}: class names must be UTF-8 text: {error}") from error
 
 
 def main() -> None:

@@ -22,10 +22,12 @@ LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anoma
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba")
 REGIONS = ("everywhere", "polygon", "drivable")
 
-# Supported backbones: timm's names of DINOv2 ViTs with registers. No other name reaches timm, since a name can also be
-# a download, a folder or any other model.
-BACKBONES = tuple(f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base", "large", "giant"))
-# Keyword arguments of timm that can be overridden, with type, least and most; others can name files.
+# The networks that are built, timm's names of DINOv2 and DINOv3 ViTs with registers: no other name reaches timm, since
+# a name may stand for a download, a folder or any other model.
+DINOV2_BACKBONES = tuple(f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base", "large", "giant"))
+DINOV3_BACKBONES = tuple(f"vit_{size}_patch16_dinov3_qkvb" for size in ("small", "base", "large", "huge_plus"))
+BACKBONES = DINOV2_BACKBONES + DINOV3_BACKBONES
+# Keyword arguments of timm that may be overridden, with their type, least and most; others may stand for files.
 BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
     "embed_dim": (int, 1, 1 << 14),
     "depth": (int, 1, 1 << 10),
@@ -33,6 +35,7 @@ BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
     "mlp_ratio": (float, 0.01, 64.0),
     "reg_tokens": (int, 0, 1 << 10),
     "init_values": (float, 0.0, 10.0),  # of the layer scales of a network that is to be trained
+    "norm_eps": (float, 1e-12, 1e-2),  # not timm's: of all norms of the backbone
 }
 MOST_CLASSES = 10_000
 MOST_WINDOW_PIXELS = 1 << 23  # 2896², or 2048 × 4096
@@ -107,8 +110,6 @@ class ModelConfig:
         check_options(self)
         if self.backbone not in BACKBONES:
             raise ConfigError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}")
-        if self.patch_size & (self.patch_size - 1):
-            raise ConfigError(f"patch_size must be a power of two (the mask head doubles it), got {self.patch_size}")
         object.__setattr__(self, "backbone_overrides", _overrides(self.backbone_overrides))
         if self.trained_crop_hw is not None:
             trained_crop_hw = _window("trained_crop", self.trained_crop_hw, self.patch_size)

@@ -35,6 +35,10 @@ class InferenceError(EomtExtError):
     """The network's result must not be used, for example because it is not finite."""
 
 
+class GroundError(EomtExtError):
+    """Nothing can be located on the ground: the calibration or the camera's pose is missing, stale or implausible."""
+
+
 class ImageError(EomtExtError):
     """An image cannot be used.
 

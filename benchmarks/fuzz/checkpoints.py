@@ -22,8 +22,10 @@ _CROP_HW = (32, 48)
 _OVERRIDES = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 _OURS, _OFFICIAL, _LEGACY, _LIGHTNING = "ours.safetensors", "official.bin", "legacy.pth", "last.ckpt"
 _TRANSFORMERS, _HEAD = "transformers/model.safetensors", "head.safetensors"
+_SHARDS = "sharded/model.safetensors.index.json"  # of a DINOv3, with a preprocessor beside it
+_FOLDERS = (_TRANSFORMERS, _SHARDS)
 _EXPORTS = ("any.onnx", "two.onnx")
-_SEEDS = (_OURS, _OFFICIAL, _LEGACY, _LIGHTNING, _TRANSFORMERS, _HEAD, *_EXPORTS)
+_SEEDS = (_OURS, _OFFICIAL, _LEGACY, _LIGHTNING, *_FOLDERS, _HEAD, *_EXPORTS)
 
 
 def cases(seed: int, count: int, folder: Path) -> Iterator[Case]:
@@ -35,8 +37,8 @@ def cases(seed: int, count: int, folder: Path) -> Iterator[Case]:
         name = _SEEDS[number % len(_SEEDS)]
         target = folder / f"{number:04d}"
         target.mkdir()
-        for part in _parts(name):
-            shutil.copy2(intact / part, target)
+        for part in (intact / name).parent.iterdir() if name in _FOLDERS else [intact / name]:
+            shutil.copy2(part, target)
         how = "intact" if number < len(_SEEDS) else _mutate(target / Path(name).name, name, chance)
         expect = {"intact": "success", "cut": "error"}.get(how)
         yield Case(f"{number:04d} {name} {how}", target, _command(number, name, target, intact), expect)
@@ -46,7 +48,12 @@ def write_seeds(folder: Path) -> None:
     """Write an intact file of each layout."""
     import torch
     from safetensors.torch import save_file
-    from transformers import EomtConfig, EomtForUniversalSegmentation
+    from transformers import (
+        EomtConfig,
+        EomtDinov3Config,
+        EomtDinov3ForUniversalSegmentation,
+        EomtForUniversalSegmentation,
+    )  # fmt: skip
 
     from eomt_ext_core import EoMTExt, HeadConfig, ModelConfig, save_model
     from eomt_ext_core.export.export_config import ExportConfig
@@ -74,6 +81,14 @@ def write_seeds(folder: Path) -> None:
         num_labels=3,
     )  # fmt: skip
     EomtForUniversalSegmentation(described).save_pretrained(folder / Path(_TRANSFORMERS).parent)
+    described = EomtDinov3Config(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, num_blocks=2,
+        num_queries=4, num_labels=3,
+    )  # fmt: skip
+    sharded = folder / Path(_SHARDS).parent
+    EomtDinov3ForUniversalSegmentation(described).save_pretrained(sharded, max_shard_size="20KB")
+    normalisation = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2], "rescale_factor": 1 / 255}
+    (sharded / "preprocessor_config.json").write_text(json.dumps(normalisation))
     origin = {"checkpoint_sha256": "5" * 64}
     export_model(model, folder / _EXPORTS[0], ExportConfig(scores=("head", "rba"), semantic=True), origin)
     export_model(model, folder / _EXPORTS[1], ExportConfig(scores=("head",), batch=2, score_stride=2), origin)
@@ -94,15 +109,11 @@ def infer(path: str, backend: str) -> None:
         raise AssertionError("a probability that is not finite")
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    return (name, str(Path(name).with_name("config.json"))) if name == _TRANSFORMERS else (name,)
-
-
 def _command(number: int, name: str, target: Path, intact: Path) -> tuple[str, ...]:
-    path = str(target if name == _TRANSFORMERS else target / name)
+    path = str(target if name in _FOLDERS else target / name)
     if name in _EXPORTS:
         return (f"{__name__}:infer", path, "onnxruntime")
-    if name in (_OURS, _TRANSFORMERS) and number // len(_SEEDS) % 2:
+    if name in (_OURS, *_FOLDERS) and number // len(_SEEDS) % 2:
         return (f"{__name__}:infer", path, "torch")
     converted = str(target / "converted.safetensors")
     if name == _HEAD:
@@ -120,6 +131,8 @@ def _mutate(path: Path, name: str, chance: random.Random) -> str:
         ways += [_change_metadata] * 3
     elif name == _TRANSFORMERS:
         ways += [_change_config] * 3
+    elif name == _SHARDS:
+        ways = [_change_config, _change_index, _change_index, _change_shard, _change_preprocessor]
     elif name in (_OFFICIAL, _LIGHTNING):
         ways += [_change_archive, _change_pickle, _change_state]
     elif name in _EXPORTS:
@@ -168,6 +181,29 @@ def _change_config(path: Path, chance: random.Random) -> str:
     how, stored = mutate_json({key: stored.get(key)} if chance.random() < 0.5 else stored, chance)
     config.write_text(json.dumps(stored))
     return f"config: {how}"
+
+
+def _change_index(path: Path, chance: random.Random) -> str:
+    if chance.random() < 0.2:
+        return f"index: {_damage(path, chance)}"
+    how, stored = mutate_json(json.loads(path.read_text()), chance)
+    path.write_text(json.dumps(stored))
+    return f"index: {how}"
+
+
+def _change_shard(path: Path, chance: random.Random) -> str:
+    shard = chance.choice(sorted(path.parent.glob("*.safetensors")))
+    if chance.random() < 0.2:
+        shard.unlink()
+        return "shard: missing"
+    return f"shard: {chance.choice((_damage, _change_header))(shard, chance)}"
+
+
+def _change_preprocessor(path: Path, chance: random.Random) -> str:
+    file = path.with_name("preprocessor_config.json")
+    how, stored = mutate_json(json.loads(file.read_text()), chance)
+    file.write_text(json.dumps(stored))
+    return f"preprocessor: {how}"
 
 
 def _entries(path: Path) -> list[tuple[str, bytes]]:

@@ -29,8 +29,12 @@ def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -
     fast = copy.deepcopy(network).to(device, torch.float32).eval().requires_grad_(False)
     backbone = fast.encoder.backbone
     for block in backbone.blocks:
-        _fold_scale(block, "ls1", block.attn.proj)
-        _fold_scale(block, "ls2", block.mlp.fc2)
+        if hasattr(block, "ls1"):
+            _fold_scale(block, "ls1", block.attn.proj)
+            _fold_scale(block, "ls2", block.mlp.fc2)
+        else:
+            _fold_gamma(block, "gamma_1", block.attn.proj)
+            _fold_gamma(block, "gamma_2", block.mlp.fc2)
         block.norm1, block.norm2 = RoundedNorm(block.norm1, dtype), RoundedNorm(block.norm2, dtype)
         block.attn.to(dtype)
         block.mlp.to(dtype)
@@ -58,12 +62,23 @@ class RoundedNorm(nn.Module):
 def _fold_scale(block: Any, name: str, linear: nn.Linear) -> None:
     """Fold a ``timm.layers.LayerScale`` into the layer before it."""
     scale = getattr(block, name)
-    if isinstance(scale, nn.Identity):
-        return
-    linear.weight.mul_(scale.gamma[:, None])
+    if not isinstance(scale, nn.Identity):
+        _scale_rows(linear, scale.gamma)
+        setattr(block, name, nn.Identity())
+
+
+def _fold_gamma(block: Any, name: str, linear: nn.Linear) -> None:
+    """The same for a ``timm.models.eva.EvaBlock``, whose scales are parameters or none."""
+    gamma = getattr(block, name)
+    if gamma is not None:
+        _scale_rows(linear, gamma)
+        setattr(block, name, None)
+
+
+def _scale_rows(linear: nn.Linear, scale: Tensor) -> None:
+    linear.weight.mul_(scale[:, None])
     if linear.bias is not None:
-        linear.bias.mul_(scale.gamma)
-    setattr(block, name, nn.Identity())
+        linear.bias.mul_(scale)
 
 
 class ChannelsLastUpscaleBlock(nn.Module):

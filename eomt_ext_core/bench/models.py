@@ -33,7 +33,7 @@ def make_model(name: str) -> EoMTExt:
 
 
 def make_transformers_network(model: EoMTExt) -> Any:
-    """Make Hugging Face Transformers' ``EomtForUniversalSegmentation`` of the same architecture, with random weights.
+    """Give Hugging Face Transformers' EoMT of a model's architecture, on DINOv2 or DINOv3, with random weights.
 
     Its masked attention is off, as at the end of training: like ours, it runs plain blocks.
     """
@@ -51,6 +51,11 @@ def make_transformers_network(model: EoMTExt) -> Any:
         "num_labels": config.num_classes,
         "num_upscale_blocks": len(model.network.upscale),
     }
-    network: Any = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**settings))
+    network: Any
+    if encoder.rotates:
+        settings["intermediate_size"] = encoder.backbone.blocks[0].mlp.fc2.in_features
+        network = transformers.EomtDinov3ForUniversalSegmentation(transformers.EomtDinov3Config(**settings))
+    else:
+        network = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**settings))
     network.attn_mask_probs.zero_()
     return network.eval()

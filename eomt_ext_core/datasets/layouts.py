@@ -55,8 +55,8 @@ def open_datasets(path: str | Path, split: str | None = None, label_values: Labe
         one data set for each split and folder, in the order of their names; no image is opened.
 
     Raises:
-        DatasetError: if there is no such folder, layout or split, a folder fits two data sets, an image has no label,
-            or there is no image.
+        DatasetError: if there is no such folder, layout, split or image, if a folder fits two data sets, or if none of
+            its images has a label.
     """
     root = Path(path)
     if not root.is_dir():

@@ -15,13 +15,6 @@ def images(paths: Iterable[Path], stem_suffix: str = "") -> list[Path]:
     return [path for path in images_among(paths) if path.stem.endswith(stem_suffix)]
 
 
-def labelled(frame_id: str, image: Path, label: Path) -> Sample:
-    """Make a sample of an image and its labels. Raises ``DatasetError`` if the label file does not exist."""
-    if not label.is_file():
-        raise DatasetError(f"{image} has no label, {label} does not exist")
-    return Sample(frame_id, image, label)
-
-
 def ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Sort samples by their id."""
     return tuple(sorted(samples, key=lambda sample: sample.frame_id))

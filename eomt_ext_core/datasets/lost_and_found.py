@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, VOID, LabelValues
-from eomt_ext_core.datasets.listing import folders_beside, images, labelled, ordered
+from eomt_ext_core.datasets.listing import folders_beside, images, ordered
 from eomt_ext_core.datasets.samples import Dataset, Sample
 from eomt_ext_core.datasets.tracks import OBSTACLE_TRACK
 from eomt_ext_core.errors import DatasetError
@@ -32,7 +32,7 @@ def lost_and_found(root: Path, split: str | None) -> list[Dataset]:
         for image in images(folder.glob("*/*"), "_leftImg8bit"):
             frame_id = image.stem.removesuffix("_leftImg8bit")
             label = root / "gtCoarse" / folder.name / image.parent.name / f"{frame_id}_gtCoarse_labelIds.png"
-            samples.append(labelled(frame_id, image, label))
+            samples.append(Sample(frame_id, image, label))
         name = f"LostAndFound-{folder.name}"
         maps = (LOST_AND_FOUND_LABELS,)
         datasets.append(Dataset(name, "Lost & Found", root, ordered(samples), maps, OBSTACLE_TRACK, name))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from eomt_ext_core.datasets.fishyscapes import ROAD_ANOMALY_LABELS
 from eomt_ext_core.datasets.labels import PLAIN_LABELS
-from eomt_ext_core.datasets.listing import agreed, images, labelled, named_in, ordered
+from eomt_ext_core.datasets.listing import agreed, images, named_in, ordered
 from eomt_ext_core.datasets.lost_and_found import FRAME
 from eomt_ext_core.datasets.samples import Dataset, Sample
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
-from eomt_ext_core.errors import DatasetError
 
 _SUFFIX = "_labels_semantic.png"
 _TRACKS = {
@@ -44,7 +43,7 @@ def road_anomaly(root: Path, split: str | None) -> list[Dataset]:
     if split is not None or not any((root / "frames").glob("*.labels/labels_semantic.png")):
         return []
     samples = [
-        labelled(image.stem, image, image.with_suffix(".labels") / "labels_semantic.png")
+        Sample(image.stem, image, image.with_suffix(".labels") / "labels_semantic.png")
         for image in images((root / "frames").glob("*"))
     ]
     return [Dataset("RoadAnomaly", "RoadAnomaly (frames)", root, ordered(samples), (ROAD_ANOMALY_LABELS,))]
@@ -63,10 +62,8 @@ def segment_me(root: Path, split: str | None) -> list[Dataset]:
     for image in images((root / "images").glob("*")):
         label = root / "labels_masks" / (image.stem + _SUFFIX)
         validation = image.stem.startswith("validation") or name is None
-        if validation and not label.is_file():
-            raise DatasetError(f"{image} has no label, {label} does not exist")
         if split is None or split == ("validation" if validation else "test"):
-            samples.append(Sample(image.stem, image, label if label.is_file() else None))
+            samples.append(Sample(image.stem, image, label if validation or label.is_file() else None))
     if not samples and split is not None:
         return []
     full_name = (name or root.resolve().name) + (f"-{split}" if split else "")
@@ -81,7 +78,7 @@ def images_and_masks(root: Path, split: str | None) -> list[Dataset]:
     if images((root / "labels_masks").glob(f"*{_SUFFIX}")):
         return []
     found = images((root / "images").glob("*"))
-    samples = ordered(labelled(image.stem, image, root / "labels_masks" / f"{image.stem}.png") for image in found)
+    samples = ordered(Sample(image.stem, image, root / "labels_masks" / f"{image.stem}.png") for image in found)
     folder = root.resolve().name
     name = _BUNDLE.get(folder.lower())
     if name is None:

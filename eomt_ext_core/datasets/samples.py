@@ -17,7 +17,7 @@ from eomt_ext_core.images import read_label_values, read_rgb
 
 @dataclass(frozen=True)
 class Sample:
-    """One image; ``label_path`` is None if the benchmark does not publish its labels."""
+    """One image, and where its labels should be; None if the benchmark keeps them to itself."""
 
     frame_id: str
     image_path: Path
@@ -50,6 +50,11 @@ class Dataset:
                     f"{self.root}: {seen[sample.frame_id].name} and {sample.image_path.name} have the same id"
                 )
             seen[sample.frame_id] = sample.image_path
+        label_files = [sample.label_path for sample in self.samples if sample.label_path is not None]
+        if label_files and not any(path.is_file() for path in label_files):
+            raise DatasetError(
+                f"{self.root}: no image of the layout {self.layout!r} has a label, such as {label_files[0]}"
+            )
 
     @property
     def num_labelled(self) -> int:
@@ -59,12 +64,14 @@ class Dataset:
     def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Read an image (H, W, 3) uint8 RGB and its labels (H, W) uint8, 0, 1 or 255, or None.
 
-        Raises ``ImageError`` if the image or the labels cannot be decoded; ``DatasetError`` if the labels have an
-        unknown value, or not the size of the image.
+        Raises ``ImageError`` if the image cannot be decoded; ``DatasetError`` if the labels are missing or cannot be
+        decoded, have a value that the layout does not know, or another size than the image.
         """
         image_rgb = read_rgb(sample.image_path)
         if sample.label_path is None:
             return image_rgb, None
+        if not sample.label_path.is_file():
+            raise DatasetError(f"{sample.image_path} has no label: {sample.label_path} does not exist")
         values, label_values = self._label_values(sample.label_path)
         labels = label_values.apply(values)
         if labels.shape != image_rgb.shape[:2]:

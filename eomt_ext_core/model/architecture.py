@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,25 +15,52 @@ from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.model.positions import POSITIONS
 from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
-# timm's DINOv2 ViTs with registers by (embed_dim, depth), and their attention heads: their other sizes follow.
-_BACKBONES = {
-    (384, 12): ("vit_small_patch14_reg4_dinov2", 6),
-    (768, 12): ("vit_base_patch14_reg4_dinov2", 12),
-    (1024, 24): ("vit_large_patch14_reg4_dinov2", 16),
-    (1536, 40): ("vit_giant_patch14_reg4_dinov2", 24),
-}
-_SWIGLU_BACKBONE = "vit_giant_patch14_reg4_dinov2"
-_PLAIN_BACKBONE = "vit_small_patch14_reg4_dinov2"
-
 _PATCHES = "encoder.backbone.patch_embed.proj.weight"
 _BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d{1,4})\.")
-# What the sizes are read from, and how many dimensions it has.
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The ViTs of one pretraining.
+
+    ``standard``: by (embed_dim, depth) the name in timm and the number of attention heads; other sizes are overrides of
+    ``plain`` or, with a gated MLP, of ``gated``. ``needed``: what the sizes are read from besides what all have, and
+    its dimensions. ``registers``: how many are usual.
+    """
+
+    standard: Mapping[tuple[int, int], tuple[str, int]]
+    plain: str
+    gated: str
+    needed: Mapping[str, int]
+    registers: int = 4
+
+
+_DINOV2 = _Family(
+    standard={
+        (384, 12): ("vit_small_patch14_reg4_dinov2", 6),
+        (768, 12): ("vit_base_patch14_reg4_dinov2", 12),
+        (1024, 24): ("vit_large_patch14_reg4_dinov2", 16),
+        (1536, 40): ("vit_giant_patch14_reg4_dinov2", 24),
+    },
+    plain="vit_small_patch14_reg4_dinov2",
+    gated="vit_giant_patch14_reg4_dinov2",
+    needed={POSITIONS: 3, "encoder.backbone.blocks.0.mlp.fc1.weight": 2},
+)
+_DINOV3 = _Family(
+    standard={
+        (384, 12): ("vit_small_patch16_dinov3_qkvb", 6),
+        (768, 12): ("vit_base_patch16_dinov3_qkvb", 12),
+        (1024, 24): ("vit_large_patch16_dinov3_qkvb", 16),
+        (1280, 32): ("vit_huge_plus_patch16_dinov3_qkvb", 20),
+    },
+    plain="vit_small_patch16_dinov3_qkvb",
+    gated="vit_huge_plus_patch16_dinov3_qkvb",
+    needed={"encoder.backbone.blocks.0.gamma_1": 1},
+)
 _NEEDED = {
-    POSITIONS: 3,
     _PATCHES: 4,
     "q.weight": 2,
     "class_head.weight": 2,
-    "encoder.backbone.blocks.0.mlp.fc1.weight": 2,
     "encoder.backbone.blocks.0.mlp.fc2.weight": 2,
 }
 
@@ -59,15 +86,18 @@ def infer_model_config(
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
     if unknown:
         raise CheckpointError(f"the given configuration has no field {', '.join(sorted(unknown))}")
-    found = _read_shapes(network)
+    family = _family_of(network)
+    found = _read_shapes(network, family)
     for name in ("patch_size", "num_queries", "num_classes"):
         if known.get(name, found[name]) != found[name]:
             raise CheckpointError(f"{name} is {found[name]} in the weights, but {known[name]} in the configuration")
     trained, crop = known.get("trained_crop_hw"), known.get("crop_hw")
-    if trained is None:
+    if family is _DINOV3:
+        trained = _crop_without_positions(trained, crop)
+    elif trained is None:
         trained = _infer_trained_crop(found)
     config = ModelConfig(
-        backbone=known.get("backbone", _PLAIN_BACKBONE),
+        backbone=known.get("backbone", family.plain),
         crop_hw=trained if crop is None else crop,
         patch_size=found["patch_size"],
         num_queries=found["num_queries"],
@@ -85,9 +115,10 @@ def infer_model_config(
                 f"but {overrides[name]} in the configuration"
             )
     if "backbone" not in known:
-        backbone, overrides = _infer_backbone(found, overrides)
+        backbone, overrides = _infer_backbone(family, found, overrides)
         config = replace(config, backbone=backbone, backbone_overrides=overrides)
-    _check_trained_crop(config, found["num_patches"])
+    if family is _DINOV2:
+        _check_trained_crop(config, found["num_patches"])
     return replace(config, trained_crop_hw=None) if config.trained_crop_hw == config.crop_hw else config
 
 
@@ -117,24 +148,34 @@ def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfi
     return HeadConfig(hidden_dim=int(first.shape[0]), feature_proj_dim=projected)
 
 
-def _read_shapes(network: Mapping[str, Tensor]) -> dict[str, int]:
-    missing = [key for key in _NEEDED if key not in network]
+def _family_of(network: Mapping[str, Tensor]) -> _Family:
+    return _DINOV3 if any(key in network for key in _DINOV3.needed) else _DINOV2
+
+
+def _read_shapes(network: Mapping[str, Tensor], family: _Family) -> dict[str, int]:
+    needed = {**family.needed, **_NEEDED}
+    missing = [key for key in needed if key not in network]
     if missing:
         raise CheckpointError(
             f"these are not the weights of an EoMT: {', '.join(missing[:4])} not found among {_listing(network)}"
         )
-    for key, ndim in _NEEDED.items():
+    for key, ndim in needed.items():
         if network[key].ndim != ndim:
             raise CheckpointError(f"{key} must have {ndim} dimensions, got shape {tuple(network[key].shape)}")
-    if network[POSITIONS].shape[0] != 1:
+    positions = network.get(POSITIONS)
+    if family is _DINOV2 and network[POSITIONS].shape[0] != 1:
         raise CheckpointError(f"{POSITIONS} must have shape (1, N, C), got {tuple(network[POSITIONS].shape)}")
-    fc1, fc2 = (network[f"encoder.backbone.blocks.0.mlp.fc{layer}.weight"] for layer in (1, 2))
     registers = network.get("encoder.backbone.reg_token")
     if registers is not None and registers.ndim != 3:
         raise CheckpointError(f"encoder.backbone.reg_token must have 3 dimensions, got shape {tuple(registers.shape)}")
+    gate = network.get("encoder.backbone.blocks.0.mlp.fc1_g.weight")
+    fc2 = network["encoder.backbone.blocks.0.mlp.fc2.weight"]
+    fc1 = network.get("encoder.backbone.blocks.0.mlp.fc1.weight", gate)
+    if fc1 is None or fc1.ndim != 2:
+        raise CheckpointError("encoder.backbone.blocks.0.mlp must begin with a matrix fc1.weight or fc1_g.weight")
     found = {
-        "embed_dim": int(network[POSITIONS].shape[-1]),
-        "num_patches": int(network[POSITIONS].shape[-2]),
+        "embed_dim": int(network[_PATCHES].shape[0]),
+        "num_patches": 1 if positions is None else int(positions.shape[-2]),
         "patch_size": int(network[_PATCHES].shape[-1]),
         "num_queries": int(network["q.weight"].shape[0]),
         "num_classes": int(network["class_head.weight"].shape[0]) - 1,
@@ -145,29 +186,43 @@ def _read_shapes(network: Mapping[str, Tensor]) -> dict[str, int]:
     if empty:
         raise CheckpointError(f"{empty[0]} must be at least 1, got {found[empty[0]]} in the weights")
     return found | {
-        "swiglu": int(fc2.shape[1] != fc1.shape[0]),
+        "gated": int(gate is not None or fc2.shape[1] != fc1.shape[0]),
         "reg_tokens": 0 if registers is None else int(registers.shape[1]),
     }
 
 
-def _infer_backbone(found: Mapping[str, int], overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    standard, num_heads = _BACKBONES.get((found["embed_dim"], found["depth"]), (None, 0))
-    usual = found["reg_tokens"] == 4 and bool(found["swiglu"]) == (standard == _SWIGLU_BACKBONE)
-    if standard and usual and overrides in ({}, {"num_heads": num_heads}):
-        return standard, {}
+def _infer_backbone(
+    family: _Family, found: Mapping[str, int], overrides: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    standard, num_heads = family.standard.get((found["embed_dim"], found["depth"]), (None, 0))
+    usual = found["reg_tokens"] == family.registers and bool(found["gated"]) == (standard == family.gated)
+    kept = {name: value for name, value in overrides.items() if name == "norm_eps"}
+    if standard and usual and overrides in (kept, {"num_heads": num_heads, **kept}):
+        return standard, kept
     if "num_heads" not in overrides:
         raise CheckpointError(
             f"the weights (embed_dim {found['embed_dim']}, depth {found['depth']}) do not determine the number of "
-            "attention heads: give backbone_overrides['num_heads'] in the configuration"
+            "attention heads: give backbone_overrides['num_heads'] in the configuration "
+            "(`eomt-ext convert --num-heads`)"
         )
     sizes: dict[str, Any] = {"embed_dim": found["embed_dim"], "depth": found["depth"]}
     # timm truncates embed_dim * mlp_ratio; the half keeps rounding errors from losing a unit.
     sizes["mlp_ratio"] = (found["mlp_dim"] + 0.5) / found["embed_dim"]
     if found["mlp_dim"] == 4 * found["embed_dim"]:
         sizes["mlp_ratio"] = 4.0
-    if found["reg_tokens"] != 4:
+    if found["reg_tokens"] != family.registers:
         sizes["reg_tokens"] = found["reg_tokens"]
-    return _SWIGLU_BACKBONE if found["swiglu"] else _PLAIN_BACKBONE, {**sizes, **overrides}
+    return family.gated if found["gated"] else family.plain, {**sizes, **overrides}
+
+
+def _crop_without_positions(trained: Any, crop: Any) -> Any:
+    """A DINOv3 has nothing that is laid out for a window: any does, and one must be named."""
+    if trained is None and crop is None:
+        raise CheckpointError(
+            "the weights of a DINOv3 do not tell the window that they were trained at: give crop_hw in the "
+            "configuration (`eomt-ext convert --crop`)"
+        )
+    return trained if crop is None else crop
 
 
 def _infer_trained_crop(found: Mapping[str, int]) -> tuple[int, int]:

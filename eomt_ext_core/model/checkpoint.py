@@ -17,11 +17,13 @@ from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.model.layouts import sort_weights
-from eomt_ext_core.model.metadata import VERSION, check_info, read_own, read_transformers, write_json
+from eomt_ext_core.model.layouts import Weights, sort_weights, without_class_position
+from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
+from eomt_ext_core.model.metadata import VERSION, check_info, read_own, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
+from eomt_ext_core.model.transformers_folder import read_normalisation, read_transformers
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
-from eomt_ext_core.model.weight_files import read_tensors
+from eomt_ext_core.model.weight_files import INDEX, read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
 
 DEMO = "demo"
@@ -35,6 +37,8 @@ def load_model(
     config: ModelConfig | Mapping[str, Any] | None = None,
     *,
     head: str | Path | None = None,
+    base: str | Path | None = None,
+    weights: str | None = None,
     download: bool = True,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -42,8 +46,8 @@ def load_model(
     """Load an EoMT or EoMT-EXT, ready for inference.
 
     Reads our own safetensors, official EoMT state dicts (``.bin``, ``.pth``, Lightning ``.ckpt``), EoMT-EXT
-    checkpoints with either form of head, and folders of Hugging Face Transformers. All sizes are compared before a
-    network is made.
+    checkpoints with either form of head, and folders of Hugging Face Transformers, in shards too; all on DINOv2 and on
+    DINOv3. All sizes are compared before a network is made.
 
     Args:
         source: a file, a folder, ``hf://owner/name`` (downloaded through huggingface_hub), or ``demo``.
@@ -51,6 +55,8 @@ def load_model(
             file's resamples the position embedding; an official file trained at a window that is not square needs
             ``trained_crop_hw``, which is not in the file.
         head: a separate file with the anomaly head.
+        base: the DINOv3 that the file holds the differences to: as EoMT publishes its models on DINOv3.
+        weights: which of several networks in the file, such as ``ema``.
         download: whether ``hf://owner/name`` is allowed.
         device: of the model.
         dtype: type of its parameters.
@@ -65,26 +71,29 @@ def load_model(
     path = resolve_source(source, download=download)
     head_state = None if head is None else _read_head(resolve_source(head, download=download))
     try:
-        state, metadata = _read(path)
-        weights = sort_weights(state)
-        if not weights.network and weights.head:
+        state, metadata = _read(path, weights)
+        found = sort_weights(state)
+        if not found.network and found.head:
             raise CheckpointError("it holds only an anomaly head: give it as head, on top of a model")
+        found = _absolute(found, None if base is None else resolve_source(base, download=download))
+        if not metadata:
+            found = replace(found, network=without_class_position(found.network))
         known = _merge_config(metadata.get("model", {}), config)
-        model_config = infer_model_config(weights.network, weights.attn_mask_probs, known)
-        if known.get("trained_crop_hw") is None:
-            check_square(weights.network[POSITIONS], model_config.patch_size)
+        model_config = infer_model_config(found.network, found.attn_mask_probs, known)
+        if known.get("trained_crop_hw") is None and POSITIONS in found.network:
+            check_square(found.network[POSITIONS], model_config.patch_size)
         info = check_info(metadata.get("info", {}), model_config.num_classes)
         own_head = head_state is None
         if head_state is None:
-            head_state = weights.head
+            head_state = found.head
         head_config = None
         if head_state:
-            head_config = infer_head_config(head_state, weights.network[POSITIONS].shape[-1])
+            head_config = infer_head_config(head_state, found.network["q.weight"].shape[-1])
             if own_head and metadata.get("head"):
                 head_config = replace(head_config, dropout=metadata["head"]["dropout"])
         with torch.device("meta"):  # takes no memory before the sizes in the file are compared
             model = EoMTExt(replace(model_config, trained_crop_hw=None), head_config)
-        _load_network(model.network, weights.network, model_config.trained_crop_hw or model_config.crop_hw)
+        _load_network(model.network, found.network, model_config.trained_crop_hw or model_config.crop_hw)
         if model.anomaly_head is not None:
             _load_strictly(model.anomaly_head, head_state, "anomaly_head.")
             check_head(model.anomaly_head)
@@ -146,8 +155,8 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
         for name in _FOLDER_FILES:
             if (path / name).is_file():
                 return path / name
-        if any(path.glob("*.index.json")):
-            raise CheckpointError(f"{path}: its model is in shards (*.index.json): save it as one file")
+        if (path / INDEX).is_file():
+            return path / INDEX
         raise CheckpointError(f"{path}: a model folder must hold {' or '.join(_FOLDER_FILES)}")
     return path
 
@@ -158,23 +167,42 @@ def _download(source: str) -> Path:
 
     name = source.removeprefix(HUB_SCHEME)
     try:
-        folder = snapshot_download(name, allow_patterns=["config.json", *_FOLDER_FILES])
+        folder = snapshot_download(name, allow_patterns=["*config.json", INDEX, "model-*.safetensors", *_FOLDER_FILES])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(f"{source}: could not be downloaded: {error}") from error
     return resolve_source(folder)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors of a file, and the architecture in its metadata or in the configuration beside it."""
     if path.suffix in (".onnx", ".pt2"):
         raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
-    state, texts = read_tensors(path)
+    state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])
     config_path = path.parent / "config.json"
-    if config_path.is_file() and any(key.startswith("embeddings.") for key in state):
-        return state, {"model": read_transformers(config_path)}
-    return state, {}
+    if not config_path.is_file():
+        return state, {}
+    in_transformers_layout = any(key.startswith("embeddings.") for key in state)
+    described = read_transformers(config_path, required=in_transformers_layout)
+    if in_transformers_layout and described:
+        state = {**read_normalisation(path.parent), **state}
+    return state, described
+
+
+def _absolute(found: Weights, base: Path | None) -> Weights:
+    """Add the base that a published model on DINOv3 holds the differences to."""
+    if base is None:
+        if is_delta(found.network):
+            raise CheckpointError(
+                "it holds differences to the weights of a DINOv3, not weights: give those too "
+                "(`eomt-ext convert --base`; of the same size, from facebook/dinov3-vit*16-pretrain-lvd1689m)"
+            )
+        return found
+    state, _ = read_tensors(base)
+    return replace(
+        found, network=add_base(found.network, state), attn_mask_probs=add_to_probabilities(found.attn_mask_probs)
+    )
 
 
 def _read_head(path: Path) -> dict[str, Tensor]:
@@ -229,14 +257,16 @@ def _load_network(network: EoMT, state: Mapping[str, Tensor], trained_crop_hw: t
         "encoder.pixel_std": torch.tensor(IMAGENET_STD).view(1, 3, 1, 1),
         **state,
     }
-    positions = state.pop(POSITIONS)
     own = network.state_dict()
-    wanted = (1, old_grid_hw[0] * old_grid_hw[1], own[POSITIONS].shape[-1])
-    if positions.shape != wanted:
-        raise CheckpointError(f"network.{POSITIONS} must have shape {wanted}, got {tuple(positions.shape)}")
-    _check_fit({key: value for key, value in own.items() if key != POSITIONS}, state, "network.")
-    resampled = resample_positions(positions, old_grid_hw, network.config.grid_hw)
-    _load_strictly(network, {**state, POSITIONS: resampled}, "network.")
+    if POSITIONS in own:
+        positions = state[POSITIONS]
+        wanted = (1, old_grid_hw[0] * old_grid_hw[1], own[POSITIONS].shape[-1])
+        if positions.shape != wanted:
+            raise CheckpointError(f"network.{POSITIONS} must have shape {wanted}, got {tuple(positions.shape)}")
+        others = {key: value for key, value in state.items() if key != POSITIONS}
+        _check_fit({key: value for key, value in own.items() if key != POSITIONS}, others, "network.")
+        state[POSITIONS] = resample_positions(positions, old_grid_hw, network.config.grid_hw)
+    _load_strictly(network, state, "network.")
 
 
 def _load_strictly(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:

@@ -17,7 +17,7 @@ class Prediction(NamedTuple):
     """The prediction of the network for a batch of windows.
 
     Attributes:
-        mask_logits: (B, Q, H/4, W/4) for patch 16.
+        mask_logits: (B, Q, H/4, W/4) if the patch is a power of two, and H/7, W/7 for patch 14.
         class_logits: (B, Q, num_classes + 1); the last is "no object".
         features: (B, C, H/patch, W/patch), the normalised patch tokens after the last block.
     """
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
 class EoMT(nn.Module):
     """The Encoder-only Mask Transformer (Kerssies et al., CVPR 2025; github.com/tue-mps/eomt).
 
-    Parameters have the names of the official checkpoints.
+    Parameters have the names of the official checkpoints on DINOv2; a DINOv3 has those of timm.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -56,14 +56,14 @@ class EoMT(nn.Module):
         """
         blocks = self.encoder.backbone.blocks
         first_with_queries = len(blocks) - self.config.num_blocks
-        tokens = self.encoder.embed(images)
+        tokens, rotation = self.encoder.embed(images)
         for index, block in enumerate(blocks):
             if index == first_with_queries:  # not len(tokens), which would fix the batch size in an exported graph
                 tokens = torch.cat((self.q.weight.expand(tokens.shape[0], -1, -1), tokens), dim=1)
             mask = None
             if self.config.masked_attention and index >= first_with_queries:
                 mask = self._attention_mask(tokens)
-            tokens = run_block(block, tokens, mask)
+            tokens = run_block(block, tokens, rotation, mask)
         return self._predict(tokens)
 
     def _predict(self, tokens: Tensor) -> Prediction:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from eomt_ext_core.errors import CheckpointError
@@ -74,35 +73,6 @@ def read_own(text: str) -> dict[str, Any]:
     ):
         raise CheckpointError(f"its metadata must hold 'model', 'info' and 'head', got {sorted(metadata)}")
     return {**metadata, "model": {**model, "trained_crop_hw": model["crop_hw"]}}
-
-
-def read_transformers(path: Path) -> dict[str, Any]:
-    """Read the fields of ``ModelConfig`` in a Transformers ``config.json`` that the weights do not determine.
-
-    Raises:
-        CheckpointError: if it is not such a file, or of a model that is not supported.
-    """
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    try:
-        stored = read_json(content)
-        if not isinstance(stored, dict):
-            raise CheckpointError(f"it must hold a mapping, got {type(stored).__name__}")
-        size = stored.get("image_size", 640)
-        crop_hw = (size, size) if isinstance(size, int) else size
-        if not isinstance(crop_hw, list | tuple):
-            raise CheckpointError(f"image_size must be one number or two, got {size!r}")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name} is not the configuration of a Transformers model: {error}") from error
-    for name, value in (("layer_norm_eps", 1e-6), ("hidden_act", "gelu")):
-        if stored.get(name, value) != value:  # not determined by weights; EoMT has only one value of each
-            raise CheckpointError(f"{path.name}: {name} must be {value}, got {stored[name]!r}")
-    return {
-        "crop_hw": crop_hw,
-        "trained_crop_hw": crop_hw,
-        "num_blocks": stored.get("num_blocks", 4),
-        "backbone_overrides": {"num_heads": stored.get("num_attention_heads", 16)},
-    }
 
 
 def check_info(info: Any, num_classes: int) -> dict[str, Any]:

@@ -159,7 +159,10 @@ def _walk(file: IO[bytes], most_bytes: int) -> None:
                 raise CheckpointError("its pickle builds more than its length allows")
             stack.append(target if name == "BUILD" else _Value())
         elif name not in ("PROTO", "STOP"):
-            raise CheckpointError(f"a state dict needs no pickle opcode {name}")
+            raise CheckpointError(
+                f"it must be a state dict as torch.save writes it, got another kind of pickle (opcode {name}): save "
+                "the model's state_dict() with torch.save"
+            )
 
 
 def _check_global(name: str) -> None:

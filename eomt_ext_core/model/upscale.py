@@ -24,7 +24,7 @@ class UpscaleBlock(nn.Module):
 
 
 def make_upscale(dim: int, patch_size: int) -> nn.Sequential:
-    """Make the blocks that upscale the patch map to a quarter of the window, at least one."""
+    """Make the blocks that upscale the patch map to about a quarter of the window, as many as official EoMT has."""
     count = max(1, patch_size.bit_length() - 3)
     return nn.Sequential(*(UpscaleBlock(dim) for _ in range(count)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import zipfile
@@ -16,6 +17,16 @@ from torch import Tensor
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.model.pickles import check_archive, check_legacy, is_archive
 
+INDEX = "model.safetensors.index.json"
+_MOST_INDEX_BYTES = 16 << 20
+_MOST_SHARDS = 1000
+_MOST_NESTED = 4
+# Names under which training tools keep a network beside an optimizer, or one network beside another.
+_CONTAINERS = (
+    "state_dict", "model_state_dict", "model", "module", "network", "ema", "model_ema", "ema_state_dict",
+    "state_dict_ema", "teacher", "student",
+)  # fmt: skip
+_AVERAGES = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "teacher")
 _GIT_LFS = b"version https://git-lfs"
 _NUMBERS = (
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
@@ -23,11 +34,13 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a state dict.
 
     Args:
-        path: ``.safetensors``; with any other suffix, a file of PyTorch with a state dict, alone or as ``state_dict``.
+        path: ``.safetensors``; ``model.safetensors.index.json``, of a model in shards; whatever else it ends in, a
+            file of PyTorch with a state dict, alone or in a container such as ``state_dict`` or ``ema``.
+        weights: the name of the container, if there are several.
 
     Returns:
         tensors by name, on the CPU, which may be views of the file; and the metadata of a safetensors file, texts by
@@ -42,12 +55,39 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with path.open("rb") as file:
         if file.read(len(_GIT_LFS)) == _GIT_LFS:
             raise CheckpointError("it is a pointer of Git LFS: fetch the file with `git lfs pull`")
+    if path.name.endswith(".index.json"):
+        return _read_shards(path), {}
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     else:
-        state, metadata = _state_dict_of(_read_pickle(path)), {}
+        state, metadata = _state_dict_of(_read_pickle(path), weights), {}
     _check_tensors(state, path.stat().st_size)
     return state, metadata
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index of Transformers names, each from the file that it names."""
+    if index.stat().st_size > _MOST_INDEX_BYTES:
+        raise CheckpointError(f"its index must have at most {_MOST_INDEX_BYTES} bytes, got {index.stat().st_size}")
+    try:
+        homes = json.loads(index.read_bytes())["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"its index must be JSON with a weight_map: {_reason(error)}") from error
+    if not isinstance(homes, dict) or not all(isinstance(name, str) for name in homes.values()):
+        raise CheckpointError("the weight_map of its index must name a file for each tensor")
+    names = sorted(set(homes.values()))
+    if len(names) > _MOST_SHARDS:
+        raise CheckpointError(f"it must be in at most {_MOST_SHARDS} shards, got {len(names)}")
+    state: dict[str, Tensor] = {}
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"a shard must be a .safetensors file beside the index, got {name!r}")
+        shard, _ = read_tensors(index.parent / name)
+        state |= {key: value for key, value in shard.items() if homes.get(key) == name}
+    missing = sorted(homes.keys() - state.keys())
+    if missing:
+        raise CheckpointError(f"{homes[missing[0]]} lacks {missing[0]}, which the index places there")
+    return state
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -85,11 +125,25 @@ def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _state_dict_of(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+def _state_dict_of(content: Any, weights: str | None, depth: int = _MOST_NESTED) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"it must hold a state dict (names to tensors), got {type(content).__name__}")
+    inside = [name for name in _CONTAINERS if isinstance(content.get(name), Mapping) and content[name]]
+    if "state_dict" in inside and weights is None:
+        inside = [name for name in inside if name == "state_dict" or name in _AVERAGES]
+    if weights in inside:
+        return _state_dict_of(content[weights], None, depth - 1)
+    if len(inside) > 1 and weights is not None:
+        raise CheckpointError(f"it holds no {weights!r}, but {', '.join(inside)}")
+    if len(inside) > 1:
+        raise CheckpointError(
+            f"it holds several networks, {', '.join(inside)}: name one of them (`eomt-ext convert --weights "
+            f"{inside[-1]}`)"
+        )
+    if inside and depth:
+        return _state_dict_of(content[inside[0]], weights, depth - 1)
+    if weights is not None:
+        raise CheckpointError(f"it holds no {weights!r}: leave the name of the weights out")
     others = [f"{key} is {type(value).__name__}" for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"it must hold a state dict (names to tensors), but {', '.join(others[:4])}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.errors import ConfigError, ImageError
 
-from .components import find_components
+from .components import Components, find_components
 from .regions import BLOCK_PX, blocks_near_drivable, check_obstacle_config, drivable_ids, polygon_mask
 
 
@@ -27,12 +27,16 @@ class Obstacle:
         box_xywh: left, top, width and height of the smallest upright box around it.
         area_px: number of its pixels.
         centroid_xy: mean position of its pixels.
+        component: which of the frame's components it is; below 0: none, as it is not seen in this image.
+        track_id: the same from image to image; None if it is not followed.
     """
 
     score: float
     box_xywh: tuple[int, int, int, int]
     area_px: int
     centroid_xy: tuple[float, float]
+    component: int = field(default=-1, compare=False, repr=False)
+    track_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,13 @@ class ObstacleFrame:
         mask: (H, W) bool, all of them.
         obstacles: the largest first, at most ``max_obstacles``.
         unlisted: how many more there are in the mask.
+        components: what the mask was found from, those that are no obstacles included; None: not known.
     """
 
     mask: NDArray[np.bool_]
     obstacles: list[Obstacle]
     unlisted: int
+    components: Components | None = field(default=None, compare=False, repr=False)
 
 
 def find_obstacles(
@@ -98,11 +104,11 @@ def find_obstacles(
     chosen = np.flatnonzero(kept)
     chosen = chosen[np.argsort(-components.area_px[chosen], kind="stable")]
     obstacles = [
-        Obstacle(float(peak[i]), (x, y, w, h), int(components.area_px[i]), (u, v))
+        Obstacle(float(peak[i]), (x, y, w, h), int(components.area_px[i]), (u, v), int(i))
         for i in chosen[: config.max_obstacles]
         for (x, y, w, h), (u, v) in [(components.box_xywh[i].tolist(), components.centroid_xy[i].tolist())]
     ]
-    return ObstacleFrame(mask, obstacles, len(chosen) - len(obstacles))
+    return ObstacleFrame(mask, obstacles, len(chosen) - len(obstacles), components)
 
 
 def _checked(semantic: NDArray[np.uint8] | None, size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from .canvas import SEMANTIC_CLASSES
 from .obstacles import OBSTACLE_FAMILIES, Obstacle, draw_obstacle
-from .scene import Scene, SceneConfig, SceneVideo, render_scene, render_video
+from .scene import Scene, SceneConfig, SceneObstacle, SceneVideo, render_scene, render_video
 from .sprites import Sprite
 from .textures import TEXTURE_FAMILIES
 
@@ -13,6 +13,7 @@ __all__ = [
     "Obstacle",
     "Scene",
     "SceneConfig",
+    "SceneObstacle",
     "SceneVideo",
     "Sprite",
     "draw_obstacle",

@@ -56,6 +56,12 @@ class Camera:
     yaw: float
 
     @property
+    def matrix(self) -> Floats:
+        """The calibration, (3, 3), of a pinhole camera that looks level; whole numbers are the centres of pixels."""
+        f = self.focal_px
+        return np.array([[f, 0.0, self.size_hw[1] * 0.5], [0.0, f, self.horizon_px], [0.0, 0.0, 1.0]])
+
+    @property
     def bottom_m(self) -> float:
         """Depth of the ground at the lowest image row."""
         return self.focal_px * self.height_m / max(1.0, self.size_hw[0] - self.horizon_px)

@@ -9,9 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError
+from .camera import Camera
 from .obstacles import OBSTACLE_FAMILIES
 from .textures import TEXTURE_FAMILIES
 from .world import World
+
+
+@dataclass(frozen=True)
+class SceneObstacle:
+    """An obstacle that stands on the road, hidden or not.
+
+    `id` is its own over a whole drive; its foot is `forward_m` ahead of the camera and `left_m` to the left of it.
+    """
+
+    id: int
+    family: str
+    forward_m: float
+    left_m: float
+    width_m: float
+    height_m: float
 
 
 @dataclass(frozen=True)
@@ -20,21 +36,24 @@ class Scene:
 
     `image_rgb` (H, W, 3) uint8; `labels` (H, W) uint8: 0 known, 1 anomaly, 255 void; `semantic` (H, W) uint8: index
     into `SEMANTIC_CLASSES`, 255 exactly where the label is not 0; `obstacle_families`: the families of the
-    obstacles ahead, hidden ones included.
+    obstacles ahead, hidden ones included; `camera`: that it was drawn for; `obstacles`: where those ahead stand, the
+    nearest first.
     """
 
     image_rgb: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     semantic: npt.NDArray[np.uint8]
     obstacle_families: tuple[str, ...]
+    camera: Camera
+    obstacles: tuple[SceneObstacle, ...]
 
 
 @dataclass(frozen=True)
 class SceneConfig:
     """What scenes to render; raises `ConfigError` where a setting breaks its rule.
 
-    `size_hw` in pixels; `obstacle_probability` and `max_obstacles` hold for every 60 m of road; obstacles are of
-    `obstacle_families`, covered with `texture_families`.
+    `size_hw` in pixels; `camera_height_m` above the ground, None: another one for each seed; `obstacle_probability` and
+    `max_obstacles` hold for every 60 m of road; obstacles are of `obstacle_families`, covered with `texture_families`.
     """
 
     size_hw: tuple[int, int] = (540, 960)
@@ -42,12 +61,15 @@ class SceneConfig:
     max_obstacles: int = 4
     obstacle_families: tuple[str, ...] = OBSTACLE_FAMILIES
     texture_families: tuple[str, ...] = TEXTURE_FAMILIES
+    camera_height_m: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.size_hw) != 2 or not all(isinstance(v, int) and 64 <= v <= 4096 for v in self.size_hw):
             raise ConfigError(f"size_hw must be two whole numbers from 64 to 4096, got {self.size_hw}")
         if not 0.0 <= self.obstacle_probability <= 1.0:
             raise ConfigError(f"obstacle_probability must lie in [0, 1], got {self.obstacle_probability}")
+        if self.camera_height_m is not None and not 0.5 <= self.camera_height_m <= 4.0:
+            raise ConfigError(f"camera_height_m must be from 0.5 to 4, or None, got {self.camera_height_m}")
         if self.max_obstacles < 1:
             raise ConfigError(
                 f"max_obstacles must be at least 1, got {self.max_obstacles}; for none set obstacle_probability=0"
@@ -71,7 +93,17 @@ def _world(seed: int, config: SceneConfig) -> World:
         config.max_obstacles,
         config.obstacle_families,
         config.texture_families,
+        config.camera_height_m,
     )
+
+
+def _scene(world: World, s: float, time_s: float, frame: int) -> Scene:
+    camera = world.camera(s, time_s)
+    obstacles = tuple(
+        SceneObstacle(id, each.family, each.s - s, -float(camera.lateral(each.s, each.d)), each.width_m, each.height_m)
+        for id, each in sorted(world.ahead(s), key=lambda pair: pair[1].s)
+    )
+    return Scene(*world.render(s, time_s, frame), camera, obstacles)
 
 
 def render_scene(seed: int, config: SceneConfig = SceneConfig()) -> Scene:
@@ -81,7 +113,7 @@ def render_scene(seed: int, config: SceneConfig = SceneConfig()) -> Scene:
     >>> scene.image_rgb.shape, scene.labels.shape
     ((64, 96, 3), (64, 96))
     """
-    return Scene(*_world(seed, config).render(0.0, 0.0, 0))
+    return _scene(_world(seed, config), 0.0, 0.0, 0)
 
 
 class SceneVideo:
@@ -103,7 +135,7 @@ class SceneVideo:
         if index < 0:
             raise ConfigError(f"a frame index must not be negative, got {index}")
         time_s = index / self.fps
-        return Scene(*self._world.render(self.speed_m_s * time_s, time_s, index))
+        return _scene(self._world, self.speed_m_s * time_s, time_s, index)
 
 
 def render_video(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .camera import Camera
+from .camera import NEAR_M, Camera
 from .canvas import VOID, Canvas
 from .cars import Car, paint_colour
 from .ground import Surface, draw_surface, paint_ground
@@ -32,6 +32,7 @@ class World:
         max_obstacles: int,
         families: tuple[str, ...],
         textures: tuple[str, ...],
+        height_m: float | None = None,
     ) -> None:
         self.seed, self.size_hw = seed, size_hw
         self.obstacle_probability, self.max_obstacles = obstacle_probability, max_obstacles
@@ -40,7 +41,8 @@ class World:
         self.street: Street = draw_street(rng)
         self.weather = draw_weather(rng)
         self.lens = draw_lens(rng)
-        self.height_m = float(rng.uniform(1.2, 1.75))
+        drawn_m = float(rng.uniform(1.2, 1.75))
+        self.height_m = drawn_m if height_m is None else height_m
         self.focal = float(rng.uniform(0.65, 1.2))
         self.horizon = float(rng.uniform(0.36, 0.54))
         self.sway = float(rng.normal(0, 0.25))
@@ -82,6 +84,16 @@ class World:
                     found.append(draw_obstacle(rng, s, d, self.families, self.textures))
             self._obstacles[index] = found
         return self._obstacles[index]
+
+    def ahead(self, s: float) -> list[tuple[int, Obstacle]]:
+        """The unknown obstacles that are drawn from the distance s, each with a number of its own."""
+        stretches = range(int(s // OBSTACLE_STRETCH_M), int((s + SEEN_TO_M) // OBSTACLE_STRETCH_M) + 1)
+        numbered = [
+            (index * self.max_obstacles + place, item)
+            for index in stretches
+            for place, item in enumerate(self.obstacles(index))
+        ]
+        return [(number, item) for number, item in numbered if NEAR_M <= item.s - s < SEEN_TO_M]
 
     def _detour(self, s: float, d: float) -> float:
         """How far traffic in the lane at d moves aside at s to pass the obstacles."""

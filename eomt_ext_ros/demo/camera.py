@@ -21,11 +21,15 @@ from eomt_ext_core.errors import DatasetError, ImageError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import printable
 from eomt_ext_core.images import VideoReader, list_images, read_rgb
-from eomt_ext_core.scenes import SceneConfig, SceneVideo
+from eomt_ext_core.scenes import SceneConfig, SceneObstacle, SceneVideo
 
 IMAGE_TOPIC = "/camera/image_raw"
 LABEL_TOPIC = "/camera/labels"
-FRAME_ID = "camera_optical"
+INFO_TOPIC = "/camera/camera_info"
+TRUTH_TOPIC = "/camera/obstacles"
+FRAME_ID, GROUND_FRAME_ID = "camera_optical", "base_link"
+HEIGHT_M = 1.4
+"""Of the camera in drawn scenes, above the ground and the origin of ``GROUND_FRAME_ID``."""
 SCENE_SIZE_HW = (540, 960)
 FRAMES_PER_DRIVE = 50
 SECONDS_PER_PHOTO = 1.0
@@ -34,15 +38,24 @@ MATCH_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """An image, and its labels if they are known."""
+    """An image and, if it is drawn, what is known of it.
+
+    Attributes:
+        image_rgb: (H, W, 3) uint8.
+        labels: (H, W) uint8.
+        matrix: (3, 3) float64, of the camera.
+        obstacles: where they stand.
+    """
 
     image_rgb: NDArray[np.uint8]
     labels: NDArray[np.uint8] | None = None
+    matrix: NDArray[np.float64] | None = None
+    obstacles: tuple[SceneObstacle, ...] = ()
 
 
 def scene_frames(seed: int, count: int, rate_hz: float) -> list[CameraFrame]:
     """Render drives through procedural scenes, all frames before the first is published."""
-    config = SceneConfig(size_hw=SCENE_SIZE_HW, obstacle_probability=0.9)
+    config = SceneConfig(size_hw=SCENE_SIZE_HW, obstacle_probability=0.9, camera_height_m=HEIGHT_M)
     shots = [(seed + index // FRAMES_PER_DRIVE, index % FRAMES_PER_DRIVE) for index in range(count)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         return list(
@@ -52,7 +65,7 @@ def scene_frames(seed: int, count: int, rate_hz: float) -> list[CameraFrame]:
 
 def _render_shot(seed: int, index: int, config: SceneConfig, rate_hz: float) -> CameraFrame:
     scene = SceneVideo(seed, config, fps=rate_hz).frame(index)
-    return CameraFrame(scene.image_rgb, scene.labels)
+    return CameraFrame(scene.image_rgb, scene.labels, scene.camera.matrix, scene.obstacles)
 
 
 def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]:
@@ -118,7 +131,7 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     """
     import rclpy
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-    from sensor_msgs.msg import Image
+    from sensor_msgs.msg import CameraInfo, Image, PointCloud2
     from std_msgs.msg import Header
 
     from eomt_ext_ros.messages.images import to_image_msg
@@ -128,6 +141,8 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
     reliable = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
     image_publisher = node.create_publisher(Image, IMAGE_TOPIC, reliable)
     label_publisher = node.create_publisher(Image, LABEL_TOPIC, reliable)
+    info_publisher = node.create_publisher(CameraInfo, INFO_TOPIC, reliable)
+    truth_publisher = node.create_publisher(PointCloud2, TRUTH_TOPIC, reliable)
     deadline = time.monotonic() + MATCH_TIMEOUT_S
     while image_publisher.get_subscription_count() < listeners or not label_publisher.get_subscription_count():
         if time.monotonic() > deadline:
@@ -143,11 +158,35 @@ def publish(frames: Iterable[CameraFrame], rate_hz: float, listeners: int) -> in
         header = Header(stamp=node.get_clock().now().to_msg(), frame_id=FRAME_ID)
         if frame.labels is not None:
             label_publisher.publish(to_image_msg(frame.labels, "mono8", header))
+        if frame.matrix is not None:
+            info_publisher.publish(_calibration(frame.matrix, frame.image_rgb.shape, header))
+            truth_publisher.publish(_truth(frame.obstacles, header.stamp))
         image_publisher.publish(to_image_msg(frame.image_rgb, "rgb8", header))
     time.sleep(0.5)  # a reliable writer loses the samples that it still holds when it is destroyed
     node.destroy_node()
     rclpy.shutdown()
     return count
+
+
+def _calibration(matrix: NDArray[np.float64], shape: tuple[int, ...], header: Any) -> Any:
+    from sensor_msgs.msg import CameraInfo
+
+    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k[:] = matrix.ravel()
+    info.r[:] = np.eye(3).ravel()
+    info.p[:] = np.pad(matrix, ((0, 0), (0, 1))).ravel()
+    return info
+
+
+def _truth(obstacles: tuple[SceneObstacle, ...], stamp: Any) -> Any:
+    """A point for each obstacle, where it stands, with its width."""
+    from std_msgs.msg import Header
+
+    from eomt_ext_ros.messages.ground_messages import to_cloud
+
+    rows = [(item.forward_m, item.left_m, 0.0, item.width_m, item.id) for item in obstacles]
+    points = np.array(rows, [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("width", "<f4"), ("id", "<i4")])
+    return to_cloud(points, Header(stamp=stamp, frame_id=GROUND_FRAME_ID))
 
 
 def announce(**facts: Any) -> None:

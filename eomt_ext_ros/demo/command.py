@@ -23,6 +23,7 @@ from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.exits import describe_exit
 from eomt_ext_core.files import output_folder
+from eomt_ext_ros.bags.messages import IMAGE
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -30,6 +31,8 @@ from eomt_ext_ros.process.dds_profile import transports_chosen
 
 NODE = "/eomt_ext"
 OUTPUTS = {name: output_topic(name, node=NODE) for name in RECORDED}
+POINTS_TOPIC = output_topic("obstacle_points", node=NODE)
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 START_TIMEOUT_S = 120.0
 QUIET_S = 2.0
 
@@ -66,8 +69,9 @@ def demo(
     source = ["--video", str(video)] if video else ["--images", str(images)] if images else []
     source += ["--camera", str(device)] if device is not None else []
     arguments = [*source, "--frames", str(frames), "--rate-hz", str(rate_hz), "--seed", str(seed), "--listeners", "2"]
+    is_drawn = not source
     with output_folder(output, overwrite, [path for path in (video, images) if path]) as folder:
-        summary = _run(console, arguments, frames, rate_hz, checkpoint, folder)
+        summary = _run(console, arguments, frames, rate_hz, checkpoint, folder, is_drawn=is_drawn)
         if not summary["frames_received"]:
             console.print("[red]The node processed no frame.[/red] See its log,", str(folder / "node.log"))
             raise typer.Exit(1)
@@ -78,9 +82,19 @@ def demo(
 
 
 def _run(
-    console: Console, camera_arguments: list[str], frames: int, rate_hz: float, checkpoint: str, output: Path
+    console: Console,
+    camera_arguments: list[str],
+    frames: int,
+    rate_hz: float,
+    checkpoint: str,
+    output: Path,
+    *,
+    is_drawn: bool,
 ) -> dict[str, Any]:
-    """Start the processes, record until all frames are processed, and write the results."""
+    """Start the processes, record until all frames are processed, and write the results.
+
+    Of drawn scenes the camera's calibration and height are known, and obstacles are located on the ground.
+    """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -91,6 +105,15 @@ def _run(
         camera_process = _start("eomt_ext_ros.demo.camera", camera_arguments, camera_log, environment)
         remap = f"{NODE}/input/image:={camera.IMAGE_TOPIC}"
         node_arguments = ["--ros-args", "-r", remap, "-p", f"checkpoint:={checkpoint}"]
+        topics = dict.fromkeys([camera.IMAGE_TOPIC, camera.LABEL_TOPIC, *OUTPUTS.values()], IMAGE)
+        if is_drawn:
+            node_arguments += ["-r", f"{NODE}/input/camera_info:={camera.INFO_TOPIC}"]
+            node_arguments += ["-p", f"ground.height_m:={camera.HEIGHT_M}"]
+            topics |= {
+                POINTS_TOPIC: recorder.POINTS,
+                camera.TRUTH_TOPIC: recorder.POINTS,
+                camera.INFO_TOPIC: CAMERA_INFO,
+            }
         node_process = _start("eomt_ext_ros.node", node_arguments, node_log, environment)
         rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
         node = rclpy.create_node("demo_recorder")
@@ -99,7 +122,7 @@ def _run(
         try:
             with console.status("drawing scenes and loading the model"):
                 _wait_until_active(node, executor, node_process, output / "node.log")
-            recorder.subscribe(node, recording, [camera.IMAGE_TOPIC, camera.LABEL_TOPIC, *OUTPUTS.values()])
+            recorder.subscribe(node, recording, topics)
             _watch(console, executor, recording, camera_process, node_process, frames)
         finally:
             executor.shutdown()
@@ -126,6 +149,7 @@ def _run(
             if latencies
             else {},
             **recorder.measure(recording, OUTPUTS["probability"], camera.LABEL_TOPIC),
+            **recorder.measure_ranges(recording, POINTS_TOPIC, camera.TRUTH_TOPIC),
         }
         recorder.write_video(recording, OUTPUTS["overlay"], output / "overlay.mp4", rate_hz)
         recorder.write_bag(recording, output / "bag")
@@ -222,6 +246,8 @@ def _print_summary(console: Console, summary: dict[str, Any], output: Path) -> N
         ratio = summary["auprc"] / summary["anomaly_fraction"]
         table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the fraction of anomalous pixels)")
         table.add_row("FPR95", f"{summary['fpr95']:.3f}")
+    if "range_error" in summary:
+        table.add_row("range error", f"{summary['range_error']:.1%} median, of {summary['ranges']} obstacles located")
     console.print(table)
     console.print(f"\nLook at [bold]{output / 'overlay.mp4'}[/bold] in any browser; bag: {output / 'bag'}; "
                   f"metrics: {output / 'summary.json'}")  # fmt: skip

@@ -6,10 +6,12 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.evaluation import PixelMetrics
@@ -17,13 +19,17 @@ from eomt_ext_core.files import atomic_write, valid_text
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
+from eomt_ext_ros.messages.installed import installed_type
+
+POINTS = "sensor_msgs/msg/PointCloud2"
 
 
 @dataclass
 class Recording:
-    """Serialised messages by topic, each with the time (ns) at which it was received."""
+    """Serialised messages by topic, each with the time (ns) at which it was received, and the type of each topic."""
 
     messages: dict[str, list[tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    types: dict[str, str] = field(default_factory=dict)
 
     def add(self, topic: str, data: bytes) -> None:
         """Keep a message received now."""
@@ -38,18 +44,18 @@ class Recording:
         return [(received_ns - stamp_ns(data)) / 1e6 for received_ns, data in self.messages.get(topic, ())]
 
 
-def subscribe(node: Any, recording: Recording, topics: list[str]) -> None:
-    """Record image topics without decoding the messages."""
+def subscribe(node: Any, recording: Recording, topics: Mapping[str, str]) -> None:
+    """Record topics, by their names, of these types, without decoding the messages."""
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-    from sensor_msgs.msg import Image
 
     reliable = QoSProfile(depth=20, reliability=QoSReliabilityPolicy.RELIABLE)
-    for topic in topics:
+    for topic, kind in topics.items():
+        recording.types[topic] = kind
 
         def keep(data: bytes, topic: str = topic) -> None:
             recording.add(topic, data)
 
-        node.create_subscription(Image, topic, keep, reliable, raw=True)
+        node.create_subscription(installed_type(kind), topic, keep, reliable, raw=True)
 
 
 def write_bag(recording: Recording, folder: Path) -> None:
@@ -57,7 +63,7 @@ def write_bag(recording: Recording, folder: Path) -> None:
     merged = [(received_ns, topic, data) for topic, sent in recording.messages.items() for received_ns, data in sent]
     with BagWriter(folder) as bag:
         for topic in sorted(recording.messages):
-            bag.add_topic(topic)
+            bag.add_topic(topic, recording.types[topic])
         for received_ns, topic, data in sorted(merged, key=lambda entry: entry[0]):
             bag.write(topic, received_ns, data)
 
@@ -86,10 +92,38 @@ def measure(recording: Recording, probability_topic: str, label_topic: str) -> d
     return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
+def measure_ranges(recording: Recording, points_topic: str, truth_topic: str) -> dict[str, float]:
+    """The median error of the range of obstacles, over the range, and of how many; empty if none was located.
+
+    For each true obstacle from 5 to 30 m that one counts, of those located in its bearing, whose range is nearest.
+    """
+    truths = {stamp_ns(data): data for _, data in recording.messages.get(truth_topic, ())}
+    errors = []
+    for _, data in recording.messages.get(points_topic, ()):
+        if stamp_ns(data) not in truths:
+            continue
+        points = _points(data)
+        nearest = [points[points["id"] == each] for each in np.unique(points["id"])]
+        for truth in _points(truths[stamp_ns(data)]):
+            if not 5 <= truth["x"] <= 30:
+                continue
+            beside = [np.abs(each["y"] / each["x"] - truth["y"] / truth["x"]) * truth["x"] for each in nearest]
+            ranges = [each["x"].min() for each, m in zip(nearest, beside, strict=True) if m.min() < truth["width"] / 2]
+            errors += [min(abs(float(each / truth["x"]) - 1) for each in ranges)] if ranges else []
+    return {"range_error": round(float(np.median(errors)), 4), "ranges": len(errors)} if errors else {}
+
+
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write the summary as JSON."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(valid_text(summary), indent=2) + "\n", encoding="utf-8")
+
+
+def _points(data: bytes) -> NDArray[Any]:
+    """The points of a serialised cloud of ours: a structured array."""
+    msg = deserialize(data, POINTS)
+    kinds = [(each.name, {7: "<f4", 5: "<i4"}[each.datatype]) for each in msg.fields]
+    return np.frombuffer(msg.data.tobytes(), kinds)
 
 
 def _pixels(data: bytes) -> NDArray[Any]:

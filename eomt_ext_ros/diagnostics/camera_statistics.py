@@ -35,6 +35,7 @@ class CameraSnapshot:
         late_in_a_row: images published later than the limit, since the last one in time.
         rejection: why the newest image that had its turn was rejected, or empty.
         failure: why the last image failed, until an image whose turn came later is published; or empty.
+        no_ground: why the obstacles of the newest image, though asked for, were not located on the ground; or empty.
     """
 
     name: str = ""
@@ -50,6 +51,7 @@ class CameraSnapshot:
     late_in_a_row: int = 0
     rejection: str = ""
     failure: str = ""
+    no_ground: str = ""
 
 
 class CameraStatistics:
@@ -76,7 +78,7 @@ class CameraStatistics:
         self._unprocessed_since_s: float | None = None
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
-        self._failure = self._rejection = self._skip = ""
+        self._failure = self._rejection = self._skip = self._no_ground = ""
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -86,7 +88,7 @@ class CameraStatistics:
             self._started_s = self._clock()
             self._newest_input_s = None
             self._late_in_a_row = 0
-            self._failure = ""
+            self._failure = self._no_ground = ""
             self._end_turn()
 
     def received(self) -> None:
@@ -129,6 +131,11 @@ class CameraStatistics:
         """Count outputs that were subscribed to and are not published with their image."""
         with self._lock:
             self._counts.update(f"withheld/{output}" for output in outputs)
+
+    def located(self, why_not: str = "") -> None:
+        """Note why the obstacles of an image were not located on the ground; empty if they were, or nobody asked."""
+        with self._lock:
+            self._no_ground = why_not
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
         """Count an image that was published; if only visualisations were, the next one may have had its turn since.
@@ -175,6 +182,7 @@ class CameraStatistics:
                 late_in_a_row=self._late_in_a_row,
                 rejection=self._rejection,
                 failure=self._failure,
+                no_ground=self._no_ground,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -1,8 +1,9 @@
 """What an operator reads on /diagnostics: statuses, built from a snapshot of the node and its cameras.
 
 Levels: ERROR if an image failed, until one is published, or if the node itself reports an error; WARN if the node does
-not run, a camera is silent, its newest image was rejected, images are published late or not at all, or their stamps are
-of another clock; else OK. Images dropped for newer ones are no fault: the node processes the newest.
+not run, a camera is silent, its newest image was rejected or its obstacles were not located on the ground, images are
+published late or not at all, or their stamps are of another clock; else OK. Images dropped for newer ones are no fault:
+the node processes the newest.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def _camera_findings(
         yield DiagnosticStatus.WARN, f"receiving images, none processed for {camera.unprocessed_s:.1f} s"
     if camera.rejection:
         yield DiagnosticStatus.WARN, f"newest image rejected: {camera.rejection}"
+    if camera.no_ground:
+        yield DiagnosticStatus.WARN, f"no ground output: {camera.no_ground}"
     latency_s = camera.latency_s.p50_s if camera.latency_s else 0.0
     if latency_s < 0:
         yield DiagnosticStatus.WARN, f"stamps are {-latency_s:.3f} s ahead of the node's clock: synchronise the clocks"

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = DEFAULT_LIMITS.max_pixels
 """Images of more pixels (8192 x 8192) are rejected: no camera sends them, broken and hostile messages do."""
 
+JPEG_QUALITY = 80
+"""Of what is published as a JPEG, for people."""
+
 COMPRESSED_KINDS = ("JPEG", "PNG")
 """The formats that compressed messages come in."""
 
@@ -198,6 +201,22 @@ def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
     msg.step = array.nbytes // array.shape[0]
     # Filling the message's own buffer copies once. Assigning copies again, or, on some distributions, byte by byte.
     msg.data.frombytes(np.ascontiguousarray(array).data.cast("B"))
+    return msg
+
+
+def to_jpeg_msg(image_rgb: NDArray[np.uint8], header: Header) -> CompressedImage:
+    """Make a ``sensor_msgs/CompressedImage`` of ``JPEG_QUALITY``, as image_transport's compressed one is.
+
+    Args:
+        image_rgb: (H, W, 3) uint8.
+        header: set as it is.
+    """
+    from sensor_msgs.msg import CompressedImage
+
+    image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+    packed = cv2.imencode(".jpg", image_bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+    msg = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
+    msg.data.frombytes(packed.tobytes())
     return msg
 
 

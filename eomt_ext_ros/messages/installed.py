@@ -7,16 +7,14 @@ import importlib
 
 
 @functools.cache
-def installed_type(*names: str) -> type | None:
-    """Give the first of these message types that is installed; None if none is.
+def installed_type(name: str) -> type | None:
+    """Give a message type; None if it is not installed.
 
     Args:
-        names: such as ``sensor_msgs/msg/Image``. A package may be there in a version that lacks the type.
+        name: such as ``sensor_msgs/msg/Image``. Its package may be there in a version that lacks the type.
     """
-    for name in names:
-        package, _, kind = name.split("/")
-        try:
-            return getattr(importlib.import_module(f"{package}.msg"), kind)  # type: ignore[no-any-return]
-        except (ImportError, AttributeError):
-            continue
-    return None
+    package, _, kind = name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), kind)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError):
+        return None

@@ -20,6 +20,7 @@ from eomt_ext_ros.diagnostics.throttled_log import in_brief
 from eomt_ext_ros.inference.engine import Engine, EngineFactory, load_engine
 from eomt_ext_ros.inference.memory import free_model_memory
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals
+from eomt_ext_ros.node.bond import ManagerBond
 from eomt_ext_ros.node.callbacks import GuardedNode
 from eomt_ext_ros.node.services import Services
 from eomt_ext_ros.node.transitions import log_exceptions
@@ -61,6 +62,7 @@ class AnomalyNode(GuardedNode):
         self.statistics: dict[str, CameraStatistics] = {}
         self.error = ""
         self._engine_factory = engine_factory
+        self._bond = ManagerBond(self)
         # Last, as it may raise: the context then destroys the node, which must be able to.
         self.settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -122,6 +124,7 @@ class AnomalyNode(GuardedNode):
         self.get_logger().info(f"waiting for images on {', '.join(session.subscribe())}")
         result = super().on_activate(state)
         session.publish_label_info()
+        self._bond.begin()
         return result
 
     @log_exceptions(TransitionCallbackReturn.ERROR)
@@ -130,6 +133,7 @@ class AnomalyNode(GuardedNode):
         session = self._configured()
         if self._refuse_while_reloading(session, "deactivate"):
             return TransitionCallbackReturn.FAILURE
+        self._bond.end()
         session.unsubscribe()
         self._finish(session.drain)
         return super().on_deactivate(state)
@@ -193,6 +197,7 @@ class AnomalyNode(GuardedNode):
         return True
 
     def _release(self) -> None:
+        self._bond.end()
         if self.session is not None:
             self.session.unsubscribe()
             self._finish(self.session.stop)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eomt_ext_ros.outputs.rendering import Rendering
 
 Audience = Literal["programs", "people"]
-Need = Literal["inference", "obstacles", "semantic", "camera_info"]
+Need = Literal["inference", "obstacles", "semantic", "camera_info", "ground"]
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Output:
 
     Attributes:
         name: of the topic, and of the output in the parameter ``outputs``.
-        message_types: by preference; the first that is installed is published, and if none is, there is no topic.
+        message_type: always the same, as who subscribes relies on it; if it is not installed, there is no topic.
         audience: all outputs for programs are published before the next image is inferred; visualisations, which are
             for people, are drawn beside it.
         needs: what has to be computed for it, or has to come in.
         render: makes the pixels of an output with an encoding, else the message. None: it describes the model, and is
             latched when a model is loaded.
-        encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image.
+        encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image, ``jpeg`` if it is a compressed one.
     """
 
     name: str
-    message_types: tuple[str, ...]
+    message_type: str
     audience: Audience
     needs: frozenset[Need]
     render: Callable[[Rendering], Any] | None
@@ -53,15 +53,36 @@ class Output:
         content = self.content(rendering)
         if not self.encoding:
             return content
-        from eomt_ext_ros.messages.images import to_image_msg
+        from eomt_ext_ros.messages.images import to_image_msg, to_jpeg_msg
 
+        if self.encoding == "jpeg":
+            return to_jpeg_msg(content, rendering.header)
         return to_image_msg(content, self.encoding, rendering.header)
 
 
 def _obstacles(rendering: Rendering) -> Any:
-    from eomt_ext_ros.messages.obstacle_messages import to_obstacles_msg
+    from eomt_ext_ros.messages.obstacle_messages import to_detections
 
-    return to_obstacles_msg(rendering.found.obstacles, rendering.header, rendering.scale_xy)
+    return to_detections(rendering.found.obstacles, rendering.header, rendering.scale_xy)
+
+
+def _obstacle_points(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_point_cloud
+
+    return to_point_cloud(rendering.on_ground.frame, rendering.on_ground.header)
+
+
+def _obstacles_3d(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_detections_3d
+
+    return to_detections_3d(rendering.on_ground.frame, rendering.on_ground.header)
+
+
+def _scan(rendering: Rendering) -> Any:
+    from eomt_ext_ros.messages.ground_messages import to_laser_scan
+
+    on_ground = rendering.on_ground
+    return to_laser_scan(rendering.scan, on_ground.view.config.max_range_m, on_ground.header)
 
 
 def _camera_info(rendering: Rendering) -> Any:
@@ -70,23 +91,36 @@ def _camera_info(rendering: Rendering) -> Any:
     return published_camera_info(rendering.camera_info, rendering.header, rendering.size_hw, rendering.published_hw)
 
 
-_IMAGE = ("sensor_msgs/msg/Image",)
-_OBSTACLES = ("vision_msgs/msg/Detection2DArray", "sensor_msgs/msg/PointCloud2")
-_CAMERA_INFO = ("sensor_msgs/msg/CameraInfo",)
-_LABEL_INFO = ("vision_msgs/msg/LabelInfo",)
+_IMAGE = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_POINTS = "sensor_msgs/msg/PointCloud2"
+_OBSTACLES_3D = "vision_msgs/msg/Detection3DArray"
+_SCAN = "sensor_msgs/msg/LaserScan"
+_OBSTACLES = "vision_msgs/msg/Detection2DArray"
+_CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+_LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
 
 def _needs(*names: Need) -> frozenset[Need]:
     return frozenset(names)
 
 
+_OF_MASK = _needs("inference", "obstacles")
+_ON_GROUND = _needs("inference", "obstacles", "ground")
+
 OUTPUTS = (
     Output("probability", _IMAGE, "programs", _needs("inference"), attrgetter("probability"), "32FC1"),
-    Output("mask", _IMAGE, "programs", _needs("inference", "obstacles"), attrgetter("mask"), "mono8"),
-    Output("overlay", _IMAGE, "people", _needs("inference", "obstacles"), attrgetter("overlay"), "rgb8"),
+    Output("confidence", _IMAGE, "programs", _needs("inference"), attrgetter("confidence"), "mono8"),
+    Output("mask", _IMAGE, "programs", _OF_MASK, attrgetter("mask"), "mono8"),
+    Output("overlay", _IMAGE, "people", _OF_MASK, attrgetter("overlay"), "rgb8"),
+    Output("overlay/compressed", _COMPRESSED, "people", _OF_MASK, attrgetter("overlay"), "jpeg"),
     Output("heatmap", _IMAGE, "people", _needs("inference"), attrgetter("heatmap"), "rgb8"),
+    Output("heatmap/compressed", _COMPRESSED, "people", _needs("inference"), attrgetter("heatmap"), "jpeg"),
     Output("semantic", _IMAGE, "programs", _needs("inference", "semantic"), attrgetter("semantic"), "mono8"),
-    Output("obstacles", _OBSTACLES, "programs", _needs("inference", "obstacles"), _obstacles),
+    Output("obstacles", _OBSTACLES, "programs", _OF_MASK, _obstacles),
+    Output("obstacle_points", _POINTS, "programs", _ON_GROUND, _obstacle_points),
+    Output("obstacles_3d", _OBSTACLES_3D, "programs", _ON_GROUND, _obstacles_3d),
+    Output("scan", _SCAN, "programs", _ON_GROUND, _scan),
     Output("camera_info", _CAMERA_INFO, "programs", _needs("camera_info"), _camera_info),
     Output("label_info", _LABEL_INFO, "programs", _needs(), None),
 )

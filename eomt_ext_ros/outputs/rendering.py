@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyFrame
+from eomt_ext_core.ground import GroundFrame, GroundView, scan
+from eomt_ext_core.ground.contacts import Region
 from eomt_ext_core.obstacles import ObstacleFrame
 from eomt_ext_core.visualization import blend, heatmap, outline
 
@@ -43,6 +46,23 @@ def scaled_hw(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
 
 
+@dataclass(frozen=True)
+class OnGround:
+    """The obstacles of an image on the ground.
+
+    Attributes:
+        frame: they themselves.
+        view: of the camera.
+        free: the region that is known to be ground; None: everywhere.
+        header: of what is published of them: the image's stamp, the frame that they are located in.
+    """
+
+    frame: GroundFrame
+    view: GroundView
+    free: Region | None
+    header: Header
+
+
 class Rendering:
     """What the outputs of one image are made of, in the size that ``publish_scale`` says.
 
@@ -57,6 +77,7 @@ class Rendering:
         config: how it is rendered.
         header: of the image's message; messages need it, pixels do not.
         camera_info: the calibration that came in last, or None.
+        on_ground: the obstacles on the ground; None if no output shows them, or they cannot be located.
 
     Attributes:
         size_hw: of the image.
@@ -73,9 +94,10 @@ class Rendering:
         *,
         header: Header | None = None,
         camera_info: CameraInfo | None = None,
+        on_ground: OnGround | None = None,
     ) -> None:
         self._image_rgb, self._frame, self._found, self._config = image_rgb, frame, found, config
-        self.header, self.camera_info = header, camera_info
+        self.header, self.camera_info, self._on_ground = header, camera_info, on_ground
         self.size_hw = height, width = image_rgb.shape[0], image_rgb.shape[1]
         self.published_hw = scaled_hw(self.size_hw, config.publish_scale)
         self.scale_xy = self.published_hw[1] / width, self.published_hw[0] / height
@@ -86,12 +108,28 @@ class Rendering:
         assert self._found is not None, "obstacles need inference"
         return self._found
 
+    @property
+    def on_ground(self) -> OnGround:
+        """The obstacles on the ground."""
+        assert self._on_ground is not None, "outputs of the ground are withheld without it"
+        return self._on_ground
+
+    @property
+    def scan(self) -> NDArray[np.float32]:
+        """Their ranges all around, as :func:`~eomt_ext_core.ground.scan` gives them."""
+        return scan(self.on_ground.frame, self.found, self.on_ground.view, self.on_ground.free)
+
     @cached_property
     def probability(self) -> NDArray[np.float32]:
         """(h, w) float32 in [0, 1]."""
         assert self._frame is not None, "the probability needs inference"
         probability: NDArray[np.float32] = self._resized(self._frame.probability, cv2.INTER_AREA)
         return probability
+
+    @property
+    def confidence(self) -> NDArray[np.uint8]:
+        """The probability as (h, w) uint8, 255 where it is 1."""
+        return np.asarray(cv2.convertScaleAbs(self.probability, alpha=255.0), np.uint8)
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -103,7 +141,7 @@ class Rendering:
         """The probability in colours, (h, w, 3) uint8."""
         return heatmap(self.probability, self._config.colour_map)
 
-    @property
+    @cached_property
     def overlay(self) -> NDArray[np.uint8]:
         """Heatmap and obstacles over the image, (h, w, 3) uint8."""
         image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)

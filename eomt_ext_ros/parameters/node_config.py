@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from eomt_ext_core.config import HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.ground.ground_config import GroundConfig
 from eomt_ext_core.visualization import COLOUR_MAPS
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
 
@@ -79,6 +80,7 @@ class NodeConfig:
     colour_map: str = option("turbo", "colours of the heatmap and the overlay", choices=COLOUR_MAPS, live=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
     obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
+    ground: GroundConfig = field(default_factory=GroundConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,11 @@ class NodeConfig:
         taken = sorted({item.name for item in fields(self)} & set(self.cameras))
         if taken:
             raise ConfigError(f"cameras must have other names than the node's parameters, got {', '.join(taken)}")
+        if len(self.cameras) > 1 and self.ground.height_m > 0:
+            raise ConfigError(
+                f"ground.height_m must be 0 with several cameras, as each has a pose of its own, got "
+                f"{self.ground.height_m:g}: publish their poses on tf"
+            )
         if len(set(self.cameras)) < len(self.cameras):
             raise ConfigError(f"cameras must be different names, got {', '.join(self.cameras)}")
 

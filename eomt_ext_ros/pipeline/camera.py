@@ -19,7 +19,9 @@ from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.messages.label_info import to_label_info
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, OUTPUTS, Output, output_topic
+from eomt_ext_ros.pipeline.camera_ground import CameraGround
 from eomt_ext_ros.pipeline.stamp_filter import StampFilter
+from eomt_ext_ros.pipeline.transforms import Transforms
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -30,6 +32,7 @@ class Camera:
     Args:
         node: that they belong to.
         image_transport: ``raw``, or ``compressed`` for ``~/input/image/compressed`` (``sensor_msgs/CompressedImage``).
+        transforms: what tf says of its pose.
         statistics: of the camera. Its topics are ``~/<name>/input/…`` and ``~/<name>/output/…``, or, if it has no name,
             ``~/input/…`` and ``~/output/…``.
 
@@ -38,13 +41,17 @@ class Camera:
         info_topic: of its calibrations.
         info: the newest calibration that came in, or None.
         stamps: which images are not stale.
+        ground: locates the obstacles in its images.
     """
 
-    def __init__(self, node: LifecycleNode, image_transport: str, statistics: CameraStatistics) -> None:
+    def __init__(
+        self, node: LifecycleNode, image_transport: str, transforms: Transforms, statistics: CameraStatistics
+    ) -> None:
         self.name = name = statistics.name
         self.statistics = statistics
         self.info: CameraInfo | None = None
         self.stamps = StampFilter()
+        self.ground = CameraGround(transforms)
         self._node = node
         self._prefix = f"~/{name}/" if name else "~/"
         self._compressed = image_transport == "compressed"
@@ -57,7 +64,7 @@ class Camera:
         """Create the publishers, which publish nothing before the node is active."""
         group = MutuallyExclusiveCallbackGroup()  # of their own: a group remembers all that was ever in it
         for output in OUTPUTS:
-            if (kind := installed_type(*output.message_types)) is not None:
+            if (kind := installed_type(output.message_type)) is not None:
                 is_of_image = output.render is not None
                 qos = _newest_only(QoSReliabilityPolicy.RELIABLE) if is_of_image else {"qos_profile": _LATCHED}
                 self.publishers[output.name] = self._node.create_lifecycle_publisher(

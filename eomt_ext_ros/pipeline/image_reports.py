@@ -99,6 +99,12 @@ class ImageReports:
         if self._without_info[camera.name] == _IMAGES_BEFORE_CALIBRATION:
             self.withheld(camera, "camera_info", f"none comes in on {camera.info_topic}")
 
+    def without_ground(self, image: CameraImage, why: str) -> None:
+        """Report that the obstacles of an image are not located: its outputs of the ground are withheld."""
+        image.withheld.update(output.name for output in image.outputs if "ground" in output.needs)
+        image.camera.statistics.located(why)
+        self._log.error(_of("ground", image.camera), f"{_of('ground outputs', image.camera)} withheld: {why}")
+
     def with_calibration(self, camera: Camera) -> None:
         """Count anew how many images come without a calibration."""
         self._without_info.pop(camera.name, None)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from eomt_ext_core import AnomalyFrame, ImageError
+from eomt_ext_core.errors import GroundError
 from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
 from eomt_ext_ros.outputs.registry import Output
-from eomt_ext_ros.outputs.rendering import Rendering
+from eomt_ext_ros.outputs.rendering import OnGround, Rendering
 from eomt_ext_ros.pipeline.batch_context import BatchContext
 from eomt_ext_ros.pipeline.camera_image import CameraImage
 from eomt_ext_ros.pipeline.image_reports import ImageReports
 
-NOTHING_PUBLISHED = "camera_info alone is subscribed to, and none goes with the image"
+NOTHING_PUBLISHED = "all that is subscribed to needs a camera_info or the ground, and is withheld"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def publish(
     Returns:
         the visualisations that are to be drawn.
     """
-    rendering, late_after_s = _rendering(image, frame, context), context.config.diagnostics.late_after_s
+    rendering = _rendering(image, frame, context, reports)
+    late_after_s = context.config.diagnostics.late_after_s
     messages = {}
     for output in image.outputs:
         if output.audience == "programs" and (message := _message(output, image, rendering, reports)) is not None:
@@ -73,7 +75,9 @@ def draw_and_publish(visualisations: Visualisations, reports: ImageReports) -> N
     reports.visualised(image, names, errors, visualisations.late_after_s)
 
 
-def _rendering(image: CameraImage, frame: AnomalyFrame | None, context: BatchContext) -> Rendering:
+def _rendering(
+    image: CameraImage, frame: AnomalyFrame | None, context: BatchContext, reports: ImageReports
+) -> Rendering:
     found: ObstacleFrame | None = None
     if frame is not None and "obstacles" in image.needs:
         found = find_obstacles(
@@ -83,11 +87,50 @@ def _rendering(image: CameraImage, frame: AnomalyFrame | None, context: BatchCon
             semantic=frame.semantic,
             class_names=context.engine.class_names,
         )
-    return Rendering(image.pixels_rgb, frame, found, context.config, header=image.header, camera_info=image.camera.info)
+    on_ground = _on_ground(image, frame, found, context, reports)
+    return Rendering(
+        image.pixels_rgb,
+        frame,
+        found,
+        context.config,
+        header=image.header,
+        camera_info=image.camera.info,
+        on_ground=on_ground,
+    )
+
+
+def _on_ground(
+    image: CameraImage,
+    frame: AnomalyFrame | None,
+    found: ObstacleFrame | None,
+    context: BatchContext,
+    reports: ImageReports,
+) -> OnGround | None:
+    """Locate the obstacles if that is asked for; None, which is reported, if they cannot be."""
+    if frame is None or found is None or "ground" not in image.needs:
+        image.camera.statistics.located()
+        return None
+    try:
+        on_ground = image.camera.ground.locate(
+            found,
+            image.camera.info,
+            image.header,
+            context.config.ground,
+            context.settings.obstacles(image.camera.name),
+            frame.semantic,
+            context.engine.class_names,
+        )
+    except GroundError as error:
+        reports.without_ground(image, str(error))
+        return None
+    image.camera.statistics.located()
+    return on_ground
 
 
 def _message(output: Output, image: CameraImage, rendering: Rendering, reports: ImageReports) -> Any:
-    """Make a message; None, which is reported, if there is no calibration for the image."""
+    """Make a message; None, which is reported, if there is no calibration or no ground for the image."""
+    if output.name in image.withheld:
+        return None
     if "camera_info" not in output.needs:
         return output.message(rendering)
     if rendering.camera_info is None:

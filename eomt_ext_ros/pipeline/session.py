@@ -25,6 +25,7 @@ from eomt_ext_ros.pipeline.camera import Camera
 from eomt_ext_ros.pipeline.camera_image import CameraImage, decoded
 from eomt_ext_ros.pipeline.image_reports import ImageReports
 from eomt_ext_ros.pipeline.publishing import Visualisations, draw_and_publish, publish
+from eomt_ext_ros.pipeline.transforms import Transforms
 from eomt_ext_ros.workers.inference_thread import InferenceThread
 from eomt_ext_ros.workers.visualisation import VisualisationWorker
 
@@ -55,7 +56,8 @@ class Session:
         load_engine: Callable[[NodeConfig], Engine],
     ) -> None:
         transport = settings.node.image_transport
-        self.cameras = {name: Camera(node, transport, statistics[name]) for name in settings.cameras}
+        self._transforms = Transforms(node)
+        self.cameras = {name: Camera(node, transport, self._transforms, statistics[name]) for name in settings.cameras}
         self.enabled = True
         self._settings, self._load_engine = settings, load_engine
         self._reports = ImageReports(ThrottledLog(node))
@@ -255,7 +257,8 @@ class Session:
         return self._visualisation.stop(max(0.0, deadline_s - time.monotonic()))
 
     def withdraw(self) -> None:
-        """Destroy the publishers."""
+        """Destroy the publishers, and listen to tf no more."""
+        self._transforms.close()
         for camera in self.cameras.values():
             camera.withdraw()
 

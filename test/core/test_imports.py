@@ -19,7 +19,7 @@ FLOORS = [
     {"errors"},
     {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles", "images"},
-    {"model", "datasets"},
+    {"model", "datasets", "ground"},
     {"backends"},
     {"export"},
     {"engine"},

@@ -219,3 +219,22 @@ def test_bad_calls() -> None:
         SceneVideo(0, SMALL, speed_m_s=-3.0)
     with pytest.raises(ConfigError, match="frame index"):
         SceneVideo(0, SMALL).frame(-1)
+
+
+def test_an_obstacle_keeps_its_id_and_stands_where_it_is_said_to() -> None:
+    """Its foot is in the picture where the camera's matrix puts it, and comes nearer at the speed of the drive."""
+    video = SceneVideo(11, SceneConfig(obstacle_probability=1.0, obstacle_families=("box",)), fps=10, speed_m_s=5)
+    first, later = video.frame(0), video.frame(4)
+    went = {item.id: item.forward_m - 2.0 for item in first.obstacles}
+    assert {item.id for item in later.obstacles} >= {id for id, forward_m in went.items() if forward_m > 1.5} != set()
+    for item in later.obstacles:
+        assert item.forward_m == pytest.approx(went.get(item.id, item.forward_m))
+    feet = 0
+    for seed in range(30):
+        scene = render_scene(seed, SceneConfig(obstacle_probability=1.0, max_obstacles=1, obstacle_families=("box",)))
+        (item,) = (item for item in scene.obstacles if item.id == 0)
+        foot = scene.camera.matrix @ (-item.left_m, scene.camera.height_m, item.forward_m)
+        column, row = foot[:2] / foot[2]
+        lowest = np.flatnonzero(scene.labels[:, round(float(column))] == 1).max(initial=0)
+        feet += abs(lowest + 0.5 - row) < 1.0
+    assert feet > 20, "all but those behind cars and the bonnet"

@@ -330,7 +330,7 @@ class Rig(Caller):
         from eomt_ext_ros.outputs.registry import OUTPUTS
 
         key = f"{camera}/{name}" if camera else name
-        kind = next(installed_type(*output.message_types) for output in OUTPUTS if output.name == name)
+        kind = next(installed_type(output.message_type) for output in OUTPUTS if output.name == name)
         self.heard[key] = Listener(self.client, kind, f"{topic_prefix(camera)}output/{name}")
         publisher = self.cameras[camera].publishers[name]
         self.spin_until(publisher.get_subscription_count, f"discovery of {key}")

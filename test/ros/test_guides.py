@@ -47,7 +47,7 @@ def test_names_of_the_node_are_its_own(guide):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_dotted_parameters_exist_and_files_are_there(guide):
     text = guide.read_text(encoding="utf-8")
-    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics)\.[a-z_]+)`", text)) - {"diagnostic_status.py"}
+    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|ground)\.[a-z_]+)`", text)) - {"diagnostic_status.py"}
     assert dotted - PARAMETERS == set()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (guide.parent / link).is_file(), link
@@ -60,12 +60,12 @@ def test_dotted_parameters_exist_and_files_are_there(guide):
 
 def test_the_table_of_topics_is_the_registry_of_outputs():
     text = GUIDES[0].read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ((?:`~/output/\w+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| ((?:`~/output/[\w/]+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
     told = {topic: types for topics, types in rows for topic in re.findall(r"`(.*?)`", topics)}
     assert told.keys() == {output_topic(output.name, node="~") for output in OUTPUTS}
     for output in OUTPUTS:
         types = told[output_topic(output.name, node="~")]
-        assert re.findall(r"`(\w+/\w+)`", types) == [kind.replace("/msg/", "/") for kind in output.message_types]
+        assert re.findall(r"`(\w+/\w+)`", types) == [output.message_type.replace("/msg/", "/")]
         assert output.encoding in types
 
 
@@ -107,7 +107,7 @@ def test_quoted_diagnostics_are_what_the_node_says():
         "image not processed",
         "inference fails",
         "inference has processed one batch for",
-        "camera_info alone is subscribed to, and none goes with the image",
+        "all that is subscribed to needs a camera_info or the ground, and is withheld",
         "but the model does not give the class of each pixel",
         "ahead of the node's clock",
         "s old: set use_sim_time, or synchronise the clocks",

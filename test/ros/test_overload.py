@@ -73,7 +73,7 @@ def slow(stand_in):
 
     def make(**parameters):
         rig = stand_in(publish_scale=0.1, **parameters)
-        rig.start("obstacles")
+        rig.start("confidence")
         infer_batch, wait = rig.engine.infer_batch, threading.Event().wait
 
         def slowly(*args, **kwargs):

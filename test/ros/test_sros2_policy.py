@@ -11,8 +11,8 @@ POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2_policy.xml"
 
 # What the node has only with a setting, a package or a distribution that may be missing here.
 ON_CONDITION = {
-    "subscribe": {"/eomt_ext/input/image/compressed", "/clock"},
-    "publish": {"/eomt_ext/output/label_info"},
+    "subscribe": {"/eomt_ext/input/image/compressed", "/clock", "/tf", "/tf_static", "/bond"},
+    "publish": {f"/eomt_ext/output/{name}" for name in ("label_info", "obstacles", "obstacles_3d")} | {"/bond"},
     "reply": {"/eomt_ext/get_type_description"},
 }
 
@@ -46,7 +46,7 @@ def test_the_policy_has_the_form_that_ros2_security_reads():
 
 
 def test_the_policy_names_every_output():
-    named = {name.rpartition("/")[2] for name in allowed("publish") if "/output/" in name}
+    named = {name.partition("/output/")[2] for name in allowed("publish") if "/output/" in name}
     assert named == {output.name for output in OUTPUTS}
 
 

@@ -204,6 +204,19 @@ def test_without_cache_the_network_runs_in_each_step(train) -> None:
 SHORT = ("--trainer.limit_train_batches", "2", "--trainer.max_epochs", "1")
 
 
+def test_a_head_is_trained_on_a_dinov3(train, tmp_path: Path) -> None:
+    from eomt_ext_core import EoMTExt, ModelConfig, load_model, save_model
+
+    overrides = {"embed_dim": 32, "depth": 2, "num_heads": 2, "init_values": 1.0}
+    config = ModelConfig("vit_small_patch16_dinov3_qkvb", (64, 96), num_queries=6, num_classes=5, num_blocks=1,
+                         backbone_overrides=overrides)  # fmt: skip
+    save_model(EoMTExt(config), tmp_path / "network.safetensors")
+    trainer = train(*SHORT, checkpoint=tmp_path / "network.safetensors").trainer
+    trained = load_model(Path(trainer.log_dir) / "model.safetensors")
+    assert trained.config.backbone == config.backbone
+    assert trained.anomaly_head is not None
+
+
 @pytest.fixture(scope="module")
 def whole_precision(fit, tmp_path_factory):
     return fit(tmp_path_factory.mktemp("whole"), *SHORT).trainer.callback_metrics

@@ -72,9 +72,9 @@ def train_from_scratch(
         raise DatasetError("there must be at least one stage of training, got none")
     torch.manual_seed(stages[0].seed)
     model = EoMTExt(_shrunken(config, stages[0].shrink))
-    for block in model.network.encoder.backbone.blocks:
-        torch.nn.init.constant_(block.ls1.gamma, _LAYER_SCALE)
-        torch.nn.init.constant_(block.ls2.gamma, _LAYER_SCALE)
+    for name, parameter in model.network.encoder.backbone.named_parameters():
+        if name.rpartition(".")[2] in ("gamma", "gamma_1", "gamma_2"):
+            torch.nn.init.constant_(parameter, _LAYER_SCALE)
     train_network(model.network, data, stages[0])
     save_model(model, output)
     for stage in stages[1:]:

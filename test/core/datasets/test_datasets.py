@@ -306,7 +306,7 @@ def test_labels_in_three_equal_channels_are_read(tmp_path, write_image):
     assert np.unique(dataset.read(dataset.samples[0])[1]).tolist() == [0, 1]
 
 
-def missing_label(root, write):
+def no_labels(root, write):
     write(root / "images" / "a.png")
     (root / "labels_masks").mkdir()
 
@@ -334,7 +334,7 @@ def static_without_partner(root, write):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (missing_label, r"images/a\.png has no label, .*labels_masks/a\.png does not exist"),
+        (no_labels, r"no image of the layout .* has a label, such as .*labels_masks/a\.png"),
         (no_images, "but no image"),
         (two_of_one_name, r"a\.jpg and a\.png have the same id"),
         (fishy_without_images, r"needs the image .*leftImg8bit\.png of Lost & Found: put"),
@@ -346,6 +346,19 @@ def test_incomplete_folders(build, message, tmp_path, write_image):
     build(tmp_path, write_image)
     with pytest.raises(DatasetError, match=message):
         open_datasets(tmp_path)
+
+
+def test_a_missing_label_costs_its_image_only(tmp_path, write_image):
+    build_images_and_masks(tmp_path, write_image)
+    write_image(tmp_path / "images" / "unlabelled.png")
+    (dataset,) = open_datasets(tmp_path)
+    *others, unlabelled = dataset.samples
+    assert others
+    assert all(dataset.read(sample)[1] is not None for sample in others)
+    with pytest.raises(
+        DatasetError, match=r"unlabelled\.png has no label: .*labels_masks/unlabelled\.png does not exist"
+    ):
+        dataset.read(unlabelled)
 
 
 def test_missing_folder(tmp_path):

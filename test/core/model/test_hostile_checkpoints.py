@@ -104,7 +104,7 @@ def test_no_name_but_the_allowed_ones_reaches_timm(
         (
             "checkpoint_path",
             "{secret}",
-            "must be some of embed_dim, depth, num_heads, mlp_ratio, reg_tokens, init_values, got 'chec",
+            "must be some of embed_dim, depth, num_heads, mlp_ratio, reg_tokens, init_values, norm_eps, got 'chec",
         ),
         ("pretrained", True, "must be some of"),
         ("pretrained_cfg", {"url": "http://192.0.2.1/x"}, "must be some of"),

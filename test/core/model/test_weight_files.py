@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eomt_ext_core import load_model
+from eomt_ext_core import CheckpointError, load_model
 
 Make = Callable[..., Any]
 SQUARE = (96, 96)
@@ -94,9 +95,77 @@ def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path, name: str, refused: 
     refused(tmp_path / name, "it is a pointer of Git LFS: fetch the file with `git lfs pull`")
 
 
-def test_a_model_in_shards_is_called_one(tmp_path: Path, refused: Make) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    refused(tmp_path, "in shards .* save it as one file")
+def in_shards(folder: Path, state: dict[str, Any], shards: int = 3) -> dict[str, str]:
+    """Write a state dict as Transformers does if it is large; gives the weight_map of the index."""
+    keys = sorted(state)
+    homes = {key: f"model-{index % shards + 1:05}-of-{shards:05}.safetensors" for index, key in enumerate(keys)}
+    for name in set(homes.values()):
+        save_file({key: state[key].contiguous() for key in keys if homes[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": homes}))
+    return homes
+
+
+def test_a_model_in_shards(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
+    model = tiny_model(crop_hw=SQUARE)
+    in_shards(tmp_path, official_state(model))
+    loaded = load_model(tmp_path, HEADS)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{}", "must be JSON with a weight_map"),
+        ("[" * 5000, "must be JSON with a weight_map"),
+        ('{"weight_map": {"a": 3}}', "must name a file for each tensor"),
+        ('{"weight_map": {"a": "../model.safetensors"}}', "beside the index, got '../model.safetensors'"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "beside the index, got '/etc/passwd'"),
+        ('{"weight_map": {"a": "model.bin"}}', "beside the index, got 'model.bin'"),
+        ('{"weight_map": {"a": "none.safetensors"}}', "must be a regular file"),
+        (
+            json.dumps({"weight_map": {str(i): f"{i}.safetensors" for i in range(1001)}}),
+            "at most 1000 shards, got 1001",
+        ),
+    ],
+)
+def test_an_index_that_lies(tmp_path: Path, index: str, message: str, refused: Make) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert refused(tmp_path, message) < 64
+
+
+def test_a_shard_without_its_tensor(tiny_model: Make, official_state: Make, tmp_path: Path, refused: Make) -> None:
+    state = official_state(tiny_model(crop_hw=SQUARE))
+    homes = in_shards(tmp_path, state)
+    key = sorted(homes)[0]
+    save_file({"other": state[key]}, tmp_path / homes[key])
+    refused(tmp_path, rf"{homes[key]} lacks {re.escape(key)}, which the index places there")
+
+
+@pytest.mark.parametrize(
+    "path", ["model", "state_dict", "model_state_dict", "module", "ema", "teacher", "checkpoint.state_dict.model"]
+)
+def test_containers(tiny_model: Make, official_state: Make, tmp_path: Path, path: str) -> None:
+    model = tiny_model(crop_hw=SQUARE)
+    content: Any = official_state(model, prefix="module._orig_mod.network.")
+    for name in reversed([name for name in path.split(".") if name != "checkpoint"]):
+        content = {name: content, "epoch": 3}
+    torch.save(content, tmp_path / "m.pth")
+    assert torch.equal(load_model(tmp_path / "m.pth", HEADS).network.q.weight, model.network.q.weight)
+
+
+def test_of_several_networks_one_is_named(
+    tiny_model: Make, official_state: Make, tmp_path: Path, refused: Make
+) -> None:
+    model = tiny_model(crop_hw=SQUARE)
+    averaged = {key: value / 2 for key, value in official_state(model).items()}
+    torch.save({"state_dict": official_state(model), "ema": averaged, "optimizer": {"step": 3}}, tmp_path / "m.pth")
+    refused(tmp_path / "m.pth", "several networks, state_dict, ema: name one of them .*--weights ema")
+    for name, factor in (("state_dict", 1), ("ema", 0.5)):
+        loaded = load_model(tmp_path / "m.pth", HEADS, weights=name)
+        assert torch.equal(loaded.network.q.weight, factor * model.network.q.weight)
+    with pytest.raises(CheckpointError, match="it holds no 'teacher'"):
+        load_model(tmp_path / "m.pth", HEADS, weights="teacher")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -39,6 +39,7 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert 0 < summary["frames_received"] <= FRAMES
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert 0 < summary["anomaly_fraction"] < summary["auprc"] <= 1
+    assert 0 <= summary["range_error"] < 0.2
 
     with AnyReader([tmp_path / "bag"]) as bag:
         read = [(connection.topic, bag.deserialize(data, connection.msgtype)) for connection, _, data in bag.messages()]
@@ -50,6 +51,7 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert len(stamps["/eomt_ext/output/probability"]) == summary["frames_received"]
     for topic in ("probability", "mask", "overlay"):
         assert set(stamps[f"/eomt_ext/output/{topic}"]) <= set(stamps["/camera/image_raw"])
+    assert len(stamps["/eomt_ext/output/obstacle_points"]) == summary["frames_received"]
     probability = next(msg for name, msg in read if name.endswith("/probability"))
     assert (probability.height, probability.width, probability.encoding) == (540, 960, "32FC1")
 

@@ -21,7 +21,7 @@ from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import DECODED_ENCODINGS, MAX_PIXELS
 
 MESSAGES = 5000  # of each transport
-OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles")
+OUTPUTS = ("probability", "mask", "overlay", "heatmap", "semantic", "confidence")
 BYTES_PER_PIXEL = {"rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4} | dict.fromkeys(
     ("uyvy", "yuv422", "yuyv", "yuv422_yuy2"), 2
 )

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.ground import GroundConfig, camera_model, locate, pose_from_angles
 from eomt_ext_core.obstacles import Obstacle, find_obstacles
+from eomt_ext_ros.messages.ground_messages import to_detections_3d
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.messages.label_info import to_label_info
-from eomt_ext_ros.messages.obstacle_messages import CLOUD_FIELDS, to_obstacles_msg
+from eomt_ext_ros.messages.obstacle_messages import to_detections
 from eomt_ext_ros.outputs.registry import OUTPUTS
 
 pytest.importorskip("sensor_msgs")
-from geometry_msgs.msg import PoseWithCovariance
-from sensor_msgs.msg import PointCloud2, PointField
+from geometry_msgs.msg import Pose, PoseWithCovariance, Vector3
 from std_msgs.msg import Header
 
 HEADER = Header(frame_id="camera_optical")
 OBSTACLES = [
     Obstacle(score=0.75, box_xywh=(10, 20, 8, 4), area_px=30, centroid_xy=(13.5, 22.25)),
-    Obstacle(score=1.0, box_xywh=(0, 0, 1, 1), area_px=1, centroid_xy=(0.5, 0.5)),
+    Obstacle(score=1.0, box_xywh=(0, 0, 1, 1), area_px=1, centroid_xy=(0.5, 0.5), track_id=7),
 ]
 
 
@@ -55,12 +56,15 @@ ObjectHypothesis = message("ObjectHypothesis", class_id=str, score=float)
 ObjectHypothesisWithPose = message("ObjectHypothesisWithPose", hypothesis=ObjectHypothesis, pose=PoseWithCovariance)
 Detection2D = message("Detection2D", header=Header, results=[ObjectHypothesisWithPose], bbox=BoundingBox2D, id=str)
 Detection2DArray = message("Detection2DArray", header=Header, detections=[Detection2D])
+BoundingBox3D = message("BoundingBox3D", center=Pose, size=Vector3)
+Detection3D = message("Detection3D", header=Header, results=[ObjectHypothesisWithPose], bbox=BoundingBox3D, id=str)
+Detection3DArray = message("Detection3DArray", header=Header, detections=[Detection3D])
 VisionClass = message("VisionClass", class_id=int, class_name=str)
 LabelInfo = message("LabelInfo", header=Header, class_map=[VisionClass], threshold=float)
 
 STAND_INS = (
     Point2D, Pose2D, BoundingBox2D, ObjectHypothesis, ObjectHypothesisWithPose, Detection2D, Detection2DArray,
-    VisionClass, LabelInfo,
+    BoundingBox3D, Detection3D, Detection3DArray, VisionClass, LabelInfo,
 )  # fmt: skip
 
 
@@ -82,49 +86,23 @@ def installed(monkeypatch):
 
 def type_of(output):
     """The message type under which an output is published."""
-    return next(installed_type(*row.message_types) for row in OUTPUTS if row.name == output)
+    return next(installed_type(row.message_type) for row in OUTPUTS if row.name == output)
 
 
-def read(cloud):
-    """The points of a cloud as a structured array, from nothing but what the message says of itself."""
-    assert all(field.datatype == PointField.FLOAT32 and field.count == 1 for field in cloud.fields)
-    layout = {
-        "names": [field.name for field in cloud.fields],
-        "formats": ["<f4"] * len(cloud.fields),
-        "offsets": [field.offset for field in cloud.fields],
-        "itemsize": cloud.point_step,
-    }
-    assert len(cloud.data) == cloud.height * cloud.row_step == cloud.width * cloud.point_step
-    return np.frombuffer(cloud.data, np.dtype(layout))
-
-
-def test_without_vision_msgs_obstacles_are_points_with_named_fields(installed):
+def test_without_vision_msgs_there_is_no_topic_of_obstacles(installed):
     installed()
-    assert type_of("obstacles") is PointCloud2
-    cloud = to_obstacles_msg(OBSTACLES, HEADER)
-    assert isinstance(cloud, PointCloud2)
-    assert cloud.header == HEADER
-    assert cloud.is_dense
-    assert not cloud.is_bigendian
-    assert [field.name for field in cloud.fields] == list(CLOUD_FIELDS)
-    assert not {"x", "y", "z"} & set(CLOUD_FIELDS)
-    expected = [(14.0, 22.0, 8.0, 4.0, 0.75, 30.0, 13.5, 22.25), (0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5)]
-    assert read(cloud).tolist() == expected
+    assert type_of("obstacles") is None
 
 
 def test_no_obstacles_are_a_message_too(installed):
-    installed()
-    cloud = to_obstacles_msg([], HEADER)
-    assert (cloud.width, cloud.height, cloud.row_step, len(cloud.data)) == (0, 1, 0, 0)
-    assert len(cloud.fields) == len(CLOUD_FIELDS)
     installed(*STAND_INS)
-    assert to_obstacles_msg([], HEADER).detections == []
+    assert to_detections([], HEADER).detections == []
 
 
 def test_with_vision_msgs_obstacles_are_detections(installed):
     installed(*STAND_INS)
     assert type_of("obstacles") is Detection2DArray
-    msg = to_obstacles_msg(OBSTACLES, HEADER)
+    msg = to_detections(OBSTACLES, HEADER)
     assert msg.header == HEADER
     first, second = msg.detections
     assert first.header == HEADER
@@ -134,33 +112,47 @@ def test_with_vision_msgs_obstacles_are_detections(installed):
     assert result.hypothesis == ObjectHypothesis(class_id="obstacle", score=0.75)
     at = result.pose.pose.position
     assert (at.x, at.y, at.z) == (13.5, 22.25, 30.0)
-    assert second.bbox.size_x == 1.0
+    assert (second.bbox.size_x, second.id) == (1.0, "7")
 
 
 def test_pixels_are_those_of_the_published_images(installed):
     installed(*STAND_INS)
-    (half, _) = to_obstacles_msg(OBSTACLES, HEADER, scale_xy=(0.5, 0.25)).detections
+    (half, _) = to_detections(OBSTACLES, HEADER, scale_xy=(0.5, 0.25)).detections
     assert half.bbox.center.position == Point2D(x=7.0, y=5.5)
     assert (half.bbox.size_x, half.bbox.size_y) == (4.0, 1.0)
     at = half.results[0].pose.pose.position
     assert (at.x, at.y, at.z) == (6.75, 5.5625, 3.75)
-    installed()
-    point = read(to_obstacles_msg(OBSTACLES, HEADER, scale_xy=(0.5, 0.25)))[0]
-    assert point.tolist() == (7.0, 5.5, 4.0, 1.0, 0.75, 3.75, 6.75, 5.5625)
 
 
 def test_the_messages_take_what_the_core_finds(installed):
     probability = np.zeros((30, 40), np.float32)
     probability[3:9, 5:25] = 0.9
     frame = find_obstacles(probability, ObstacleConfig(), threshold=0.5)
-    installed()
-    (point,) = read(to_obstacles_msg(frame.obstacles, HEADER))
-    assert point.tolist() == pytest.approx((15.0, 6.0, 20.0, 6.0, 0.9, 120.0, 15.0, 6.0))
     installed(*STAND_INS)
-    (detection,) = to_obstacles_msg(frame.obstacles, HEADER).detections
+    (detection,) = to_detections(frame.obstacles, HEADER).detections
     assert detection.bbox.center.position == Point2D(x=15.0, y=6.0)
     for kind in (detection.bbox.size_x, detection.results[0].hypothesis.score):
         assert type(kind) is float, "rosidl takes no numpy scalars for some of its fields"
+
+
+def test_obstacles_on_the_ground_are_boxes_with_the_nearest_contact(installed):
+    installed(*STAND_INS)
+    assert type_of("obstacles_3d") is Detection3DArray
+    probability = np.zeros((400, 640), np.float32)
+    probability[260:300, 220:420] = 0.75
+    found = find_obstacles(probability, ObstacleConfig(), threshold=0.5)
+    camera = camera_model("", (400, 640), (1000.0, 0.0, 319.5, 0.0, 1000.0, 199.5, 0.0, 0.0, 1.0), ())
+    ground = locate(found, camera, pose_from_angles(1.0), GroundConfig())
+    (detection,) = to_detections_3d(ground, HEADER).detections
+    (result,), box = detection.results, detection.bbox
+    assert (detection.id, result.hypothesis) == ("0", ObjectHypothesis(class_id="obstacle", score=0.75))
+    assert result.pose.pose.position.x == pytest.approx(10)
+    covariance = np.reshape(result.pose.covariance, (6, 6))
+    assert covariance[0, 0] == pytest.approx(ground.obstacles[0].sigma_range_m ** 2, rel=0.02)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-9
+    assert (box.center.position.x, box.center.position.y, box.center.position.z) == pytest.approx((10, 0, 0.2))
+    assert (box.center.orientation.z, box.center.orientation.w) == (0, 1)
+    assert (box.size.x, box.size.y, box.size.z) == pytest.approx((0, 2, 0.4))
 
 
 def test_label_info_names_the_classes(installed):

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from eomt_ext_core.visualization import heatmap, overlay
 from eomt_ext_ros.diagnostics import publisher as diagnostics
 from eomt_ext_ros.diagnostics.snapshot import observe
-from eomt_ext_ros.messages import obstacle_messages
+from eomt_ext_ros.messages import images
 from eomt_ext_ros.messages.images import DECODED_ENCODINGS, to_image_msg, to_rgb
 from eomt_ext_ros.outputs import registry, rendering
 
@@ -200,7 +200,7 @@ def test_camera_info_of_another_frame_is_not_passed_on(rig, image_msg, capfd):
     rig.send_camera_info(camera_info("camera_optical"))
     assert stamp_of(rig.answer(image_msg(4), "camera_info")) == (1000, 4)
     assert len(rig.messages("camera_info")) == 1
-    assert capfd.readouterr().err.count("frame 'camera_optical' to be published with it, got 'lidar'") == 1
+    assert capfd.readouterr().err.count("frame 'camera_optical' to go with it, got 'lidar'") == 1
 
 
 def test_camera_info_alone_needs_no_inference(rig, image_msg):
@@ -215,7 +215,10 @@ def test_an_image_that_nothing_was_published_for_is_skipped(rig, image_msg):
     rig.start("camera_info")
     rig.send(rig.stamped(image_msg(1)))
     rig.spin_until_counted("skipped")
-    assert "camera_info alone is subscribed to, and none goes with the image" in rig.diagnostics()["camera"].message
+    assert (
+        "all that is subscribed to needs a camera_info or the ground, and is withheld"
+        in rig.diagnostics()["camera"].message
+    )
     rig.send_camera_info(camera_info("camera_optical"))
     last = rig.stamped(image_msg(2))
     assert rig.answer(last, "camera_info").header == last.header
@@ -228,23 +231,23 @@ def fail(*_, **__):
 
 def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monkeypatch):
     rig = stand_in()
-    rig.start(*IMAGE_OUTPUTS, "obstacles")
+    rig.start(*IMAGE_OUTPUTS, "confidence")
     with monkeypatch.context() as patch:
-        patch.setattr(obstacle_messages, "to_obstacles_msg", fail)
+        patch.setattr(images, "to_image_msg", fail)
         rig.send(image_msg(1))
         rig.spin_until_counted("failed/output")
     rig.answer(image_msg(2))
-    for name in (*IMAGE_OUTPUTS, "obstacles"):
+    for name in (*IMAGE_OUTPUTS, "confidence"):
         rig.spin_until(lambda name=name: rig.messages(name), name)
         assert [stamp_of(msg) for msg in rig.messages(name)] == [(1000, 2)], name
 
 
 def test_failed_visualisation_delays_no_output(stand_in, image_msg, monkeypatch, capfd):
     rig = stand_in()
-    rig.start(*IMAGE_OUTPUTS, "obstacles")
+    rig.start(*IMAGE_OUTPUTS, "confidence")
     monkeypatch.setattr(rendering, "outline", fail)
     rig.answer(image_msg(1))
-    for name in {*IMAGE_OUTPUTS, "obstacles"} - {"overlay"}:
+    for name in {*IMAGE_OUTPUTS, "confidence"} - {"overlay"}:
         rig.spin_until(lambda name=name: rig.messages(name), name)
     assert rig.node.session.drain(30)
     assert "overlay withheld" in capfd.readouterr().err
@@ -306,12 +309,12 @@ def test_a_picture_that_is_all_that_was_wanted_fails_the_image(stand_in, image_m
 
 def test_the_region_drivable_limits_the_mask_and_not_the_probability(stand_in):
     rig = stand_in(obstacles__region="drivable", obstacles__min_area_px=1, obstacles__drivable_reach=0.0)
-    rig.start("probability", "mask", "semantic", "obstacles")
+    rig.start("probability", "mask", "semantic")
     pixels = np.zeros((48, 80, 3), np.uint8)  # red is the probability, green from 128 on the class car, else road
     pixels[:24, :, 1] = 255
     pixels[4:10, 8:20, 0] = 204  # in the sky
     pixels[16:32, 40:50, 0] = 255  # standing on the road
-    rig.answer(to_image_msg(pixels, "rgb8", Header()), "obstacles")
+    rig.answer(to_image_msg(pixels, "rgb8", Header()), "mask")
     rig.spin_until(lambda: all(rig.messages(name) for name in ("probability", "mask", "semantic")), "the images")
     np.testing.assert_array_equal(pixels_of(rig.messages("semantic")[0]), pixels[..., 1] // 128)
     np.testing.assert_array_equal(pixels_of(rig.messages("probability")[0]), pixels[..., 0].astype(np.float32) / 255)

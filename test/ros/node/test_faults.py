@@ -211,7 +211,7 @@ def test_failing_inference_is_an_error_until_the_next_output(stand_in, image_msg
 def test_scores_that_cannot_be_true_fail_their_image_and_no_other(stand_in, image_msg):
     black = to_image_msg(np.zeros((48, 80, 3), np.uint8), "rgb8", Header())
     rig = stand_in(cameras=["front", "rear"])
-    rig.start("probability", "mask", "obstacles")
+    rig.start("probability", "mask", "confidence")
     infer_batch = rig.engine.infer_batch
 
     def infer(images_rgb, **kwargs):
@@ -237,7 +237,7 @@ def test_scores_that_cannot_be_true_fail_their_image_and_no_other(stand_in, imag
         )
         assert "inference fails for rear: every pixel has the same score" in statuses["inference"].message
         assert "every pixel has the same score" in statuses["camera rear"].message
-    assert [rig.messages(f"rear/{name}") for name in ("probability", "mask", "obstacles")] == [[], [], []]
+    assert [rig.messages(f"rear/{name}") for name in ("probability", "mask", "confidence")] == [[], [], []]
     assert values(statuses["camera rear"])["failed/inference"] == "3"
 
 

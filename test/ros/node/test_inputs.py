@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
 from eomt_ext_ros.bags.messages import plane
+from eomt_ext_ros.messages.images import decompress, to_image_msg
 
 
 def compressed(extension, stamp=1):
@@ -60,9 +61,9 @@ def test_a_compressed_mosaic_is_answered_in_its_colours(stand_in, capfd):
         )
 
 
-def test_publish_scale_is_live_for_images_boxes_and_calibration(stand_in):
+def test_publish_scale_is_live_for_images_and_calibration(stand_in):
     rig = stand_in(image_transport="compressed", publish_scale=0.5)
-    outputs = ("probability", "mask", "overlay", "heatmap", "semantic", "obstacles", "camera_info")
+    outputs = ("probability", "mask", "overlay", "heatmap", "semantic", "confidence", "camera_info")
     rig.start(*outputs)
     rig.send_camera_info(camera_info())
     for stamp, (scale, height, width) in enumerate([(0.5, 24, 40), (0.25, 12, 20), (1.0, 48, 80)], start=1):
@@ -72,13 +73,8 @@ def test_publish_scale_is_live_for_images_boxes_and_calibration(stand_in):
         for name in outputs:
             msg = rig.messages(name)[-1]
             assert msg.header.stamp.sec == stamp
-            if name != "obstacles":
-                assert (msg.height, msg.width) == (height, width), name
+            assert (msg.height, msg.width) == (height, width), name
         np.testing.assert_allclose(info.k[[0, 2, 5]], (90 * scale, 40 * scale - 0.5, 24 * scale - 0.5))
-        cloud = rig.messages("obstacles")[-1]
-        u, v, box_width, box_height, score, area, *_ = np.frombuffer(cloud.data, np.float32)
-        np.testing.assert_allclose((u, v, box_width, box_height), np.array((40, 24, 48, 32)) * scale)
-        np.testing.assert_allclose((score, area), (1, 48 * 32 * scale**2))
     assert "out of range" in rig.set(publish_scale=0.0)
 
 
@@ -92,7 +88,7 @@ def test_calibration_of_another_size_is_withheld(rig, image_msg, capfd):
     rig.send_camera_info(info)
     rig.answer(image_msg(2), "camera_info")
     assert len(rig.messages("camera_info")) == 1
-    assert "image's size 80×48 to be published with it, got 160×48" in capfd.readouterr().err
+    assert "image's size 80×48 to go with it, got 160×48" in capfd.readouterr().err
     assert rig.node.counts["withheld/camera_info"] == 1
 
 
@@ -159,3 +155,15 @@ def test_answers_come_no_faster_than_asked_for(stand_in, image_msg):
     rig.spin_until_counted("published", 2)
     rig.spin_until(lambda: len(rig.messages("probability")) == 2, "the newest image's answer")
     assert rig.messages("probability")[-1].header == image_msg(3).header
+
+
+def test_a_visualisation_comes_as_a_jpeg_too(stand_in):
+    rig = stand_in(colour_map="viridis")
+    rig.start("heatmap", "heatmap/compressed", "overlay/compressed")
+    pixels = np.repeat(np.array([[255, 0, 90, 180, 30]], np.uint8), 16, axis=1)[..., None].repeat(48, 0).repeat(3, 2)
+    heatmap = rig.answer(to_image_msg(pixels, "rgb8", Header(stamp=Time(sec=1))), "heatmap")
+    rig.spin_until(lambda: all(rig.messages(f"{name}/compressed") for name in ("heatmap", "overlay")), "the JPEGs")
+    msg = rig.messages("heatmap/compressed")[0]
+    assert (msg.header, msg.format) == (heatmap.header, "rgb8; jpeg compressed bgr8")
+    difference = decompress(msg).astype(int) - np.frombuffer(heatmap.data, np.uint8).reshape(48, 80, 3)
+    assert np.abs(difference).mean() < 3, "the channels are in their places"

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from eomt_ext_core import AnomalyFrame
-from eomt_ext_core.obstacles import ObstacleFrame
+from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.ground import GroundConfig, GroundView, camera_model, locate, pose_from_angles
+from eomt_ext_core.obstacles import find_obstacles
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES, OUTPUTS, RECORDED
-from eomt_ext_ros.outputs.rendering import Rendering
+from eomt_ext_ros.outputs.rendering import OnGround, Rendering
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 
@@ -33,16 +35,20 @@ def test_every_output_has_its_type_and_the_header_of_the_image():
     header = Header(frame_id="camera_optical")
     probability = np.random.default_rng(0).random((24, 40), np.float32)
     frame = AnomalyFrame(probability, probability > 0.5, np.zeros((24, 40), np.uint8))
+    found = find_obstacles(probability, ObstacleConfig(min_area_px=1), threshold=0.5)
+    camera = camera_model("", (24, 40), (50.0, 0.0, 20.0, 0.0, 50.0, 5.0, 0.0, 0.0, 1.0), ())
+    view, on_ground = GroundView(camera, pose_from_angles(1.5), GroundConfig()), Header(frame_id="base_link")
     rendering = Rendering(
         np.zeros((24, 40, 3), np.uint8),
         frame,
-        ObstacleFrame(frame.mask, [], 0),
+        found,
         NodeConfig(),
         header=header,
         camera_info=CameraInfo(header=header, height=24, width=40),
+        on_ground=OnGround(locate(found, view.camera, view.pose, view.config), view, None, on_ground),
     )
     for output in OUTPUTS:
-        if output.render is not None:
+        if output.render is not None and installed_type(output.message_type):
             message = output.message(rendering)
-            assert type(message) is installed_type(*output.message_types), output.name
-            assert message.header == header, output.name
+            assert type(message) is installed_type(output.message_type), output.name
+            assert message.header == (on_ground if "ground" in output.needs else header), output.name

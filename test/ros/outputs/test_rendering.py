@@ -29,6 +29,7 @@ def test_in_the_cameras_size_everything_is_as_it_was_computed():
     rendered = {output.name: output.content(images) for output in OUTPUTS if output.encoding}
     assert {output.name: output.encoding for output in OUTPUTS if output.encoding} == {
         "probability": "32FC1", "mask": "mono8", "overlay": "rgb8", "heatmap": "rgb8", "semantic": "mono8",
+        "confidence": "mono8", "overlay/compressed": "jpeg", "heatmap/compressed": "jpeg",
     }  # fmt: skip
     mask = probability > 0.5
     expected = {
@@ -37,8 +38,10 @@ def test_in_the_cameras_size_everything_is_as_it_was_computed():
         "overlay": overlay(image_rgb, probability, mask, 0.3, colour_map="viridis"),
         "heatmap": heatmap(probability, "viridis"),
         "semantic": semantic,
+        "confidence": np.rint(probability * 255),
     }
     for name, array in rendered.items():
+        name = name.partition("/")[0]
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
