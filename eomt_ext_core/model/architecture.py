@@ -216,10 +216,10 @@ def _infer_backbone(
 
 
 def _crop_without_positions(trained: Any, crop: Any) -> Any:
-    """A DINOv3 has nothing that is laid out for a window: any does, and one must be named."""
+    """Choose the window of a DINOv3, which has no weights for a particular window."""
     if trained is None and crop is None:
         raise CheckpointError(
-            "the weights of a DINOv3 do not tell the window that they were trained at: give crop_hw in the "
+            "the weights of a DINOv3 do not determine the window: set crop_hw in the "
             "configuration (`eomt-ext convert --crop`)"
         )
     return trained if crop is None else crop

@@ -55,8 +55,8 @@ def load_model(
             file's resamples the position embedding; an official file trained at a window that is not square needs
             ``trained_crop_hw``, which is not in the file.
         head: a separate file with the anomaly head.
-        base: the DINOv3 that the file holds the differences to: as EoMT publishes its models on DINOv3.
-        weights: which of several networks in the file, such as ``ema``.
+        base: the DINOv3 to add to a file with differences, as EoMT publishes its models on DINOv3.
+        weights: name of one of several networks in the file, such as ``ema``.
         download: whether ``hf://owner/name`` is allowed.
         device: of the model.
         dtype: type of its parameters.
@@ -191,11 +191,11 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
 
 
 def _absolute(found: Weights, base: Path | None) -> Weights:
-    """Add the base that a published model on DINOv3 holds the differences to."""
+    """Add the base to a published model on DINOv3, which consists of differences."""
     if base is None:
         if is_delta(found.network):
             raise CheckpointError(
-                "it holds differences to the weights of a DINOv3, not weights: give those too "
+                "it has differences to the weights of a DINOv3 instead of weights: pass those too "
                 "(`eomt-ext convert --base`; of the same size, from facebook/dinov3-vit*16-pretrain-lvd1689m)"
             )
         return found
