@@ -302,6 +302,9 @@ class ObstacleConfig:
         maximum=1.0,
         live=True,
     )
+    confirmed_only: bool = option(
+        False, "list only obstacles that tracking has confirmed; the mask shows all of the image", live=True
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -34,6 +34,7 @@ def overlay(
     *,
     colour_map: str = "turbo",
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
+    labels: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Blend the heatmap over an image in proportion to the probability, and draw the outline of the mask and boxes.
 
@@ -43,7 +44,8 @@ def overlay(
         mask: (H, W) bool to outline, or None.
         opacity: of the heatmap at a probability of 1, in [0, 1].
         colour_map: one of ``COLOUR_MAPS``.
-        boxes_xywh: boxes to frame, left, top, width and height in pixels.
+        boxes_xywh: left, top, width and height in pixels of boxes to frame, each frame around its box.
+        labels: of the boxes, in ASCII, to write above each; none, or one for each.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -54,7 +56,7 @@ def overlay(
     """
     _check_sizes(image=image_rgb, probability=probability, mask=mask)
     blended_rgb = blend(image_rgb, heatmap(probability, colour_map), probability, opacity)
-    outline(blended_rgb, mask, boxes_xywh)
+    outline(blended_rgb, mask, boxes_xywh, labels)
     return blended_rgb
 
 
@@ -86,8 +88,9 @@ def outline(
     image_rgb: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
     boxes_xywh: Sequence[tuple[float, float, float, float]] = (),
+    labels: Sequence[str] = (),
 ) -> None:
-    """Draw the outline of a mask and frames around boxes into an image, as in :func:`overlay`.
+    """Draw the outline of a mask and frames around boxes with labels into an image, as in :func:`overlay`.
 
     Raises:
         ImageError: if the sizes differ.
@@ -97,12 +100,24 @@ def outline(
         _check_sizes(image=image_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(image_rgb, contours, -1, CONTOUR_RGB, line_px)
-    for left, top, width, height in boxes_xywh:
+    for number, (left, top, width, height) in enumerate(boxes_xywh):
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
         for inset in range(line_px):
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
             cv2.rectangle(image_rgb, *corners, BOX_RGB)
+        if labels and labels[number]:
+            _write(image_rgb, labels[number], first, line_px)
+
+
+def _write(image_rgb: NDArray[np.uint8], text: str, corner: tuple[int, int], line_px: int) -> None:
+    """Write above a box, or in it if it touches the upper edge, and inside the image in any case."""
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line_px
+    (width, height), below = cv2.getTextSize(text, font, size, line_px)
+    left = min(max(corner[0], 0), max(0, image_rgb.shape[1] - width))
+    foot = max(min(corner[1], image_rgb.shape[0]) - below, height)
+    cv2.rectangle(image_rgb, (left, foot - height), (left + width, foot + below - 1), BOX_RGB, cv2.FILLED)
+    cv2.putText(image_rgb, text, (left, foot), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)
 
 
 def _check_sizes(**arrays: NDArray[Any] | None) -> None:

@@ -22,6 +22,8 @@ Overlap = Annotated[float, typer.Option("--overlap", help="least overlap of grid
 Scale = Annotated[float, typer.Option("--scale", help="scale of the image under grid windows")]
 Horizon = Annotated[float, typer.Option("--horizon", help="row of the horizon, as a fraction of the image height")]
 Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea, as a fraction of the largest that fits")]
+Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="follow obstacles from image to image")]
+ConfirmedOnly = Annotated[bool, typer.Option("--confirmed-only", help="list only obstacles that tracking confirmed")]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]

@@ -9,9 +9,10 @@ import typer
 
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
 from eomt_ext_core.files import message_with_path, printable
+from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 
 
 def predict(
@@ -30,8 +31,12 @@ def predict(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
+    tracking: options.Tracking = TrackingConfig.enabled,
+    confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
 ) -> None:
-    """Write the anomaly probability, mask and overlay of images and videos.
+    """Write the anomaly probability, mask, overlay and obstacles of images and videos.
+
+    Obstacles are followed in videos, not from image to image.
 
     Exit status: 0: complete; 1: no input could be read; 3: some input could not be read, all other results are kept.
     """
@@ -48,8 +53,10 @@ def predict(
     problems, num_complete = list(unusable), 0
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
+    obstacle_config, tracking_config = ObstacleConfig(confirmed_only=confirmed_only), TrackingConfig(enabled=tracking)
+    check_confirmed_only(obstacle_config, tracking_config)
     with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
-        writer = PredictionWriter(folder, probability)
+        writer = PredictionWriter(folder, probability, obstacle_config, tracking_config)
         engine = AnomalyEngine.load(checkpoint, config)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.engine import AnomalyFrame
 from eomt_ext_core.errors import ConfigError, ImageError
 from eomt_ext_core.files import atomic_write, printable
@@ -25,6 +26,8 @@ from eomt_ext_core.images import (
     read_rgb,
     write_image,
 )
+from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
+from eomt_ext_core.tracking import ObstacleRecord, Tracker, TrackingConfig, obstacle_record
 from eomt_ext_core.visualization import overlay
 
 PROBABILITY_FORMATS = ("png", "npy", "none")
@@ -32,6 +35,10 @@ PROBABILITY_FORMATS = ("png", "npy", "none")
 
 class Engine(Protocol):
     """The part of ``AnomalyEngine`` that is used here."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
         """Return the frame of an image (H, W, 3) uint8."""
@@ -109,7 +116,10 @@ def list_inputs(paths: Sequence[Path]) -> Inputs:
 
 @dataclass(frozen=True)
 class PredictionWriter:
-    """Write results into ``probability/``, ``mask/`` (0 or 255) and ``overlay/`` of a folder, named after the input.
+    """Write results into ``probability/``, ``mask/`` (0 or 255), ``overlay/`` and ``obstacles/`` of a folder.
+
+    All are named after the input. The overlay frames the obstacles that ``obstacles`` asks for, and an
+    :class:`~eomt_ext_core.tracking.ObstacleRecord` lists them. ``tracking`` says how they are followed through a video.
 
     An image has an image in each. A video has an H.264 video in ``mask/`` and ``overlay/``, and a folder of frames,
     numbered from 000000, in ``probability/``. ``probability``: ``png`` (16 bit, 65535 is 1), ``npy`` (float32) or
@@ -118,6 +128,8 @@ class PredictionWriter:
 
     folder: Path
     probability: str = "png"
+    obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if self.probability not in PROBABILITY_FORMATS:
@@ -138,8 +150,11 @@ class PredictionWriter:
         frame = engine.infer(image_rgb)
         self._write_probability(Path(path.stem), frame.probability)
         write_image(self.folder / "mask" / f"{path.stem}.png", frame.mask.astype(np.uint8) * 255)
-        drawn = overlay(image_rgb, frame.probability, frame.mask)
+        found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
+        drawn = _drawn(image_rgb, frame, found)
         write_image(self.folder / "overlay" / f"{path.stem}.png", drawn[..., ::-1])
+        with self._record(path) as record:
+            record.add(found, 0, "")
         yield frame
 
     def _process_video(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
@@ -152,15 +167,25 @@ class PredictionWriter:
                 )
                 for kind in ("overlay", "mask")
             )
+            record, tracker = stack.enter_context(self._record(path)), Tracker()
             for index, image_rgb in enumerate(video):
                 frame = engine.infer(image_rgb)
+                found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
+                if self.tracking.enabled:
+                    time_s = index / video.rate_hz
+                    found = tracker.follow(found, time_s, self.tracking, threshold=engine.threshold)
+                found = found.confirmed() if self.obstacles.confirmed_only else found
+                record.add(found, index, f"{index / video.rate_hz:.3f}")
                 self._write_probability(Path(path.stem) / f"{index:06d}", frame.probability)
                 masks.write(np.repeat(frame.mask[..., None].astype(np.uint8) * 255, 3, axis=2))
-                overlays.write(overlay(image_rgb, frame.probability, frame.mask))
+                overlays.write(_drawn(image_rgb, frame, found))
                 yield frame
         problem = video.problem()
         if problem is not None:
             raise ImageError(problem, "truncated")
+
+    def _record(self, path: Path) -> AbstractContextManager[ObstacleRecord]:
+        return obstacle_record(self.folder / "obstacles" / f"{path.name}.csv", "frame", "time_s")
 
     def _write_probability(self, name: Path, probability: NDArray[np.float32]) -> None:
         if self.probability == "none":
@@ -171,3 +196,8 @@ class PredictionWriter:
             return
         with atomic_write(path) as temporary:
             np.save(temporary, probability)
+
+
+def _drawn(image_rgb: NDArray[np.uint8], frame: AnomalyFrame, found: ObstacleFrame) -> NDArray[np.uint8]:
+    boxes, labels = [each.box_xywh for each in found.listed], [each.label for each in found.listed]
+    return overlay(image_rgb, frame.probability, frame.mask, boxes_xywh=boxes, labels=labels)

@@ -9,7 +9,7 @@
 (2, 1, 3, 2)
 """
 
-from .find import Obstacle, ObstacleFrame, find_obstacles
+from .find import Obstacle, ObstacleFrame, TrackState, find_obstacles
 from .regions import check_obstacle_config, drivable_ids
 
-__all__ = ["Obstacle", "ObstacleFrame", "check_obstacle_config", "drivable_ids", "find_obstacles"]
+__all__ = ["Obstacle", "ObstacleFrame", "TrackState", "check_obstacle_config", "drivable_ids", "find_obstacles"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from eomt_ext_core.errors import ConfigError, ImageError
 
 from .components import Components, find_components
 from .regions import BLOCK_PX, blocks_near_drivable, check_obstacle_config, drivable_ids, polygon_mask
+
+TrackState = Literal["tentative", "confirmed", "coasting"]
+"""Of an obstacle that is followed: seen too seldom yet, certain, certain but not seen in this image."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Obstacle:
         area_px: number of its pixels.
         centroid_xy: mean position of its pixels.
         component: which of the frame's components it is; below 0: none, as it is not seen in this image.
-        track_id: the same from image to image; None if it is not followed.
+        track_id: by which it is known over time, 1 or above; None if it is not followed, as are the next two.
+        state: of that track.
+        evidence: from the scores in all its images, as a probability.
     """
 
     score: float
@@ -37,6 +43,15 @@ class Obstacle:
     centroid_xy: tuple[float, float]
     component: int = field(default=-1, compare=False, repr=False)
     track_id: int | None = None
+    state: TrackState | None = None
+    evidence: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Its id as pictures have it: 7, and 7? while it is tentative, (7) while it coasts; empty without one."""
+        if self.track_id is None:
+            return ""
+        return {"tentative": "{}?", "coasting": "({})"}.get(self.state or "", "{}").format(self.track_id)
 
 
 @dataclass(frozen=True)
@@ -47,13 +62,24 @@ class ObstacleFrame:
         mask: (H, W) bool, all of them.
         obstacles: the largest first, at most ``max_obstacles``.
         unlisted: how many more there are in the mask.
+        coasting: confirmed obstacles that are not in this image, where they are expected.
         components: what the mask was found from, those that are no obstacles included; None: not known.
     """
 
     mask: NDArray[np.bool_]
     obstacles: list[Obstacle]
     unlisted: int
+    coasting: list[Obstacle] = field(default_factory=list)
     components: Components | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def listed(self) -> list[Obstacle]:
+        """Those in the image and those that coast."""
+        return self.obstacles + self.coasting
+
+    def confirmed(self) -> ObstacleFrame:
+        """The same without obstacles that are not confirmed; the mask stays that of the image."""
+        return replace(self, obstacles=[obstacle for obstacle in self.obstacles if obstacle.state == "confirmed"])
 
 
 def find_obstacles(
@@ -104,11 +130,11 @@ def find_obstacles(
     chosen = np.flatnonzero(kept)
     chosen = chosen[np.argsort(-components.area_px[chosen], kind="stable")]
     obstacles = [
-        Obstacle(float(peak[i]), (x, y, w, h), int(components.area_px[i]), (u, v), int(i))
+        Obstacle(float(peak[i]), (x, y, w, h), int(components.area_px[i]), (u, v), component=int(i))
         for i in chosen[: config.max_obstacles]
         for (x, y, w, h), (u, v) in [(components.box_xywh[i].tolist(), components.centroid_xy[i].tolist())]
     ]
-    return ObstacleFrame(mask, obstacles, len(chosen) - len(obstacles), components)
+    return ObstacleFrame(mask, obstacles, len(chosen) - len(obstacles), components=components)
 
 
 def _checked(semantic: NDArray[np.uint8] | None, size_hw: tuple[int, int]) -> NDArray[np.uint8]:

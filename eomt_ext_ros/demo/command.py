@@ -25,6 +25,7 @@ from eomt_ext_core.exits import describe_exit
 from eomt_ext_core.files import output_folder
 from eomt_ext_ros.bags.messages import IMAGE
 from eomt_ext_ros.demo import camera, recorder
+from eomt_ext_ros.demo.flicker import flicker
 from eomt_ext_ros.outputs.registry import RECORDED, output_topic
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.process.dds_profile import transports_chosen
@@ -148,6 +149,7 @@ def _run(
             "latency_ms": {f"p{q}": round(float(np.percentile(latencies, q)), 1) for q in (50, 99)}
             if latencies
             else {},
+            "flicker": flicker(recorder.masked_frames(recording, OUTPUTS["probability"], OUTPUTS["mask"])),
             **recorder.measure(recording, OUTPUTS["probability"], camera.LABEL_TOPIC),
             **recorder.measure_ranges(recording, POINTS_TOPIC, camera.TRUTH_TOPIC),
         }
@@ -242,6 +244,12 @@ def _print_summary(console: Console, summary: dict[str, Any], output: Path) -> N
     if summary["latency_ms"]:
         latency = summary["latency_ms"]
         table.add_row("stamp to result", f"{latency['p50']:.0f} ms median, {latency['p99']:.0f} ms p99")
+    flickering = summary["flicker"]
+    table.add_row(
+        "flicker",
+        f"the number of obstacles changes in {flickering['changes']} of {flickering['steps']} steps, "
+        f"of confirmed ones in {flickering['changes_confirmed']}",
+    )
     if "auprc" in summary:
         ratio = summary["auprc"] / summary["anomaly_fraction"]
         table.add_row("AuPRC", f"{summary['auprc']:.3f} ({ratio:.0f} times the fraction of anomalous pixels)")

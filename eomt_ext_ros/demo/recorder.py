@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from eomt_ext_core.files import atomic_write, valid_text
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags import BagWriter
 from eomt_ext_ros.bags.messages import IMAGE, deserialize, plane, stamp_ns
+from eomt_ext_ros.demo.flicker import Frame
 from eomt_ext_ros.messages.installed import installed_type
 
 POINTS = "sensor_msgs/msg/PointCloud2"
@@ -111,6 +112,14 @@ def measure_ranges(recording: Recording, points_topic: str, truth_topic: str) ->
             ranges = [each["x"].min() for each, m in zip(nearest, beside, strict=True) if m.min() < truth["width"] / 2]
             errors += [min(abs(float(each / truth["x"]) - 1) for each in ranges)] if ranges else []
     return {"range_error": round(float(np.median(errors)), 4), "ranges": len(errors)} if errors else {}
+
+
+def masked_frames(recording: Recording, probability_topic: str, mask_topic: str) -> Iterator[Frame]:
+    """Give the published probabilities that have a mask, each with it."""
+    masks = {stamp_ns(data): data for _, data in recording.messages.get(mask_topic, ())}
+    for _, data in recording.messages.get(probability_topic, ()):
+        if (stamp := stamp_ns(data)) in masks:
+            yield stamp * 1e-9, _pixels(data), _pixels(masks[stamp]) > 0
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ class CameraSnapshot:
         rejection: why the newest image that had its turn was rejected, or empty.
         failure: why the last image failed, until an image whose turn came later is published; or empty.
         no_ground: why the obstacles of the newest image, though asked for, were not located on the ground; or empty.
+        tracks: how many obstacles are followed, by state, in the last image that they were looked for in.
     """
 
     name: str = ""
@@ -52,6 +53,7 @@ class CameraSnapshot:
     rejection: str = ""
     failure: str = ""
     no_ground: str = ""
+    tracks: Mapping[str, int] = field(default_factory=dict)
 
 
 class CameraStatistics:
@@ -79,6 +81,7 @@ class CameraStatistics:
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = self._no_ground = ""
+        self._tracks: Mapping[str, int] = {}
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -89,6 +92,7 @@ class CameraStatistics:
             self._newest_input_s = None
             self._late_in_a_row = 0
             self._failure = self._no_ground = ""
+            self._tracks = {}
             self._end_turn()
 
     def received(self) -> None:
@@ -126,6 +130,11 @@ class CameraStatistics:
             self._counts[f"failed/{kind}"] += 1
             self._failure = text
             self._end_turn(taken_s)
+
+    def followed(self, tracks: Mapping[str, int]) -> None:
+        """Note how many obstacles of an image are followed, by state."""
+        with self._lock:
+            self._tracks = dict(tracks)
 
     def withheld(self, outputs: Iterable[str]) -> None:
         """Count outputs that were subscribed to and are not published with their image."""
@@ -183,6 +192,7 @@ class CameraStatistics:
                 rejection=self._rejection,
                 failure=self._failure,
                 no_ground=self._no_ground,
+                tracks=self._tracks,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -173,6 +173,7 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
         **_timing("latency", camera.latency_s),
         "latency clock": "simulated" if node.simulated_time else "system",
         "consecutive late images": str(camera.late_in_a_row),
+        "tracks": ", ".join(f"{count} {state}" for state, count in sorted(camera.tracks.items())) or "none",
         **{name: str(camera.counts.get(name, 0)) for name in _ALWAYS_COUNTED},
         **{name: str(count) for name, count in sorted(camera.counts.items()) if name not in _ALWAYS_COUNTED},
     }

@@ -12,12 +12,16 @@ box, size           bbox.size_x, .size_y
 score, in [0, 1]    results[0].hypothesis.score
 area of the mask    results[0].pose.pose.position.z
 centroid of it      results[0].pose.pose.position.x, .y
-track               id, empty if it is not followed
+id over time        id
+state, evidence     results[1].hypothesis.class_id, .score
 ==================  ===========================================
 
 ``Detection2D`` has no place for an area. The pose of a hypothesis is that of "some fixed reference point on the object,
 such as … the center of mass"; here it is that of the mask, in pixels as all else in the message, and its third
 coordinate, which has no other use in an image, is the area. ``results[0].hypothesis.class_id`` is ``obstacle``.
+
+An obstacle that is not followed from image to image has an empty ``id`` and no ``results[1]``; the state of others is
+``tentative``, ``confirmed`` or ``coasting``. Those that coast come last, with an area of 0.
 """
 
 from __future__ import annotations
@@ -51,10 +55,14 @@ def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple
         hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = CLASS_ID, score
         at = hypothesis.pose.pose.position
         at.x, at.y, at.z = centroid_u, centroid_v, area
-        track = "" if obstacle.track_id is None else str(obstacle.track_id)
-        detection = Detection2D(header=header, results=[hypothesis], id=track)
+        track_id = "" if obstacle.track_id is None else str(obstacle.track_id)
+        detection = Detection2D(header=header, results=[hypothesis], id=track_id)
         detection.bbox.center.position.x, detection.bbox.center.position.y = u, v
         detection.bbox.size_x, detection.bbox.size_y = width, height
+        if obstacle.state is not None:
+            track = ObjectHypothesisWithPose()
+            track.hypothesis.class_id, track.hypothesis.score = obstacle.state, obstacle.evidence
+            detection.results.append(track)
         msg.detections.append(detection)
     return msg
 

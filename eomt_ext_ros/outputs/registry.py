@@ -63,7 +63,7 @@ class Output:
 def _obstacles(rendering: Rendering) -> Any:
     from eomt_ext_ros.messages.obstacle_messages import to_detections
 
-    return to_detections(rendering.found.obstacles, rendering.header, rendering.scale_xy)
+    return to_detections(rendering.found.listed, rendering.header, rendering.scale_xy)
 
 
 def _obstacle_points(rendering: Rendering) -> Any:

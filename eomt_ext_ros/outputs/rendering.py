@@ -146,9 +146,9 @@ class Rendering:
         """Heatmap and obstacles over the image, (h, w, 3) uint8."""
         image_rgb = self._resized(self._image_rgb, cv2.INTER_AREA)
         overlay_rgb = blend(image_rgb, self.heatmap, self.probability, self._config.overlay_opacity)
-        (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self.found.obstacles]
+        (x, y), boxes = self.scale_xy, [obstacle.box_xywh for obstacle in self.found.listed]
         boxes_xywh = [(left * x, top * y, width * x, height * y) for left, top, width, height in boxes]
-        outline(overlay_rgb, self._mask, boxes_xywh)
+        outline(overlay_rgb, self._mask, boxes_xywh, [obstacle.label for obstacle in self.found.listed])
         return overlay_rgb
 
     @property

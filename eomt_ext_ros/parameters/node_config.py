@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from eomt_ext_core.config import HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.ground.ground_config import GroundConfig
+from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 from eomt_ext_core.visualization import COLOUR_MAPS
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
 
@@ -81,6 +82,7 @@ class NodeConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
     ground: GroundConfig = field(default_factory=GroundConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class NodeConfig:
         unknown = [name for name in self.outputs if name not in OUTPUT_NAMES]
         if unknown:
             raise ConfigError(f"outputs must be some of {', '.join(OUTPUT_NAMES)}, got {', '.join(unknown)}")
+        check_confirmed_only(self.obstacles, self.tracking)
         for name in self.cameras:
             if not re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", name) or name in RESERVED_CAMERA_NAMES:
                 raise ConfigError(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.ground.ground_config import GroundConfig
+from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.parameters.node_config import CameraConfig, DiagnosticsConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import ParameterField, own_fields
 
@@ -35,6 +36,7 @@ _SECTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("Engine", "How the model runs.", EngineConfig, ""),
     ("Windows", "How an image is cut into the windows that the network sees.", WindowConfig, "windows."),
     ("Obstacles", "What of the probability becomes an obstacle.", ObstacleConfig, "obstacles."),
+    ("Tracking", "How obstacles are followed from image to image.", TrackingConfig, "tracking."),
     ("Ground", "Where on the ground obstacles stand.", GroundConfig, "ground."),
     ("Diagnostics", "When `/diagnostics` warns.", DiagnosticsConfig, "diagnostics."),
 )

@@ -14,6 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from eomt_ext_core.tracking import Tracker
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.installed import installed_type
@@ -42,6 +43,7 @@ class Camera:
         info: the newest calibration that came in, or None.
         stamps: which images are not stale.
         ground: locates the obstacles in its images.
+        tracker: of its obstacles; only the inference thread touches it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Camera:
         self.info: CameraInfo | None = None
         self.stamps = StampFilter()
         self.ground = CameraGround(transforms)
+        self.tracker = Tracker()
         self._node = node
         self._prefix = f"~/{name}/" if name else "~/"
         self._compressed = image_transport == "compressed"

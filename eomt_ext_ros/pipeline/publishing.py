@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
 from eomt_ext_ros.outputs.registry import Output
 from eomt_ext_ros.outputs.rendering import OnGround, Rendering
 from eomt_ext_ros.pipeline.batch_context import BatchContext
+from eomt_ext_ros.pipeline.camera import stamp_ns
 from eomt_ext_ros.pipeline.camera_image import CameraImage
 from eomt_ext_ros.pipeline.image_reports import ImageReports
 
@@ -80,13 +82,16 @@ def _rendering(
 ) -> Rendering:
     found: ObstacleFrame | None = None
     if frame is not None and "obstacles" in image.needs:
+        config = context.settings.obstacles(image.camera.name)
         found = find_obstacles(
             frame.probability,
-            context.settings.obstacles(image.camera.name),
+            config,
             threshold=context.threshold,
             semantic=frame.semantic,
             class_names=context.engine.class_names,
         )
+        found = _followed(image, found, context)
+        found = found.confirmed() if config.confirmed_only else found
     on_ground = _on_ground(image, frame, found, context, reports)
     return Rendering(
         image.pixels_rgb,
@@ -125,6 +130,16 @@ def _on_ground(
         return None
     image.camera.statistics.located()
     return on_ground
+
+
+def _followed(image: CameraImage, found: ObstacleFrame, context: BatchContext) -> ObstacleFrame:
+    """Give obstacles their ids; an image without a stamp counts from when its batch began."""
+    config = context.config.tracking
+    if config.enabled:
+        stamp_s = stamp_ns(image.header.stamp) * 1e-9 or image.started_s
+        found = image.camera.tracker.follow(found, stamp_s, config, threshold=context.threshold)
+    image.camera.statistics.followed(Counter(each.state for each in found.listed if each.state))
+    return found
 
 
 def _message(output: Output, image: CameraImage, rendering: Rendering, reports: ImageReports) -> Any:

@@ -20,6 +20,7 @@ from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
+from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
@@ -58,6 +59,8 @@ def replay(
         float, typer.Option(help="obstacles extend over connected pixels above this; negative: the threshold")
     ] = ObstacleConfig.threshold_low,
     min_area_px: Annotated[int, typer.Option(help="smallest obstacle, in pixels")] = ObstacleConfig.min_area_px,
+    tracking: options.Tracking = TrackingConfig.enabled,
+    confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
@@ -73,9 +76,10 @@ def replay(
 ) -> None:
     """Run every frame of recorded bags through the engine, offline.
 
-    Writes an annotated bag and overlay.mp4 for each bag, and metrics.json, timing.json and report.html for all of them.
-    The annotated bag holds the first of the scores. Exit status: 0: complete; 1: no frame was processed; 3: something
-    could not be read or processed, all other results are kept; 130: interrupted, the results so far are kept.
+    Writes an annotated bag, overlay.mp4 and obstacles.csv for each bag, and metrics.json, timing.json and report.html
+    for all of them. The annotated bag holds the first of the scores. Exit status: 0: complete; 1: no frame was
+    processed; 3: something could not be read or processed, all other results are kept; 130: interrupted, the results so
+    far are kept.
     """
     _check_extras()
     import torch
@@ -97,7 +101,8 @@ def replay(
             checkpoint=_absolute(checkpoint),
             head=_absolute(head),
             engine=engine,
-            obstacles=ObstacleConfig(threshold_low=threshold_low, min_area_px=min_area_px),
+            obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
+            tracking=TrackingConfig(enabled=tracking),
         ),
         image_topics=tuple(image_topic),
         scores=names,

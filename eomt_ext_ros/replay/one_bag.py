@@ -22,7 +22,8 @@ from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import atomic_write, printable
 from eomt_ext_core.images import VideoWriter
-from eomt_ext_core.obstacles import find_obstacles
+from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
+from eomt_ext_core.tracking import Tracker, obstacle_record
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import IMAGE_TYPES, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.messages.images import lost_colours
@@ -78,6 +79,8 @@ class _Replay:
             spool_folder=job.spool_folder,
         )
         self.evaluator = report.evaluator
+        self.trackers = {topic: Tracker() for topic in self.cameras}
+        self.record = stack.enter_context(obstacle_record(job.folder / "obstacles.csv", "camera", "stamp"))
         self.annotated = stack.enter_context(BagWriter(job.folder / "annotated"))
         self.videos = stack.enter_context(ExitStack())
         self.video_of: dict[str, tuple[VideoWriter, tuple[int, int]]] = {}
@@ -162,7 +165,7 @@ class _Replay:
 
         camera, stamp = self.cameras[frame.topic], stamp_ns(data)
         probability = scores[self.config.scores[0]]
-        found = find_obstacles(probability, self.config.node.obstacles, threshold=self.engine.threshold)
+        found = self._obstacles(frame, stamp, probability)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
         overlay_rgb = rendering.overlay
         received_ns = self._received_ns(frame, stamp)
@@ -177,6 +180,17 @@ class _Replay:
         repeated = self.frame_names[name]  # drivers that do not stamp their images send 0
         unique = name if repeated == 1 else f"{name}#{repeated}"
         self.evaluator.update(unique, pixels, scores, self._labels(frame.topic, stamp, probability), latency_ms)
+
+    def _obstacles(self, frame: BagMessage, stamp: int, probability: NDArray[np.float32]) -> ObstacleFrame:
+        """Find and follow obstacles; a frame without a stamp counts from when it was received."""
+        node, threshold = self.config.node, self.engine.threshold
+        found = find_obstacles(probability, node.obstacles, threshold=threshold)
+        if node.tracking.enabled:
+            stamp_s = (stamp or frame.time_ns) * 1e-9
+            found = self.trackers[frame.topic].follow(found, stamp_s, node.tracking, threshold=threshold)
+        found = found.confirmed() if node.obstacles.confirmed_only else found
+        self.record.add(found, self.cameras[frame.topic], frame_name("", "", stamp))
+        return found
 
     def _received_ns(self, frame: BagMessage, stamp: int) -> int:
         """Return the time at which a frame was received, or its stamp if that time is impossible."""

@@ -19,7 +19,7 @@ FLOORS = [
     {"errors"},
     {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles", "images"},
-    {"model", "datasets", "ground"},
+    {"model", "datasets", "ground", "tracking"},
     {"backends"},
     {"export"},
     {"engine"},

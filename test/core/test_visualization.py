@@ -54,6 +54,17 @@ def test_a_box_is_framed_and_what_is_in_it_stays(height: int, line_px: int) -> N
     np.testing.assert_array_equal(framed, expected)
 
 
+@pytest.mark.parametrize("corner", [(20, 30), (0, 0), (60, 0), (-30, -30), (75, 45), (500, 500)])
+def test_labels_are_written_into_the_picture_wherever_the_box_is(corner: tuple[int, int]) -> None:
+    image, probability = np.zeros((48, 80, 3), np.uint8), np.zeros((48, 80), np.float32)
+    boxes = [(*corner, 12, 9), (40, 25, 9, 9)]
+    unlabelled, one, both = (
+        overlay(image, probability, boxes_xywh=boxes, labels=labels) for labels in ([], ["17", ""], ["17", "(4)"])
+    )
+    assert (one != unlabelled).any(axis=2).sum() > 30
+    assert (both != one).any(axis=2).sum() > 30
+
+
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), opacity=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 def test_overlay_is_a_blend_by_probability(height: int, width: int, opacity: float, seed: int) -> None:

@@ -47,7 +47,8 @@ def test_names_of_the_node_are_its_own(guide):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_dotted_parameters_exist_and_files_are_there(guide):
     text = guide.read_text(encoding="utf-8")
-    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|ground)\.[a-z_]+)`", text)) - {"diagnostic_status.py"}
+    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|ground|tracking)\.[a-z_]+)`", text))
+    dotted -= {"diagnostic_status.py", "obstacles.csv"}
     assert dotted - PARAMETERS == set()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (guide.parent / link).is_file(), link

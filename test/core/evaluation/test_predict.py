@@ -1,15 +1,21 @@
+import csv
+
 import cv2
 import numpy as np
 import pytest
 
+from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.engine import AnomalyFrame
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
 from eomt_ext_core.images import VideoWriter
+from eomt_ext_core.visualization import BOX_RGB
 
 
 class RedEngine:
     """Finds red."""
+
+    threshold = 0.5
 
     def infer(self, image_rgb):
         probability = image_rgb[..., 0].astype(np.float32) / 255
@@ -47,10 +53,39 @@ def test_video_gives_videos(tmp_path):
     np.testing.assert_array_equal(last, np.rint(frames[2].probability * np.float32(65535)).astype(np.uint16))
 
 
+def test_obstacles_are_followed_in_a_video_and_not_in_a_photograph(tmp_path):
+    pictures = [np.zeros((48, 96, 3), np.uint8) for _ in range(4)]
+    for number, picture in enumerate(pictures):
+        picture[16:32, 8 + 8 * number : 24 + 8 * number, 0] = 240
+    cv2.imwrite(str(tmp_path / "drive.png"), pictures[0][..., ::-1])
+    with VideoWriter(tmp_path / "drive.mp4", 10.0) as video:
+        for picture in pictures:
+            video.write(picture)
+    paths = [tmp_path / "drive.png", tmp_path / "drive.mp4"]
+    rows = {}
+    for confirmed_only in (False, True):
+        out = tmp_path / f"out{confirmed_only}"
+        predict(paths, PredictionWriter(out, "none", ObstacleConfig(confirmed_only=confirmed_only)))
+        for path in paths:
+            with (out / "obstacles" / f"{path.name}.csv").open() as file:
+                rows[path.suffix, confirmed_only] = list(csv.DictReader(file))
+    assert rows[".png", False] == rows[".png", True], "nothing confirms what is in a photograph"
+    assert [(row["track_id"], row["left"], row["area_px"]) for row in rows[".png", True]] == [("", "8", "256")]
+    followed = [(row["time_s"], row["track_id"], row["state"]) for row in rows[".mp4", False]]
+    confirmed = [(f"0.{number}00", "1", "confirmed") for number in (1, 2, 3)]
+    assert followed == [("0.000", "1", "tentative"), *confirmed]
+    assert [row["time_s"] for row in rows[".mp4", True]] == ["0.100", "0.200", "0.300"]
+    framed = [
+        (cv2.imread(str(tmp_path / f"out{only}" / "overlay" / "drive.png")) == BOX_RGB[::-1]).all(2).any()
+        for only in (False, True)
+    ]
+    assert framed == [True, True]
+
+
 def test_probability_may_be_left_out(tmp_path, write_image):
     path = write_image(tmp_path / "a.png")
     predict([path], PredictionWriter(tmp_path / "out", "none"))
-    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["mask", "overlay"]
+    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["mask", "obstacles", "overlay"]
 
 
 def test_what_is_no_input_is_named(tmp_path, write_image):

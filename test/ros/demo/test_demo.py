@@ -40,6 +40,7 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert 0 < summary["anomaly_fraction"] < summary["auprc"] <= 1
     assert 0 <= summary["range_error"] < 0.2
+    assert summary["flicker"]["steps"] == summary["frames_received"] - 1
 
     with AnyReader([tmp_path / "bag"]) as bag:
         read = [(connection.topic, bag.deserialize(data, connection.msgtype)) for connection, _, data in bag.messages()]

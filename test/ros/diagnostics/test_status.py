@@ -24,6 +24,7 @@ CAMERA = CameraSnapshot(
     waiting_s=0.0501,
     processing_s=Percentiles(0.08, 0.09),
     latency_s=Percentiles(0.1, 0.12),
+    tracks={"tentative": 1, "confirmed": 2},
 )
 NODE = NodeSnapshot("/vehicle/eomt_ext", "active", facts=FACTS, cameras=[(CAMERA, TOPIC)])
 
@@ -77,6 +78,7 @@ def test_the_values_say_all_of_a_camera():
         "latency p99 (s)": "0.1200",
         "latency clock": "system",
         "consecutive late images": "0",
+        "tracks": "2 confirmed, 1 tentative",
         "received": "40",
         "published": "30",
         "dropped": "9",

@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 HEADER = Header(frame_id="camera_optical")
 OBSTACLES = [
     Obstacle(score=0.75, box_xywh=(10, 20, 8, 4), area_px=30, centroid_xy=(13.5, 22.25)),
-    Obstacle(score=1.0, box_xywh=(0, 0, 1, 1), area_px=1, centroid_xy=(0.5, 0.5), track_id=7),
+    Obstacle(1.0, (0, 0, 1, 1), 1, (0.5, 0.5), track_id=7, state="confirmed", evidence=0.99),
 ]
 
 
@@ -113,6 +113,7 @@ def test_with_vision_msgs_obstacles_are_detections(installed):
     at = result.pose.pose.position
     assert (at.x, at.y, at.z) == (13.5, 22.25, 30.0)
     assert (second.bbox.size_x, second.id) == (1.0, "7")
+    assert second.results[1].hypothesis == ObjectHypothesis(class_id="confirmed", score=0.99)
 
 
 def test_pixels_are_those_of_the_published_images(installed):

@@ -151,7 +151,7 @@ def test_a_costmap_has_the_obstacle_where_it_stands_and_is_cleared_where_road_is
     np.testing.assert_allclose(points["x"], 6, rtol=1e-5)
     np.testing.assert_allclose(points["z"], 0, atol=1e-6)
     np.testing.assert_allclose(points["probability"], 0.8)
-    assert set(points["id"]) == {0}
+    assert set(points["id"]) == {1}
     assert (points["sigma_range"] > 0).all()
 
 
