@@ -73,7 +73,8 @@ def convert(
         bool | None, typer.Option(help="use masked attention, if training ended before it was annealed away")
     ] = None,
 ) -> None:
-    """Write a checkpoint as one safetensors file with its architecture."""
+    """Write a checkpoint as one safetensors file with its architecture and a known answer to test it by."""
+    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.model.checkpoint import load_model, save_model
 
     known: dict[str, Any] = {
@@ -88,7 +89,7 @@ def convert(
     model = load_model(source, known, head=head, base=base, weights=weights)
     if class_names is not None:
         model.info["class_names"] = _read_names(class_names)
-    save_model(model, target)
+    save_model(model, target, make_probe(model))
     config = model.config
     typer.echo(
         f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "

@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from eomt_ext_core import windows
 from eomt_ext_core.backends.device import device_name
 from eomt_ext_core.backends.window_scorer import SEMANTIC, WindowScorer
-from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig
+from eomt_ext_core.config import DEFAULT_THRESHOLD, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_scores, check_semantic, has_semantic
 from eomt_ext_core.engine.frame import AnomalyFrame
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
+from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.calibration import LogitCalibration
+from eomt_ext_core.scoring.probe import GRID_HW
 from eomt_ext_core.scoring.uncertainty import baseline_probability
 from eomt_ext_core.stages import STITCH
 
@@ -84,11 +87,12 @@ class AnomalyEngine:
 
         Raises:
             CheckpointError, ConfigError: as ``load_model`` and the engine itself.
+            InferenceError: if the file holds a known answer, and the model gives another one here.
         """
         config = config or EngineConfig()
         scorer, origin = load_scorer(source, config, head, download=download)
         engine = cls(scorer, config)
-        engine._origin = origin
+        engine._origin = origin | {"self_test": engine.self_test()}
         return engine
 
     @property
@@ -287,6 +291,33 @@ class AnomalyEngine:
             ((plan, stitched),) = self._path.stitched([image_rgb], ("head",), self._config)
             logits = windows.to_image_size(stitched, plan)[0]
             return self._path.download([logits], [logits], [image_rgb])[0]
+
+    def self_test(self) -> str:
+        """Compare the answer to the probe that came with the model with the stored one; gives the outcome for people.
+
+        It is done when a file is loaded. The weights of a model in memory may have changed on purpose.
+
+        Raises:
+            InferenceError: naming what differs.
+        """
+        return check_known_answer(self._scorer, self._config.score, self.averaged_score)
+
+    @torch.inference_mode()
+    def averaged_score(self, image_rgb: NDArray[np.uint8], name: str | None = None) -> NDArray[np.float64]:
+        """Give a score of an image that one window covers, before it becomes a probability, for comparing models.
+
+        Args:
+            image_rgb: (h, w, 3) uint8, of the shape of the window.
+            name: of the score; the configured one if it is None.
+
+        Returns:
+            its averages over the cells of :data:`~eomt_ext_core.scoring.probe.GRID_HW`; not checked to be finite.
+        """
+        one_window = replace(self._config, windows=WindowConfig())
+        with self._path.on_device():
+            ((_, stitched),) = self._path.stitched([image_rgb], (name or self._config.score,), one_window)
+            averages: NDArray[np.float64] = F.adaptive_avg_pool2d(stitched[:1], GRID_HW)[0].double().cpu().numpy()
+            return averages
 
     def _probability(self, score: Tensor, name: str) -> Tensor:
         if name != "head":

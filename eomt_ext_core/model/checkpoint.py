@@ -25,6 +25,7 @@ from eomt_ext_core.model.transformers_folder import read_normalisation, read_tra
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
 from eomt_ext_core.model.weight_files import INDEX, read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
+from eomt_ext_core.scoring.probe import PROBE, without_head
 
 DEMO = "demo"
 _METADATA_KEY = "eomt_ext"
@@ -99,16 +100,22 @@ def load_model(
             check_head(model.anomaly_head)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    model.info = info
-    if not own_head:
-        model.info.pop("calibration", None)  # of the head in the file
+    model.info = info if own_head else without_head(info)
+    if model.config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
+        model.info.pop(PROBE, None)  # it belongs to the window in the file
     return model.to(device=device, dtype=dtype).eval()
 
 
-def save_model(model: EoMTExt, path: str | Path) -> None:
+def save_model(model: EoMTExt, path: str | Path, probe: Mapping[str, Any] | None = None) -> None:
     """Write a model as one safetensors file with its architecture and ``model.info`` in the metadata.
 
     The file is written atomically.
+
+    Args:
+        model: to be saved.
+        path: of the file.
+        probe: its known answer, from :func:`~eomt_ext_core.engine.probing.make_probe`. One in ``model.info`` is not
+            written: the weights may have changed since it was loaded.
 
     Raises:
         CheckpointError: if ``path`` does not end in ``.safetensors``, or ``model.info`` holds more than JSON values.
@@ -116,15 +123,18 @@ def save_model(model: EoMTExt, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"a model is saved as .safetensors, got {path.name!r}")
+    info = {name: value for name, value in model.info.items() if name != PROBE}
+    if probe is not None:
+        info[PROBE] = dict(probe)
     metadata = {
         "version": VERSION,
         "model": {name: value for name, value in asdict(model.config).items() if name != _NOT_STORED},
         "head": None if model.anomaly_head is None else asdict(model.anomaly_head.config),
-        "info": model.info,
+        "info": info,
     }
     try:
         described = write_json(metadata)
-        check_info(model.info, model.config.num_classes)
+        check_info(info, model.config.num_classes)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     save_tensors(path, model.state_dict(), {_METADATA_KEY: described})

@@ -11,6 +11,7 @@ from typing import Any
 
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.scoring.calibration import LogitCalibration
+from eomt_ext_core.scoring.probe import Probe
 
 VERSION = 1
 MOST_BYTES = 1 << 20
@@ -86,12 +87,14 @@ def check_info(info: Any, num_classes: int) -> dict[str, Any]:
         a copy of ``info``.
 
     Raises:
-        CheckpointError: if it is not a mapping, does not have a name for each class, or has an invalid calibration.
+        CheckpointError: if it is not a mapping, does not have a name for each class, or has an invalid calibration or
+            probe.
     """
     if not isinstance(info, Mapping):
         raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")
     class_names_of(info, num_classes)
     LogitCalibration.of(info)
+    Probe.of(info)
     return dict(info)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from eomt_ext_core.health import Health
 from eomt_ext_ros.diagnostics.sliding_window import Percentiles, SlidingWindow
 
 RATE_SPAN_S = 5.0
@@ -37,6 +38,7 @@ class CameraSnapshot:
         failure: why the last image failed, until an image whose turn came later is published; or empty.
         no_ground: why the obstacles of the newest image, though asked for, were not located on the ground; or empty.
         tracks: how many obstacles are followed, by state, in the last image that they were looked for in.
+        health: what the images say of the camera; None if none was judged.
     """
 
     name: str = ""
@@ -54,6 +56,7 @@ class CameraSnapshot:
     failure: str = ""
     no_ground: str = ""
     tracks: Mapping[str, int] = field(default_factory=dict)
+    health: Health | None = None
 
 
 class CameraStatistics:
@@ -82,6 +85,7 @@ class CameraStatistics:
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = self._no_ground = ""
         self._tracks: Mapping[str, int] = {}
+        self._health: Health | None = None
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -93,6 +97,7 @@ class CameraStatistics:
             self._late_in_a_row = 0
             self._failure = self._no_ground = ""
             self._tracks = {}
+            self._health = None
             self._end_turn()
 
     def received(self) -> None:
@@ -165,6 +170,18 @@ class CameraStatistics:
             self._outputs.add(now_s)
             self._timings.add(now_s, processing_s, math.nan if latency_s is None else latency_s)
 
+    def judged(self, health: Health | None) -> bool:
+        """Take in what the images say of the camera, None if they are not judged; returns whether that is new."""
+        with self._lock:
+            changed, self._health = health != self._health, health
+        return changed
+
+    @property
+    def health(self) -> Health | None:
+        """What the images say of the camera; None if none was judged."""
+        with self._lock:
+            return self._health
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -193,6 +210,7 @@ class CameraStatistics:
                 failure=self._failure,
                 no_ground=self._no_ground,
                 tracks=self._tracks,
+                health=self._health,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:

@@ -1,7 +1,8 @@
 """What an operator reads on /diagnostics: statuses, built from a snapshot of the node and its cameras.
 
-Levels: ERROR if an image failed, until one is published, or if the node itself reports an error; WARN if the node does
-not run, a camera is silent, its newest image was rejected or its obstacles were not located on the ground, images are
+Levels: ERROR if an image failed, until one is published, a camera is not well by its images, or the node itself reports
+an error; WARN if the node does not run, a camera is silent or has dirt on it, its newest image was rejected or its
+obstacles were not located on the ground, images are
 published late or not at all, or their stamps are of another clock; else OK. Images dropped for newer ones are no fault:
 the node processes the newest.
 """
@@ -16,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostics.sliding_window import Percentiles
+from eomt_ext_ros.messages.health_message import level_of
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 FOREIGN_CLOCK_S = 3600.0  # no image takes this long: the stamps are of another clock
@@ -118,6 +120,8 @@ def _camera_findings(
     if node.idle:
         yield DiagnosticStatus.WARN, node.idle
         return
+    for fault in camera.health.faults if camera.health else ():
+        yield level_of(fault), f"camera is not well: {fault.text}"
     if camera.waiting_s > config.silent_after_s:
         yield DiagnosticStatus.WARN, _silence(camera, topic)
     elif camera.unprocessed_s > node.least_period_s + config.silent_after_s:
@@ -174,6 +178,7 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
         "latency clock": "simulated" if node.simulated_time else "system",
         "consecutive late images": str(camera.late_in_a_row),
         "tracks": ", ".join(f"{count} {state}" for state, count in sorted(camera.tracks.items())) or "none",
+        "health": _health_of(camera),
         **{name: str(camera.counts.get(name, 0)) for name in _ALWAYS_COUNTED},
         **{name: str(count) for name, count in sorted(camera.counts.items()) if name not in _ALWAYS_COUNTED},
     }
@@ -185,6 +190,12 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
             "publisher QoS": _qos_of(topic.publishers) or "none",
         }
     return values
+
+
+def _health_of(camera: CameraSnapshot) -> str:
+    if camera.health is None:
+        return "not judged"
+    return ", ".join(fault.kind for fault in camera.health.faults) or "well"
 
 
 def _timing(name: str, percentiles: Percentiles | None) -> dict[str, str]:

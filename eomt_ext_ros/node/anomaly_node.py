@@ -125,6 +125,7 @@ class AnomalyNode(GuardedNode):
         result = super().on_activate(state)
         session.publish_label_info()
         self._bond.begin()
+        session.publish_health()
         return result
 
     @log_exceptions(TransitionCallbackReturn.ERROR)

@@ -31,8 +31,8 @@ class Output:
         audience: all outputs for programs are published before the next image is inferred; visualisations, which are
             for people, are drawn beside it.
         needs: what has to be computed for it, or has to come in.
-        render: makes the pixels of an output with an encoding, else the message. None: it describes the model, and is
-            latched when a model is loaded.
+        render: makes the pixels of an output with an encoding, else the message. None: it describes the model or the
+            camera, and is latched when what it says changes.
         encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image, ``jpeg`` if it is a compressed one.
     """
 
@@ -45,7 +45,7 @@ class Output:
 
     def content(self, rendering: Rendering) -> Any:
         """Make what is published of an image: pixels if there is an encoding, else the message."""
-        assert self.render is not None, f"{self.name} describes the model and no image"
+        assert self.render is not None, f"{self.name} describes no single image"
         return self.render(rendering)
 
     def message(self, rendering: Rendering) -> Any:
@@ -99,6 +99,7 @@ _SCAN = "sensor_msgs/msg/LaserScan"
 _OBSTACLES = "vision_msgs/msg/Detection2DArray"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _LABEL_INFO = "vision_msgs/msg/LabelInfo"
+_HEALTH = "diagnostic_msgs/msg/DiagnosticStatus"
 
 
 def _needs(*names: Need) -> frozenset[Need]:
@@ -123,6 +124,7 @@ OUTPUTS = (
     Output("scan", _SCAN, "programs", _ON_GROUND, _scan),
     Output("camera_info", _CAMERA_INFO, "programs", _needs("camera_info"), _camera_info),
     Output("label_info", _LABEL_INFO, "programs", _needs(), None),
+    Output("health", _HEALTH, "programs", _needs(), None),
 )
 
 OUTPUT_NAMES = tuple(output.name for output in OUTPUTS if output.render is not None)

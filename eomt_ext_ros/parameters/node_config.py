@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from eomt_ext_core.config import HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.ground.ground_config import GroundConfig
+from eomt_ext_core.health import HealthConfig
 from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 from eomt_ext_core.visualization import COLOUR_MAPS
 from eomt_ext_ros.outputs.registry import OUTPUT_NAMES
@@ -83,6 +84,7 @@ class NodeConfig:
     obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
     ground: GroundConfig = field(default_factory=GroundConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.ground.ground_config import GroundConfig
+from eomt_ext_core.health import HealthConfig
 from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.parameters.node_config import CameraConfig, DiagnosticsConfig, NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import ParameterField, own_fields
@@ -38,6 +39,7 @@ _SECTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("Obstacles", "What of the probability becomes an obstacle.", ObstacleConfig, "obstacles."),
     ("Tracking", "How obstacles are followed from image to image.", TrackingConfig, "tracking."),
     ("Ground", "Where on the ground obstacles stand.", GroundConfig, "ground."),
+    ("Health", "When a camera is not well by its images.", HealthConfig, "health."),
     ("Diagnostics", "When `/diagnostics` warns.", DiagnosticsConfig, "diagnostics."),
 )
 

@@ -14,8 +14,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from eomt_ext_core.health import CameraJudge, Health
 from eomt_ext_core.tracking import Tracker
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
+from eomt_ext_ros.messages.health_message import to_health_msg
 from eomt_ext_ros.messages.images import decompress, to_rgb
 from eomt_ext_ros.messages.installed import installed_type
 from eomt_ext_ros.messages.label_info import to_label_info
@@ -44,6 +46,7 @@ class Camera:
         stamps: which images are not stale.
         ground: locates the obstacles in its images.
         tracker: of its obstacles; only the inference thread touches it.
+        judge: whether the camera is well.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Camera:
         self.stamps = StampFilter()
         self.ground = CameraGround(transforms)
         self.tracker = Tracker()
+        self.judge = CameraJudge()
         self._node = node
         self._prefix = f"~/{name}/" if name else "~/"
         self._compressed = image_transport == "compressed"
@@ -80,8 +84,9 @@ class Camera:
             self._node.destroy_lifecycle_publisher(self.publishers.popitem()[1])
 
     def subscribe(self, on_image: Callable[[Any], None]) -> None:
-        """Begin to receive; the camera's stamps count from anew."""
+        """Begin to receive; the camera's stamps count from anew, and it is judged anew."""
         self.stamps = StampFilter()
+        self.judge = CameraJudge()
         self.statistics.restart()
         name, kind = ("image/compressed", CompressedImage) if self._compressed else ("image", Image)
         group = MutuallyExclusiveCallbackGroup()  # as in advertise()
@@ -109,6 +114,8 @@ class Camera:
         switched_off = sorted({output.name for output in self.subscribed(OUTPUT_NAMES)} - set(enabled))
         if switched_off:
             return f"{', '.join(switched_off)} subscribed to, but not in the parameter outputs"
+        if self.wants_health:
+            return "health alone is subscribed to"
         return "nobody subscribes to an output"
 
     def publish_label_info(self, class_names: Sequence[str], threshold: float) -> None:
@@ -121,6 +128,17 @@ class Camera:
             self._has_label_info = True
             header = Header(stamp=self._node.get_clock().now().to_msg())
             publisher.publish(to_label_info(class_names, threshold, header))
+
+    @property
+    def wants_health(self) -> bool:
+        """Whether somebody subscribes to the camera's health."""
+        return bool(self.publishers["health"].get_subscription_count() > 0)
+
+    def publish_health(self, health: Health | None) -> None:
+        """Latch what the images say of the camera; None if none was judged."""
+        name = f"{self._node.get_fully_qualified_name().lstrip('/')}: camera {self.name}".rstrip()
+        topic = self.subscriptions[0].topic_name if self.subscriptions else ""
+        self.publishers["health"].publish(to_health_msg(health, name, topic))
 
     def decode(self, msg: Any) -> NDArray[np.uint8]:
         """Decode an image message to (H, W, 3) uint8 RGB; raises ``ImageError``."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eomt_ext_core import ImageError
+from eomt_ext_core.health import Health
 from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog, explained, in_brief
 from eomt_ext_ros.inference.memory import is_out_of_memory
 from eomt_ext_ros.inference.tracebacks import drop_tracebacks
@@ -92,6 +93,12 @@ class ImageReports:
         """Log that an output of an image is withheld."""
         what = f"{_of(output, camera)} withheld"
         self._log.error(what, f"{what}: {why}")
+
+    def health(self, camera: Camera, health: Health | None) -> None:
+        """Log what is wrong with a camera by its images."""
+        if health is not None and health.faults:
+            texts = "; ".join(fault.text for fault in health.faults)
+            self._log.error(_of("health", camera), f"{_of('camera', camera)} is not well: {texts}")
 
     def without_calibration(self, camera: Camera) -> None:
         """Log once that none comes in, until one does: the first may come a little late, and some cameras have none."""

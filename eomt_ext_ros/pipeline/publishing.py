@@ -15,6 +15,7 @@ from eomt_ext_ros.pipeline.batch_context import BatchContext
 from eomt_ext_ros.pipeline.camera import stamp_ns
 from eomt_ext_ros.pipeline.camera_image import CameraImage
 from eomt_ext_ros.pipeline.image_reports import ImageReports
+from eomt_ext_ros.pipeline.judging import check_health, judge_classes
 
 NOTHING_PUBLISHED = "all that is subscribed to needs a camera_info or the ground, and is withheld"
 
@@ -46,7 +47,13 @@ def publish(
 
     Returns:
         the visualisations that are to be drawn.
+
+    Raises:
+        ImageError: if the camera must be well and is not.
     """
+    if frame is not None and frame.semantic is not None:
+        judge_classes(image, frame.semantic, context, reports)
+    check_health(image.camera, context.config.health)
     rendering = _rendering(image, frame, context, reports)
     late_after_s = context.config.diagnostics.late_after_s
     messages = {}

@@ -24,6 +24,7 @@ from eomt_ext_ros.pipeline.batch_context import BatchContext, validated_context
 from eomt_ext_ros.pipeline.camera import Camera
 from eomt_ext_ros.pipeline.camera_image import CameraImage, decoded
 from eomt_ext_ros.pipeline.image_reports import ImageReports
+from eomt_ext_ros.pipeline.judging import judge_pixels
 from eomt_ext_ros.pipeline.publishing import Visualisations, draw_and_publish, publish
 from eomt_ext_ros.pipeline.transforms import Transforms
 from eomt_ext_ros.workers.inference_thread import InferenceThread
@@ -129,17 +130,22 @@ class Session:
         return context.inference.backoffs_s
 
     def _decode(self, camera: Camera, msg: Any, context: BatchContext, started_s: float) -> CameraImage | None:
-        """Decode a message if there is anything to publish of it; count it as skipped if there is not."""
+        """Decode and judge a message if there is anything to publish of it; count it as skipped if there is not."""
         outputs = camera.subscribed(context.config.outputs)
         withheld, why_not = set[str](), ""
         if not context.engine.has_semantic and any("semantic" in output.needs for output in outputs):
             why_not = self._reports.without_semantic()
             withheld = {output.name for output in outputs if "semantic" in output.needs}
             outputs = tuple(output for output in outputs if output.name not in withheld)
-        if not outputs:
-            camera.statistics.skipped(why_not or camera.why_unsubscribed(context.config.outputs))
+        why_not = why_not or ("" if outputs else camera.why_unsubscribed(context.config.outputs))
+        if not outputs and not camera.wants_health:
+            camera.statistics.skipped(why_not)
             return None
         image = decoded(camera, msg, outputs, started_s)
+        judge_pixels(image, context.config.health, self._reports)
+        if not outputs:
+            camera.statistics.skipped(why_not)
+            return None
         image.withheld |= withheld
         self._reports.colours(camera, msg)
         return image
@@ -198,6 +204,11 @@ class Session:
     def failures(self) -> dict[str, Exception]:
         """By camera, why its last image was not inferred."""
         return {} if self._context is None else self._context.inference.failures
+
+    def publish_health(self) -> None:
+        """Latch of each camera that none of its images was judged yet."""
+        for camera in self.cameras.values():
+            camera.publish_health(None)
 
     def publish_label_info(self) -> None:
         """Latch the names of the semantic classes."""

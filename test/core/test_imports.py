@@ -18,7 +18,7 @@ PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TR
 FLOORS = [
     {"errors"},
     {"config", "processor", "stages"},
-    {"windows", "scoring", "obstacles", "images"},
+    {"windows", "scoring", "obstacles", "images", "health"},
     {"model", "datasets", "ground", "tracking"},
     {"backends"},
     {"export"},

@@ -47,7 +47,7 @@ def test_names_of_the_node_are_its_own(guide):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_dotted_parameters_exist_and_files_are_there(guide):
     text = guide.read_text(encoding="utf-8")
-    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|ground|tracking)\.[a-z_]+)`", text))
+    dotted = set(re.findall(r"`((?:obstacles|windows|diagnostics|ground|tracking|health)\.[a-z_]+)`", text))
     dotted -= {"diagnostic_status.py", "obstacles.csv"}
     assert dotted - PARAMETERS == set()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
@@ -89,7 +89,7 @@ def test_the_counts_of_the_interface_are_those_of_the_node():
     told = {kind: set(re.findall(r"`(\w+)`", row)) for kind, row in rows}
     (kinds,) = re.findall(r"failed/<kind>`` \((.*?)\)", CameraSnapshot.__doc__, re.DOTALL)
     assert told == {
-        "rejected": {*re.findall(r'``"(\w+)"``', images.__doc__), "stale"},
+        "rejected": {*re.findall(r'``"(\w+)"``', images.__doc__), "stale", "unhealthy"},
         "failed": set(re.findall(r"``(\w+)``", kinds)),
     }
 
@@ -112,6 +112,7 @@ def test_quoted_diagnostics_are_what_the_node_says():
         "but the model does not give the class of each pixel",
         "ahead of the node's clock",
         "s old: set use_sim_time, or synchronise the clocks",
+        "camera is not well",
     ):
         assert words in guide
         assert words in source

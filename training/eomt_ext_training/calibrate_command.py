@@ -39,6 +39,7 @@ def calibrate(
 
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
+    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.errors import ConfigError
     from eomt_ext_core.model.checkpoint import load_model, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
@@ -76,11 +77,12 @@ def calibrate(
     before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     model.info = plain | {INFO_KEY: stored}
-    save_model(model, target)  # before the check, which may fail
+    probe = make_probe(model)
+    save_model(model, target, probe)  # before the check, which may fail
     if fresh is not None:
         found = _check(engine, calibration, fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
-        save_model(model, target)
+        save_model(model, target, probe)
 
     console.print(_reliability_table(before, after))
     console.print(

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "plan": asdict(plan),
         "results": results,
     }
-    save_model(model, args.output)
+    save_model(model, args.output, make_probe(model))
     Console().print(_table(results), f"saved {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
 
 

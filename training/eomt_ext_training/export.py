@@ -9,9 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.scoring.probe import PROBE
 from eomt_ext_training.head_module import HeadModule, head_state
 
 
@@ -70,7 +72,7 @@ class ExportBest(Callback):
         model.network.load_state_dict(pl_module.model.network.state_dict())
         assert model.anomaly_head is not None, "it was given one"
         model.anomaly_head.load_state_dict(head_state(keeper.best_model_path))
-        model.info = pl_module.model.info | {
+        model.info = {name: value for name, value in pl_module.model.info.items() if name != PROBE} | {
             "training": {
                 "best_checkpoint": Path(keeper.best_model_path).name,
                 str(keeper.monitor): score,
@@ -81,7 +83,7 @@ class ExportBest(Callback):
                 "seed": pl_module.seed,
             }
         }
-        save_model(model.eval(), folder / "model.safetensors")
+        save_model(model.eval(), folder / "model.safetensors", make_probe(model))
         save_head(model, folder / "head.safetensors")
         rank_zero_info(f"wrote model.safetensors and head.safetensors to {folder} ({keeper.monitor} {score})")
 

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("diagnostic_msgs")
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from eomt_ext_core.health import Fault, Health
 from eomt_ext_ros.diagnostics.camera_statistics import CameraSnapshot
 from eomt_ext_ros.diagnostics.sliding_window import Percentiles
 from eomt_ext_ros.diagnostics.status import Endpoint, InputTopic, NodeSnapshot, build_statuses
@@ -67,6 +68,17 @@ def test_the_values_say_all_of_the_node():
     }
 
 
+def test_a_camera_that_is_not_well_says_why_and_since_when():
+    broken = Health((Fault("frozen", 12.5), Fault("dirt", 9.0)))
+    status = statuses(health=broken)[1]
+    assert (status.level, values(status)["health"]) == (ERROR, "frozen, dirt")
+    assert status.message.startswith("camera is not well: frozen since 12.500 s: ")
+    dirty = statuses(health=Health((Fault("dirt", 9.0),)))[1]
+    assert dirty.level == WARN
+    well = statuses(health=Health())[1]
+    assert (well.level, values(well)["health"]) == (OK, "well")
+
+
 def test_the_values_say_all_of_a_camera():
     assert values(statuses()[1]) == {
         "input rate (Hz)": "15.00",
@@ -79,6 +91,7 @@ def test_the_values_say_all_of_a_camera():
         "latency clock": "system",
         "consecutive late images": "0",
         "tracks": "2 confirmed, 1 tentative",
+        "health": "not judged",
         "received": "40",
         "published": "30",
         "dropped": "9",

@@ -18,6 +18,15 @@ from eomt_ext_ros.parameters.ros_parameters import FIXED_NOTE, read_parameters, 
 FIELDS = {item.name: item for item in parameter_fields(NodeConfig)}
 # A value other than the default for each live parameter.
 LIVE = {
+    "health.enabled": False,
+    "health.require": True,
+    "health.enter_s": 0.5,
+    "health.leave_s": 2.0,
+    "health.black_level": 10.0,
+    "health.white_fraction": 0.75,
+    "health.least_sharpness": 0.05,
+    "health.still_change": 0.2,
+    "health.dirt_fraction": 0.02,
     "checkpoint": "other.safetensors",
     "head": "head.safetensors",
     "max_batch_cameras": 2,

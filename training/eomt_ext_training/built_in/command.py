@@ -18,6 +18,7 @@ import cv2
 
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
@@ -143,7 +144,7 @@ def make(
             for score, result in measured.items()
         },
     }
-    save_model(model, output)
+    save_model(model, output, make_probe(model))
     _log.info("saved %s; head on unseen drawn scenes: %s", output, model.info["results"]["head"])
     return model
 
