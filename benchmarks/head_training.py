@@ -1,7 +1,7 @@
 """Time and memory of training the anomaly head: cached outputs and the factored head against the reference way.
 
-The reference way runs the backbone in every step and the head as it is written, on a (H, W, 4 + C) tensor. Each way
-runs in a process of its own, on the same images and with the same initial head, in float32.
+The reference runs the backbone in every step and the literal head on an (H, W, 4 + C) tensor. Each variant
+runs in its own process, on the same images and with the same initial head, in float32.
 
     python benchmarks/head_training.py [--images 2] [--threads 2] [--json FILE]
 """

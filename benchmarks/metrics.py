@@ -1,6 +1,6 @@
 """Streaming metrics over many generated frames: peak memory, and speed per pixel beside scikit-learn in the same run.
 
-Both work in one thread; its CPU time is taken, so that other load on the machine tells on neither.
+Both work in one thread, and its CPU time is measured, so that other load on the machine affects neither.
 
     python benchmarks/metrics.py --frames 1000
 """

@@ -1,9 +1,9 @@
 """What the node adds to inference at 1920×1080: receive, decode, find obstacles, render, publish, in milliseconds.
 
 Inference is replaced by a stand-in of 50 ms. Images come from another process over DDS at 25 Hz, faster than the node
-answers; the outputs go to a third process. Each number of outputs is subscribed in turn, several times over, in one
-run: what nobody subscribes to is to cost nothing. Time on the clock counts, and beside it the CPU time of the threads
-that do it, which other load on the machine does not lengthen much.
+processes them; the outputs go to a third process. Each number of outputs is subscribed in turn, several times over, in
+one run: outputs without subscribers should cost nothing. Both clock time and CPU time of threads are measured, since
+other load on the machine hardly affects the latter.
 
 "ADDED TO EACH IMAGE" is the taking of the image from the middleware, in the executor's thread, and all that the
 inference thread does but infer. Visualisations are drawn and published in a thread of their own, beside the next
@@ -84,11 +84,11 @@ class Stages:
         self._now[stage] = self._now[stage][0] + taken[0], self._now[stage][1] + taken[1]
 
     def now_s(self, stage: str) -> float:
-        """What a stage has taken on the clock of this image."""
+        """Return the seconds of a stage of this image."""
         return self._now[stage][0]
 
     def finish(self) -> None:
-        """Take the image that was just answered, skipped or shown into account."""
+        """Count the image that was just published, skipped or drawn."""
         self.images.append(dict(self._now))
         self._now.clear()
 
@@ -125,7 +125,7 @@ class TimedExecutor(SingleThreadedExecutor):
 
 
 def _begin() -> None:
-    """Start ROS; SIGTERM interrupts Python, where rclpy's own handler would end the context amid a wait."""
+    """Start ROS; SIGTERM interrupts Python, instead of ending the context during a wait."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -183,7 +183,7 @@ def node() -> None:
 
 @app.command(hidden=True)
 def listen(names: list[str] = typer.Argument(None)) -> None:  # noqa: B008
-    """Receive these outputs until told to end."""
+    """Receive these outputs until SIGTERM."""
     _begin()
     listener = Listener()
     for name in names or ():
@@ -244,7 +244,7 @@ def _added(taken: dict[str, Seconds]) -> Seconds:
 def _round(image: dict[str, Seconds], following: dict[str, Seconds]) -> Seconds:
     """From the turn of an image to the next one's: the time without inference, and the CPU time of the process."""
     wall_s, cpu_s = np.subtract(following["began"], image["began"])
-    # Where nothing is inferred the node waits for images, which is no time of its own.
+    # Without inference the node waits for images, which does not count.
     return float(wall_s) - image["inference"][0] if "inference" in image else 0.0, float(cpu_s)
 
 

@@ -1,6 +1,6 @@
 """Obstacles at 1920×1080: milliseconds, and beside the same by OpenCV's own statistics of components in the same run.
 
-Everything works in one thread; its CPU time is taken, so that other load on the machine tells on nothing.
+Everything works in one thread, and its CPU time is measured, so that other load on the machine has no effect.
 
     python benchmarks/obstacles.py
 """

@@ -1,11 +1,11 @@
-"""Input at four times what the node can do, for a minute: latency, memory, order, and each camera's share.
+"""Input at four times the capacity of the node, for a minute: latency, memory, order, and fairness between cameras.
 
-The node, its cameras and the listener are three processes. The capacity is measured first, as the rate of answers when
-images never run out. Latency runs from an image's stamp to its answer at the listener. An image that comes in while
+The node, its cameras and the listener are three processes. The capacity is measured first, as the rate of outputs when
+images never run out. Latency runs from an image's stamp to its output at the listener. An image that comes in while
 another one is worked on waits at most that one's time and then takes its own, so the 99th percentile is to stay below
 twice the service time (the 99th percentile of the node's own processing time, from its diagnostics) and the transport
 there and back (twice the 99th percentile of an input image's way to a plain listener beside the node). Ends with code 1
-where that, the order of stamps, the memory or the share of a camera is not as it must be.
+if that, the order of stamps, the memory or the fairness between cameras violates its rule.
 
     python benchmarks/overload.py
     python benchmarks/overload.py --engine demo
@@ -31,7 +31,7 @@ CAPACITY_S = 8.0
 FLOOD_HZ = 60.0
 OUTPUT = "mask"
 MOST_GROWTH_MIB = 5.0  # from the second quarter of the time to the last
-MOST_UNFAIR = 1.1  # answers of the camera that has most, over those of the one that has least
+MOST_UNFAIR = 1.1  # images of the camera with the most, over those of the camera with the fewest
 
 
 def topics(cameras: Sequence[str], name: str) -> list[str]:
@@ -79,17 +79,17 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
     transport_s = np.percentile([age for _, age in listener.heard[inputs[0]]], (50, 99)) / 1e9
     service_s = np.array([float(timing[f"processing time {name} (s)"]) for name in ("p50", "p99")])
     newer = all(a < b for topic in outputs for (a, _), (b, _) in pairwise(listener.heard[topic]))
-    answered = [len(listener.heard[topic]) for topic in outputs]
+    processed = [len(listener.heard[topic]) for topic in outputs]
     latency_s = np.percentile(ages_s, (50, 99))
     bound_s = 2 * service_s[1] + 2 * transport_s[1]
     quarter = max(1, len(resident) // 4)
     resident_mib = np.median(resident[quarter : 2 * quarter]), np.median(resident[-quarter:])
-    unfairness = max(answered) / max(1, min(answered))
+    unfairness = max(processed) / max(1, min(processed))
     kept = {
         "latency": latency_s[1] <= bound_s,
         "memory": resident_mib[1] - resident_mib[0] <= MOST_GROWTH_MIB,
         "order": newer,
-        "share of each camera": min(answered) > 0 and unfairness <= MOST_UNFAIR,
+        "fraction of each camera": min(processed) > 0 and unfairness <= MOST_UNFAIR,
     }
     print(
         f"{len(cameras)} camera{'s' * (len(cameras) > 1)}, {size_hw[1]}×{size_hw[0]}, "
@@ -100,7 +100,7 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
         f"  latency p50 {1e3 * latency_s[0]:.0f} ms, p99 {1e3 * latency_s[1]:.0f} ms; "
         f"bound {1e3 * bound_s:.0f} ms\n"
         f"  resident memory {resident_mib[0]:.1f} MiB in the second quarter, {resident_mib[1]:.1f} MiB in the last\n"
-        f"  every stamp newer than the last one's: {newer}; answers of each camera {answered}, "
+        f"  every stamp newer than the last one's: {newer}; images of each camera {processed}, "
         f"most over least {unfairness:.3f}\n"
         f"  {', '.join(f'{name} ' + ('kept' if held else 'BROKEN') for name, held in kept.items())}",
         flush=True,
@@ -110,7 +110,7 @@ def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, s
 
 
 def _counts(operator: Operator) -> dict[str, int]:
-    """What became of the images of all cameras, as the newest diagnostics say."""
+    """Return the counts of images of all cameras in the newest diagnostics."""
     names = ("received", "published", "dropped")
     cameras = [values for part, values in operator.statuses.items() if part.startswith("camera")]
     return {name: sum(int(values[name]) for values in cameras) for name in names}

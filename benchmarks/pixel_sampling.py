@@ -24,11 +24,11 @@ from eomt_ext_core.scenes import OBSTACLE_FAMILIES
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="demo", help="whose head is trained anew")
+    parser.add_argument("--network", default="demo", help="model with the network for a new head")
     parser.add_argument("--scenes", type=int, default=400, help="of training")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--test-scenes", type=int, default=100)
-    parser.add_argument("--cache", type=Path, help="where rendered scenes are kept")
+    parser.add_argument("--cache", type=Path, help="folder for the cache of rendered scenes")
     args = parser.parse_args()
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     plan = Plan(head_scenes=args.scenes, head_epochs=args.epochs)

@@ -110,7 +110,7 @@ def main() -> None:
                 {
                     "bag": bag.name,
                     "frames": count,
-                    "answered": {topic: len(entry["stamps"]) for topic, entry in found[0].items()},
+                    "processed": {topic: len(entry["stamps"]) for topic, entry in found[0].items()},
                     "exit_status": status,
                     "seconds": seconds,
                     "bit_identical": found[0] == found[1],

@@ -1,6 +1,6 @@
 """Six cameras in one process against six processes of one camera each: frames a second and memory, as ratios.
 
-The demonstration model on the CPU; the cameras send more than either can answer. Both are measured in turn, several
+The demonstration model on the CPU; the cameras send more than either can process. Both are measured in turn, several
 times over. Six processes take a greater part of a machine that others use as well, so frames per second of CPU time
 count beside those on the clock. Of what processes share, as the libraries' code, proportional memory counts each page
 once, resident memory once for each process.
@@ -54,19 +54,19 @@ def drive(seconds: float, threads: int, *, together: bool) -> Measured:
         cameras = [f"{prefix}/input/image" for prefix in prefixes]
         stack.enter_context(camera_process(cameras, RATE_HZ, 1e9, SIZE_HW))
         heard = listener.heard.values()
-        Operator(listener).wait_until(lambda: all(len(notes) >= 3 for notes in heard), "answers to every camera")
+        Operator(listener).wait_until(lambda: all(len(notes) >= 3 for notes in heard), "outputs of every camera")
         for notes in heard:
             notes.clear()
         holdings = [Holding(node.pid) for node in nodes]
         began, cpu_began = time.monotonic(), sum(holding.cpu_s for holding in holdings)
         while time.monotonic() < began + seconds:
             listener.turn()
-        answered, taken_s = sum(map(len, heard)), time.monotonic() - began
+        processed, taken_s = sum(map(len, heard)), time.monotonic() - began
         cpu_s = sum(holding.cpu_s for holding in holdings) - cpu_began
         resident = sum(holding.resident_mib for holding in holdings)
         proportional = sum(holding.proportional_mib for holding in holdings)
     listener.close()
-    return Measured(answered / taken_s, answered / cpu_s, resident, proportional)
+    return Measured(processed / taken_s, processed / cpu_s, resident, proportional)
 
 
 def main(

@@ -110,7 +110,7 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
         node_process({"checkpoint": "demo", "device": "cpu"}) as process,
         camera_process([INPUT], RATE_HZ, 1e9, SIZE_HW),
     ):
-        operator.wait_until(lambda: all(listener.heard.values()), "the first answer")
+        operator.wait_until(lambda: all(listener.heard.values()), "the first output")
         holding, began = Holding(process.pid), time.monotonic()
         for cycle, parameters in zip(range(cycles), itertools.cycle(PARAMETERS), strict=False):
             operator.set(**parameters)
@@ -123,7 +123,7 @@ def soak(minutes: float, cycles: int) -> tuple[list[Sample], dict[str, int]]:
             operator.change_state("deactivate", "cleanup", "configure", "activate")
             for heard in listener.heard.values():
                 heard.clear()
-            operator.wait_until(lambda: min(map(len, listener.heard.values())) >= 2, "answers after a cycle")
+            operator.wait_until(lambda: min(map(len, listener.heard.values())) >= 2, "outputs after a cycle")
             samples.append(Sample(time.monotonic() - began, holding.resident_mib, holding.threads, holding.descriptors))
             print(f"cycle {cycle + 1:3}: {samples[-1]}", file=sys.stderr, flush=True)
             if process.poll() is not None:
@@ -153,7 +153,7 @@ def report(samples: list[Sample], counts: dict[str, int], command: str) -> tuple
         "machine": f"{machine['processor']}; {machine['software']}",
         "other load at the end": machine["other load"],
         "duration, lifecycle cycles": f"{samples[-1].time_s / 60:.1f} min, {len(samples)}",
-        "images received, answered": f"{counts['received']}, {counts['published']}",
+        "images received, published": f"{counts['received']}, {counts['published']}",
         "malformed images sent, rejected": f"{counts['malformed images sent']}, {rejected}",
         "inference failed": str(failed),
         "resident memory (median after warm-up)": f"{resident:.1f} MiB",

@@ -10,7 +10,7 @@ and with the node in between, its outputs checked against what was sent:
 
     python benchmarks/transport.py node /path/to/road_frames --checkpoint demo
 
-Environment variables of the caller go to all processes; ROS_DOMAIN_ID is set where it is not.
+Environment variables of the caller go to all processes; ROS_DOMAIN_ID is set if it is not.
 """
 
 import json
@@ -70,7 +70,7 @@ def plain(
         with child("subscribe", environment) as subscriber:
             sent = run_camera(folder, frames, rate_hz, environment)
             received = report_of(subscriber)
-        latencies = [late for _, late in received["answers"]]
+        latencies = [late for _, late in received["outputs"]]
         middle = f"{statistics.median(latencies) * 1e3:.1f} ms" if latencies else "-"
         print(f"{name:12} sent {len(sent)}, received {len(latencies)}, median latency {middle}", flush=True)
 
@@ -92,13 +92,13 @@ def node(
             child("subscribe", environment, PROBABILITY) as listener,
         ):
             sent = run_camera(folder, frames, rate_hz, environment)
-            answers = report_of(listener)["answers"]
+            outputs = report_of(listener)["outputs"]
             counts = report_of(anomaly)
-        stamps = [stamp for stamp, _ in answers]
-        middle = f"{statistics.median(late for _, late in answers) * 1e3:.0f} ms" if answers else "-"
+        stamps = [stamp for stamp, _ in outputs]
+        middle = f"{statistics.median(late for _, late in outputs) * 1e3:.0f} ms" if outputs else "-"
         print(
             f"{name:12} sent {len(sent)}, node received {counts.get('received', 0)}, published "
-            f"{counts.get('published', 0)}, listener received {len(answers)}, median latency {middle}\n"
+            f"{counts.get('published', 0)}, listener received {len(outputs)}, median latency {middle}\n"
             f"{'':12} every header is that of a sent image: {set(stamps) <= set(sent)}; strictly increasing:"
             f" {all(a < b for a, b in pairwise(stamps))}; counts {counts}",
             flush=True,
@@ -136,14 +136,14 @@ def camera(folder: Path, frames: int, rate_hz: float) -> None:
 
 @app.command(hidden=True)
 def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
-    """Receive until told to end, then print the stamp and the age in seconds of each image."""
-    answers = []
+    """Receive until SIGTERM, then print the stamp and the age in seconds of each image."""
+    outputs = []
 
     def note(msg: Image) -> None:
         stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
         assert msg.header.frame_id == "camera_optical"
         assert (msg.height, msg.width) == (540, 960)
-        answers.append((stamp_ns, (time.time_ns() - stamp_ns) / 1e9))
+        outputs.append((stamp_ns, (time.time_ns() - stamp_ns) / 1e9))
 
     rclpy.init()
     listening = Node("listener")
@@ -158,7 +158,7 @@ def subscribe(topic: str = typer.Argument(CAMERA)) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        print(json.dumps({"answers": answers}), flush=True)
+        print(json.dumps({"outputs": outputs}), flush=True)
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -176,13 +176,13 @@ def run_node(context: typer.Context) -> None:
 
 def decode(folder: Path) -> list[np.ndarray]:
     """Photos and video frames as 960×540 RGB."""
-    pictures = [read_rgb(path) for path in list_images(folder)]
+    images = [read_rgb(path) for path in list_images(folder)]
     for path in sorted(path for path in folder.iterdir() if kind_of(path) == "video" and is_input(path)):
         with VideoReader(path) as video:
-            pictures += video
-    if not pictures:
+            images += video
+    if not images:
         raise SystemExit(f"{folder} holds neither images nor videos")
-    return [cv2.resize(picture, (960, 540)) for picture in pictures]
+    return [cv2.resize(image, (960, 540)) for image in images]
 
 
 def own_domain() -> str:

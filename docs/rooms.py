@@ -1,6 +1,6 @@
 """The rooms of the node and their imports, drawn from the code into architecture.md: ``python docs/rooms.py``.
 
-A room is a folder of ``eomt_ext_ros``; an arrow is an import, wherever in a file and on whatever condition. Arrows that
+A room is a folder of ``eomt_ext_ros``; an arrow is an import anywhere in a file, conditional or not. Arrows that
 follow from others are left out. A room stands one floor above the highest room that it imports.
 """
 

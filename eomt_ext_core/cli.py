@@ -51,11 +51,16 @@ def convert(
     target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
     head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
     base: Annotated[
-        str | None, typer.Option(help="DINOv3 that the checkpoint holds the differences to: file, folder or hf://…")
+        str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="which of several networks in the file, such as ema")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="name of one of several networks in the file, such as ema")
+    ] = None,
     class_names: Annotated[
-        str | None, typer.Option(help="names of the semantic classes: a text file, one a line, or separated by commas")
+        str | None,
+        typer.Option(
+            help="names of the semantic classes: a text file with one on each line, or a comma-separated list"
+        ),
     ] = None,
     crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
     trained_crop: Annotated[
@@ -70,7 +75,7 @@ def convert(
         bool | None, typer.Option(help="use masked attention, if training ended before it was annealed away")
     ] = None,
 ) -> None:
-    """Write a checkpoint as one safetensors file that holds its architecture and a known answer to test it by."""
+    """Write a checkpoint as one safetensors file with its architecture and a known answer to test it by."""
     from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.model.checkpoint import load_model, save_model
 

@@ -35,7 +35,7 @@ ARGUMENTS = (
     ("use_sim_time", "", "true or false" + AS_IN_FILE),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("autostart", "", "true or false: configure and activate at start" + AS_IN_FILE),
-    ("respawn", "false", "true or false: start the process anew when it ends"),
+    ("respawn", "false", "true or false: restart the process when it ends"),
     ("cameras", "", "names of several cameras, separated by commas" + AS_IN_FILE),
     ("image_topic", "", "camera images; of several cameras, named by cameras, with {camera}; empty: ~/input/image"),
     ("camera_info_topic", "", "calibration of the camera, as image_topic; empty: camera_info beside image_topic"),
@@ -59,7 +59,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The processes, decided when the arguments have their values."""
-    # A file that includes this one shares its configurations: what it declares as empty is not the default here.
+    # launch shares configurations with included files: an argument declared empty there is not the default here.
     given = {name: LaunchConfiguration(name).perform(context) or default for name, default, _ in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         raise ValueError(f"params_file must be a file that exists, got {given['params_file']}")

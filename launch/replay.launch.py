@@ -37,7 +37,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "config"
 TOPICS_BY_POSITION = ("humble", "iron", "jazzy")
 POLL_S = 0.1
 SETTLE_S = 5.0  # from the last image to the end of the recording
-INTERRUPTED = (0, signal.SIGINT, -signal.SIGINT)  # how a recorder ends that was told to; the second is `ros2` itself
+INTERRUPTED = (0, signal.SIGINT, -signal.SIGINT)  # exit codes of an interrupted recorder; the second is that of `ros2`
 
 # Arguments of this file: name, default, description; those of anomaly.launch.py are taken too. A default of None must
 # be given.
@@ -115,7 +115,7 @@ def start(context: LaunchContext) -> list:
 async def activate(context: LaunchContext, name: str, active: Event) -> None:
     """Configure and activate the node, however long its model takes to load, and emit an event when it is active.
 
-    By its services, as the message of a transition is lost on those who have not found the node yet.
+    Uses services, since messages of transitions are lost before the node is discovered.
     """
     client = get_ros_node(context).create_client(ChangeState, f"{name}/change_state")
     try:
@@ -126,7 +126,7 @@ async def activate(context: LaunchContext, name: str, active: Event) -> None:
             while not reply.done():
                 await asyncio.sleep(POLL_S)
             if not reply.result().success:
-                raise RuntimeError(f"replay failed: {name} did not {step}; its log says why")
+                raise RuntimeError(f"replay failed: {name} did not {step}; see its log")
     except asyncio.CancelledError:  # the launch ends, which a coroutine that is cancelled would break off
         return
     context.emit_event_sync(active)

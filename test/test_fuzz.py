@@ -67,7 +67,7 @@ def test_what_breaks_a_rule_is_named(run, program, broken):
     assert any(rule.startswith(broken) for rule in run(program))
 
 
-def test_an_exit_code_that_is_not_the_expected_one_is_named(run):
+def test_unexpected_exit_code_is_named(run):
     assert run("pass", "error") == ("exit code 0 where error is expected",)
     assert run("raise SystemExit('damaged')", "success") == ("exit code 1 where success is expected",)
 
@@ -76,12 +76,12 @@ def test_memory_is_measured_at_its_peak(run):
     assert any("memory: 1" in rule for rule in run("x = b'1' * (1100 << 20); del x"))
 
 
-def test_one_that_takes_too_long_is_ended_and_the_next_one_runs(run):
+def test_timeout_ends_only_its_case(run):
     assert run("import time; time.sleep(60)", most_seconds=0.5)[0].startswith("ended after")
     assert run("pass", "success") == ()
 
 
-def test_a_file_that_is_too_large_for_the_limits_is_refused(fuzz, tmp_path):
+def test_too_large_file_is_refused(fuzz, tmp_path):
     large = tmp_path / "large"
     large.write_bytes(bytes(fuzz.LARGEST_BYTES))
     case = fuzz.Case("large", large, ("builtins:exec", "pass"))

@@ -126,7 +126,7 @@ def _file(folder: Path, chance: random.Random) -> Path:
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Anywhere, or at the beginning or end, where the structure is."""
+    """Choose any position, or one at the beginning or end, where the structure is."""
     near = chance.randrange(min(len(data), 2000))
     return chance.choice((chance.randrange(len(data)), near, len(data) - 1 - near))
 
@@ -383,5 +383,5 @@ def replay(bag: str, output: str) -> int:
     with mock.patch.object(one_bag, "_engine", return_value=engine):
         status, _ = run([Path(bag)], Path(output), ReplayConfig(NodeConfig(), (TOPIC,)))
     if status == 0 and engine.num_frames < FRAMES:
-        raise AssertionError(f"{engine.num_frames} of {FRAMES} frames, and nothing is said")
+        raise AssertionError(f"{engine.num_frames} of {FRAMES} frames without any problem reported")
     return status

@@ -123,7 +123,7 @@ def _command(number: int, name: str, target: Path, intact: Path) -> tuple[str, .
 
 
 def _mutate(path: Path, name: str, chance: random.Random) -> str:
-    """Change a file in place; says how."""
+    """Change a file in place; returns a description."""
     ways: list[Callable[[Path, random.Random], str]] = [_damage]
     if path.suffix == ".safetensors":
         ways += [_change_header] * 2
@@ -245,7 +245,7 @@ def _change_pickle(path: Path, chance: random.Random) -> str:
 
 
 def _change_state(path: Path, chance: random.Random) -> str:
-    """Save it anew with a tensor of another shape, type or kind."""
+    """Save it again with a tensor of another shape, type or kind."""
     import torch
 
     content = torch.load(path, weights_only=True)

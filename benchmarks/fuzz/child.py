@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: it is given cases, watched, and ended where a case goes too far."""
+"""A worker process seen by its parent, which gives it cases, watches it, and ends it if a case goes too far."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         code: its exit code.
-        crash: how the process ended that was to go on, or nothing.
+        crash: how the process ended unexpectedly, or empty.
         traceback: of an exception that the command let through, or nothing.
         output: what it printed, the end of it.
         seconds: that it took.
@@ -54,10 +54,10 @@ class Child:
     Args:
         preload: modules that it imports first.
         forbidden: audit events that no case may cause.
-        folder: where its output goes.
+        folder: of its output.
 
     Raises:
-        RuntimeError: where it does not start.
+        RuntimeError: if it does not start.
     """
 
     def __init__(self, preload: Sequence[str], forbidden: Sequence[str], folder: Path) -> None:
@@ -74,7 +74,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs],
-                start_new_session=True,  # its children can be told by it, also when it has ended
+                start_new_session=True,  # its children can be identified by it, even after its end
                 cwd=_ROOT,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
             )
@@ -91,7 +91,7 @@ class Child:
         return self._process.poll() is None
 
     def run(self, command: Sequence[str], most_seconds: float, most_bytes: int) -> Outcome:
-        """Have it run a command; it is ended where that takes too much."""
+        """Run a command in the process, and end the process if that takes too much."""
         self.num_cases += 1
         os.truncate(self._output, 0)
         start, before = time.monotonic(), _session_bytes(self._process.pid)

@@ -101,7 +101,7 @@ def _videos(folder: Path) -> list[tuple[str, bytes]]:
 
 
 def _folder_case(chance: random.Random, folder: Path, images: list[tuple[str, bytes]], predict: bool) -> Case:
-    """A set of which some is broken, through a whole command: it goes on, and its exit code is not 0."""
+    """Run a whole command on a partly broken set: it continues, and its exit code is not 0."""
     for name in ("images", "labels_masks"):
         (folder / name).mkdir(parents=True)
     labels = np.zeros((64, 96), np.uint8)
@@ -118,7 +118,7 @@ def _folder_case(chance: random.Random, folder: Path, images: list[tuple[str, by
 
 
 def _intact(chance: random.Random, data: bytes) -> Mutation:
-    return "intact, whatever its suffix", data + bytes(chance.randrange(9)), "success"
+    return "intact, with any suffix", data + bytes(chance.randrange(9)), "success"
 
 
 def _cut(chance: random.Random, data: bytes) -> Mutation:

@@ -15,7 +15,7 @@ _STRANGE: tuple[Any, ...] = (
 
 
 def mutate_bytes(data: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """Damage data at a place or two, mostly near its beginning; the first result says how."""
+    """Damage data at one or two places, mostly near the beginning; returns a description first."""
     how = chance.choice(("flip", "flip", "cut", "insert", "zero", "repeat", "move"))
     near = chance.random() < 0.6
     start = chance.randrange(min(len(data), 4096) if near else len(data))
@@ -37,7 +37,7 @@ def mutate_bytes(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 
 
 def mutate_json(value: Any, chance: random.Random) -> tuple[str, Any]:
-    """Change a value somewhere inside; the first result says where and how."""
+    """Change a value somewhere inside; returns a description first."""
     changed = copy.deepcopy(value)
     inside, key, path = {"": changed}, "", ""
     holder: Any = inside

@@ -1,4 +1,4 @@
-"""Run commands on mutated files, and hold each to the rules.
+"""Run commands on mutated files, and check that each keeps the rules.
 
 No traceback, no crash, no request to the network, no more than 1 GiB of memory and 20 s for a file of less than 1 MB,
 and the exit code that the case expects. The files are the same for the same seed. Ends with code 1 if a rule is broken.
@@ -72,7 +72,7 @@ def run_cases(kind: Kind, cases: Iterable[Case], folder: Path, progress: Callabl
     """Run all, in children of which each takes many.
 
     Raises:
-        ValueError: where a case is of no use: too large, or of a name that was there before.
+        ValueError: if a case is useless: too large, or with a repeated name.
     """
     verdicts: list[Verdict] = []
     names: set[str] = set()

@@ -57,7 +57,7 @@ def _is_local(arguments: tuple[Any, ...]) -> bool:
 
 
 def leave_network() -> bool:
-    """Move this process, which must have one thread, and its children to where there is no network."""
+    """Move this process, which must have one thread, and its children to a namespace without a network."""
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.unshare(_NEW_NETWORK) == 0 or libc.unshare(_NEW_USER | _NEW_NETWORK) == 0
 
@@ -105,9 +105,9 @@ def _cpu_s() -> float:
 
 
 def measure(command: Sequence[str], watch: Watch) -> dict[str, Any]:
-    """Run a command and say how it ended and what it took."""
+    """Run a command; returns how it ended and what it took."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     memory, cpu_s, start = _memory_bytes("VmRSS"), _cpu_s(), time.monotonic()
     watch.start()
     try:

@@ -36,7 +36,7 @@ def main() -> None:
     messages = [
         to_image_msg(video.frame(index).image_rgb, "rgb8", Header(frame_id="camera")) for index in range(PICTURES)
     ]
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it, whatever it does
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it at any time
     node = Node("cameras")
     publishers = [node.create_publisher(Image, topic, qos_profile_sensor_data) for topic in args.topics]
     deadline = time.monotonic() + START_TIMEOUT_S

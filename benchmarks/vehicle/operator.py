@@ -58,7 +58,7 @@ class Operator:
         client = self._clients[service]
         self.wait_until(client.service_is_ready, service)
         future = client.call_async(request)
-        self.wait_until(future.done, f"the answer of {service}")
+        self.wait_until(future.done, f"the response of {service}")
         return future.result()
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:

@@ -89,13 +89,13 @@ class Holding:
 
     @property
     def resident_mib(self) -> float:
-        """Memory of its own and shared, without that in /dev/shm, which DDS fills once and keeps."""
+        """Return private and shared memory, without /dev/shm, which DDS fills once and keeps."""
         fields = dict(line.split(":", 1) for line in (self._proc / "status").read_text().splitlines() if ":" in line)
         return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile")) / 1024
 
     @property
     def proportional_mib(self) -> float:
-        """Memory, what is shared divided among those who share it."""
+        """Return memory, with shared pages divided among the processes that share them."""
         lines = (self._proc / "smaps_rollup").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 

@@ -1,6 +1,6 @@
-"""What a process of the benchmark does when it is told to: run a frame, or several images at once.
+"""The tasks of a process of the benchmark: run a frame, or several images at once.
 
-Each variant has a process of its own: its memory is its own, and the others rest while it runs.
+Each variant has its own process with its own memory, and the others are idle while it runs.
 """
 
 from __future__ import annotations

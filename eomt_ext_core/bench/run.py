@@ -46,10 +46,10 @@ class _Turns:
 
 _TURNS = {"cpu": _Turns(3, 1, 0, 0), "cuda": _Turns(200, 10, 2, 10)}
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> BenchResult:
+def run_bench(config: BenchConfig, command: str, report: Report = lambda _: None) -> BenchResult:
     """Run a benchmark.
 
     Variants take turns, so that other load on the machine affects all of them alike.
@@ -57,7 +57,7 @@ def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> B
     Args:
         config: settings of the benchmark.
         command: command line, for the record.
-        say: called with the name of the current measurement.
+        report: called with the name of the current measurement.
 
     Raises:
         ConfigError: if a model has no anomaly head, or the device does not exist.
@@ -68,7 +68,7 @@ def run_bench(config: BenchConfig, command: str, say: Say = lambda _: None) -> B
     not_measured = {}
     if find_spec("transformers") is None:
         not_measured = {name: "transformers is not installed" for name in config.variants if "transformers" in name}
-    bench = _Bench(device, config, [name for name in config.variants if name not in not_measured], say)
+    bench = _Bench(device, config, [name for name in config.variants if name not in not_measured], report)
     measured = [case for model in config.models for case in bench.run_model(model)]
     growth = None if config.growth_model == NO_GROWTH else bench.follow_growth(config.growth_model)
     ceilings = bench.ceiling_flops_per_s
@@ -89,11 +89,11 @@ class _Case(NamedTuple):
 class _Bench:
     """The device, the number of rounds and the measured ceilings, for all cases."""
 
-    def __init__(self, device: torch.device, config: BenchConfig, variants: Sequence[str], say: Say) -> None:
+    def __init__(self, device: torch.device, config: BenchConfig, variants: Sequence[str], report: Report) -> None:
         self._device = device
         self._config = config
         self._variants = variants
-        self._say = say
+        self._report = report
         self._turns = _TURNS[device.type]
         self._rounds = math.ceil((config.repeats or self._turns.default_repeats) / self._turns.frames)
         self._ceilings = {name: MatrixCeiling(device, name) for name in sorted({_precision(name) for name in variants})}
@@ -113,12 +113,12 @@ class _Bench:
                 what = variant, name, str(self._device), image_hw, frames, lead_in
                 return workers[variant].submit(run_turn, *what).result()
 
-            self._say(f"{name}: setting up {len(workers)} processes")
+            self._report(f"{name}: setting up {len(workers)} processes")
             ready = [worker.submit(set_up, variant, name, str(self._device)) for variant, worker in workers.items()]
             for future in ready:
                 future.result()
             for variant in self._variants:
-                self._say(f"{name}: warming up {variant}")
+                self._report(f"{name}: warming up {variant}")
                 run(variant, crop_hw, 1, 0)
             for image_hw in self._config.images_hw:
                 plan = windows.plan(image_hw, crop_hw, WindowConfig())
@@ -131,13 +131,13 @@ class _Bench:
     ) -> dict[str, list[Turn]]:
         what = f"{model}, {image_hw[1]}×{image_hw[0]}"
         if self._turns.warm_up_frames:
-            self._say(f"{what}: warming up")
+            self._report(f"{what}: warming up")
             for variant in self._variants:
                 run(variant, image_hw, 1, self._turns.warm_up_frames)
         turns: dict[str, list[Turn]] = {variant: [] for variant in self._variants}
         for index in range(self._rounds):
             for variant in self._variants:
-                self._say(f"{what}: round {index + 1} of {self._rounds}, {variant}")
+                self._report(f"{what}: round {index + 1} of {self._rounds}, {variant}")
                 turn = run(variant, image_hw, self._turns.frames, self._turns.lead_in)
                 # keep one probability to compare: thousands would not fit into memory
                 turns[variant].append(turn if index == 0 else replace(turn, probability=None))
@@ -159,10 +159,10 @@ class _Bench:
                 return worker.submit(time_batch, name, str(self._device), image_hw, num_images).result()
 
             for point in points if self._turns.warm_up_frames else points[:1]:
-                self._say(f"growth of {name}: warming up")
+                self._report(f"growth of {name}: warming up")
                 run(*point)
             for index in range(self._rounds):
-                self._say(f"growth of {name}: round {index + 1} of {self._rounds}")
+                self._report(f"growth of {name}: round {index + 1} of {self._rounds}")
                 for point in points:
                     seconds[point].append(run(*point))
 

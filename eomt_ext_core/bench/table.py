@@ -54,8 +54,8 @@ def _ratio_table(case: CaseResult) -> Table:
     table = _new_table(title, ("variant", *columns))
     for variant, result in case.variants.items():
         memory = [f"{size / 2**20:.0f}" for size in (result.memory.peak, result.memory.held)]
-        share = result.network_ceiling_fraction
-        network = _NOTHING if share is None else f"{100 * share:.0f}"
+        fraction = result.network_ceiling_fraction
+        network = _NOTHING if fraction is None else f"{100 * fraction:.0f}"
         if result.frame is None or result.frame_ceiling_fraction is None:
             table.add_row(variant, *[_NOTHING] * 5, network, *[_NOTHING] * 2)
             continue

@@ -21,7 +21,7 @@ class ExactScores:
         self._anomalous.append(anomalous)
 
     def merge(self, other: ExactScores) -> None:
-        """Add the scores of ``other``, which is left as it is."""
+        """Add the scores of ``other``, which does not change."""
         self._normal = self._normal + other._normal
         self._anomalous = self._anomalous + other._anomalous
 

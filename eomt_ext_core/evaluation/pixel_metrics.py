@@ -89,7 +89,7 @@ class PixelMetrics:
         self._store.add(score_array[label_array == NORMAL], score_array[label_array == ANOMALOUS])
 
     def merge(self, other: PixelMetrics) -> None:
-        """Add everything counted by ``other``, which is left as it is. Raises ``ConfigError`` if the modes differ."""
+        """Add everything counted by ``other``, which does not change. Raises ``ConfigError`` if the modes differ."""
         if self.mode != other.mode:
             raise ConfigError(f"merged pixel metrics must have the same mode, got {self.mode!r} and {other.mode!r}")
         self._store.merge(other._store)  # type: ignore[arg-type]  # the mode is the type of the store

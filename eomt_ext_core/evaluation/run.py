@@ -140,9 +140,9 @@ class Evaluator:
         num_normal, num_anomalous = (
             0 if labels is None else int(np.count_nonzero(labels == kind)) for kind in (NORMAL, ANOMALOUS)
         )
-        share = int(np.count_nonzero(mask)) / mask.size
+        mask_fraction = int(np.count_nonzero(mask)) / mask.size
         self._first.frames[frame_id] = FrameResult(
-            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, share, rows
+            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, mask_fraction, rows
         )
         if latency_ms is not None:
             self._first.latency_ms[frame_id] = latency_ms

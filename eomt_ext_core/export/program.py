@@ -14,9 +14,9 @@ from eomt_ext_core.backends.window_scorer import SEMANTIC
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
-from eomt_ext_core.scoring.factored_weights import FactoredWeights
+from eomt_ext_core.scoring.factored_weights import FactoredWeights, channels_last_statistics
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
-from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR, baseline_score
+from eomt_ext_core.scoring.uncertainty import baseline_score
 
 # Most activations of a window at a time; the graph repeats the scoring for each band of rows.
 BAND_FLOATS = 1 << 24
@@ -95,13 +95,7 @@ class _FactoredLayers(nn.Module):
 
     def forward(self, semantic: Tensor, visual: Tensor) -> Tensor:
         """Map (N, rows, W, C) and (N, rows, W, hidden) to anomaly logits (N, 1, rows, W)."""
-        weights = self._weights()
-        floored = semantic.clamp(min=SEMANTIC_FLOOR)
-        entropy = -(floored * floored.log()).sum(dim=-1)
-        statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)
-        hidden = (visual + statistics @ weights.statistics).relu()
-        hidden = F.linear(hidden, weights.second, weights.second_bias).relu()
-        return F.linear(hidden, weights.last, weights.last_bias).permute(0, 3, 1, 2)
+        return self._weights().logits(channels_last_statistics(semantic), visual).permute(0, 3, 1, 2)
 
 
 def trace(program: ScoringProgram, batch: int, device: torch.device) -> torch.export.ExportedProgram:

@@ -1,4 +1,4 @@
-"""Read a model's architecture off the shapes of its weights, and say which field they leave open."""
+"""Inference of a model's architecture from the shapes of its weights; errors name the fields that they leave open."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def infer_model_config(
     Args:
         network: state dict with official names.
         attn_mask_probs: the checkpoint's buffer of that name, or none; its length is the number of blocks.
-        known: fields of :class:`ModelConfig` from elsewhere. They win where the shapes leave a choice, and must agree
-            with the shapes where they do not.
+        known: fields of :class:`ModelConfig` from another source. They decide if the shapes leave a choice, and must
+            agree with the shapes otherwise.
 
     Returns:
         the configuration, in which ``trained_crop_hw`` is the window that the position embedding is laid out for.
 
     Raises:
         CheckpointError: naming a field that is not determined, or one that contradicts the weights.
-        ConfigError: if a field breaks a rule of its own.
+        ConfigError: if a field breaks its rule.
     """
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
     if unknown:
@@ -216,10 +216,10 @@ def _infer_backbone(
 
 
 def _crop_without_positions(trained: Any, crop: Any) -> Any:
-    """A DINOv3 has nothing that is laid out for a window: any does, and one must be named."""
+    """Choose the window of a DINOv3, which has no weights for a particular window."""
     if trained is None and crop is None:
         raise CheckpointError(
-            "the weights of a DINOv3 do not tell the window that they were trained at: give crop_hw in the "
+            "the weights of a DINOv3 do not determine the window: set crop_hw in the "
             "configuration (`eomt-ext convert --crop`)"
         )
     return trained if crop is None else crop

@@ -30,7 +30,7 @@ from eomt_ext_core.scoring.probe import PROBE, without_head
 DEMO = "demo"
 _METADATA_KEY = "eomt_ext"
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
-_NOT_STORED = "trained_crop_hw"  # what is saved is laid out for the window that it is saved with
+_NOT_STORED = "trained_crop_hw"  # saved positions are those of crop_hw
 
 
 def load_model(
@@ -54,16 +54,16 @@ def load_model(
         source: a file, a folder, ``hf://owner/name`` (downloaded through huggingface_hub), or ``demo``.
         config: the architecture, or the fields of it that the file does not determine. A ``crop_hw`` other than the
             file's resamples the position embedding; an official file trained at a window that is not square needs
-            ``trained_crop_hw``, since it does not say so itself.
+            ``trained_crop_hw``, which is not in the file.
         head: a separate file with the anomaly head.
-        base: the DINOv3 that the file holds the differences to: as EoMT publishes its models on DINOv3.
-        weights: which of several networks in the file, such as ``ema``.
+        base: the DINOv3 to add to a file with differences, as EoMT publishes its models on DINOv3.
+        weights: name of one of several networks in the file, such as ``ema``.
         download: whether ``hf://owner/name`` is allowed.
-        device: where the model goes.
+        device: of the model.
         dtype: type of its parameters.
 
     Returns:
-        the model in eval mode; its ``info`` is what the checkpoint says of itself.
+        the model in eval mode; its ``info`` has the metadata of the checkpoint.
 
     Raises:
         CheckpointError: if a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
@@ -92,7 +92,7 @@ def load_model(
             head_config = infer_head_config(head_state, found.network["q.weight"].shape[-1])
             if own_head and metadata.get("head"):
                 head_config = replace(head_config, dropout=metadata["head"]["dropout"])
-        with torch.device("meta"):  # a network of the file's own sizes costs nothing before they are compared
+        with torch.device("meta"):  # takes no memory before the sizes in the file are compared
             model = EoMTExt(replace(model_config, trained_crop_hw=None), head_config)
         _load_network(model.network, found.network, model_config.trained_crop_hw or model_config.crop_hw)
         if model.anomaly_head is not None:
@@ -102,14 +102,14 @@ def load_model(
         raise CheckpointError(f"{path}: {error}") from error
     model.info = info if own_head else without_head(info)
     if model.config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
-        model.info.pop(PROBE, None)  # it is that of the window in the file
+        model.info.pop(PROBE, None)  # it belongs to the window in the file
     return model.to(device=device, dtype=dtype).eval()
 
 
 def save_model(model: EoMTExt, path: str | Path, probe: Mapping[str, Any] | None = None) -> None:
     """Write a model as one safetensors file with its architecture and ``model.info`` in the metadata.
 
-    The file appears under its name only when it is complete.
+    The file is written atomically.
 
     Args:
         model: to be saved.
@@ -141,14 +141,14 @@ def save_model(model: EoMTExt, path: str | Path, probe: Mapping[str, Any] | None
 
 
 def resolve_source(source: str | Path, *, download: bool = True) -> Path:
-    """The file or folder that a source of :func:`load_model` stands for; of a folder, its weights.
+    """Return the file of a source of :func:`load_model`; for a folder, its weights.
 
     Args:
-        source: as of :func:`load_model`.
-        download: whether ``hf://owner/name`` is allowed, and named to a person.
+        source: as for :func:`load_model`.
+        download: whether ``hf://owner/name`` is allowed, and mentioned in errors.
 
     Raises:
-        CheckpointError: if it is not there, or would have to be downloaded and may not be.
+        CheckpointError: if it does not exist, or a download is needed but not allowed.
     """
     text = str(source)
     if text == DEMO:
@@ -184,7 +184,7 @@ def _download(source: str) -> Path:
 
 
 def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of a file, and what it or the configuration beside it says of the architecture."""
+    """Read the tensors of a file, and the architecture in its metadata or in the configuration beside it."""
     if path.suffix in (".onnx", ".pt2"):
         raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
     state, texts = read_tensors(path, weights)
@@ -201,11 +201,11 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
 
 
 def _absolute(found: Weights, base: Path | None) -> Weights:
-    """Add the base that a published model on DINOv3 holds the differences to."""
+    """Add the base to a published model on DINOv3, which consists of differences."""
     if base is None:
         if is_delta(found.network):
             raise CheckpointError(
-                "it holds differences to the weights of a DINOv3, not weights: give those too "
+                "it has differences to the weights of a DINOv3 instead of weights: pass those too "
                 "(`eomt-ext convert --base`; of the same size, from facebook/dinov3-vit*16-pretrain-lvd1689m)"
             )
         return found
@@ -226,26 +226,26 @@ def _read_head(path: Path) -> dict[str, Tensor]:
 
 
 def _merge_config(stored: Mapping[str, Any], given: ModelConfig | Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the file says and what the caller says; they must agree on what the weights were trained with."""
+    """Merge the settings of the file and of the caller, which must agree on those used in training."""
     if isinstance(given, ModelConfig):
         given = {field.name: getattr(given, field.name) for field in fields(given)}
     given = {name: value for name, value in (given or {}).items() if value is not None}
-    _hold_together(stored, given, ("backbone", "num_blocks"), "")
-    _hold_windows_together(stored, given)
+    _check_agreement(stored, given, ("backbone", "num_blocks"), "")
+    _check_windows_agree(stored, given)
     merged = {**stored, **given}
     stored_overrides, given_overrides = (_mapping(side.get("backbone_overrides", {})) for side in (stored, given))
-    _hold_together(stored_overrides, given_overrides, tuple(stored_overrides), "backbone_overrides ")
+    _check_agreement(stored_overrides, given_overrides, tuple(stored_overrides), "backbone_overrides ")
     merged["backbone_overrides"] = stored_overrides | given_overrides
     return merged
 
 
-def _hold_together(stored: Mapping[str, Any], given: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+def _check_agreement(stored: Mapping[str, Any], given: Mapping[str, Any], names: tuple[str, ...], prefix: str) -> None:
     for name in names:
         if name in stored and name in given and stored[name] != given[name]:
-            raise CheckpointError(f"{where}{name} is {stored[name]!r} in the file, but {given[name]!r} is given")
+            raise CheckpointError(f"{prefix}{name} is {stored[name]!r} in the file, but {given[name]!r} is given")
 
 
-def _hold_windows_together(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_windows_agree(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     sides = [side["trained_crop_hw"] for side in (stored, given) if "trained_crop_hw" in side]
     lists = [list(side) if isinstance(side, list | tuple) else side for side in sides]
     if len(lists) == 2 and lists[0] != lists[1]:
@@ -259,7 +259,7 @@ def _mapping(overrides: Any) -> dict[str, Any]:
 
 
 def _load_network(network: EoMT, state: Mapping[str, Tensor], trained_crop_hw: tuple[int, int]) -> None:
-    """Load strictly, but for the position embedding, which is resampled if its window is another."""
+    """Load strictly, but resample the position embedding if its window differs."""
     patch_size = network.config.patch_size
     old_grid_hw = (trained_crop_hw[0] // patch_size, trained_crop_hw[1] // patch_size)
     state = {
@@ -280,7 +280,7 @@ def _load_network(network: EoMT, state: Mapping[str, Tensor], trained_crop_hw: t
 
 
 def _load_strictly(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
-    """Give a module on the meta device its tensors, as float32 of its own."""
+    """Load tensors into a module on the meta device, as float32 copies."""
     _check_fit(module.state_dict(), state, prefix)
     broken = [prefix + key for key, value in state.items() if not value.isfinite().all()]
     if broken:

@@ -1,4 +1,4 @@
-"""What the files beside the weights of a Transformers model say of it: sizes, class names, normalisation."""
+"""Metadata of a Transformers model in the files beside its weights: sizes, class names, normalisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NORM_EPS = {"eomt": 1e-6, _DINOV3_TYPE: 1e-5}  # of timm's networks
 
 
 def read_transformers(path: Path, *, required: bool) -> dict[str, Any]:
-    """Read what a ``config.json`` determines beyond the weights: ``model``, fields of ``ModelConfig``, and ``info``.
+    """Read settings in a ``config.json`` that the weights do not determine: ``model`` (of ``ModelConfig``), ``info``.
 
     Args:
         path: the file.
@@ -57,7 +57,7 @@ def read_transformers(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def read_normalisation(folder: Path) -> dict[str, Tensor]:
-    """Read mean and deviation that the pixels are normalised with, or nothing if the folder does not say.
+    """Read mean and deviation of the normalisation of pixels, or nothing if the folder has none.
 
     Returns:
         ``encoder.pixel_mean`` and ``encoder.pixel_std``, each (1, 3, 1, 1).
@@ -94,15 +94,15 @@ def _mapping_in(path: Path) -> dict[str, Any]:
         content = file.read(MOST_BYTES + 1)
     stored = read_json(content)
     if not isinstance(stored, dict):
-        raise CheckpointError(f"{path.name} must hold a mapping, got {type(stored).__name__}")
+        raise CheckpointError(f"{path.name} must be a mapping, got {type(stored).__name__}")
     return stored
 
 
 def _check_fixed(stored: Mapping[str, Any], kind: str, name: str) -> None:
-    """Refuse what no weight tells, and the network has but one value of."""
+    """Raise ``CheckpointError`` for settings that the network does not support and the weights do not show."""
     fixed: dict[str, Any] = {"hidden_act": "gelu"}
     if kind == _DINOV3_TYPE:
-        # With gated MLPs Transformers gives the heads the backbone's SiLU; the official code keeps GELU there.
+        # With gated MLPs, Transformers uses the backbone's SiLU in the heads; the official code uses GELU.
         fixed |= {"use_gated_mlp": False, "key_bias": False}
         rope = stored.get("rope_parameters", {"rope_theta": stored.get("rope_theta", 100.0)})
         if not isinstance(rope, Mapping) or rope.get("rope_theta", 100.0) != 100.0:
@@ -113,7 +113,7 @@ def _check_fixed(stored: Mapping[str, Any], kind: str, name: str) -> None:
 
 
 def _class_names(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """``class_names`` from ``id2label``, unless these are the names that Transformers makes up."""
+    """Read ``class_names`` from ``id2label``, unless these are the default names of Transformers."""
     labels = stored.get("id2label")
     if not isinstance(labels, Mapping) or not labels:
         return {}

@@ -104,9 +104,9 @@ def _make_backbone(config: ModelConfig) -> Any:
 
 
 def _place_rotation(backbone: Any, config: ModelConfig) -> None:
-    """Compute what follows from the sizes alone, on the CPU also if the weights are still nowhere (``meta``).
+    """Compute the rotations, which depend only on sizes, on the CPU even if the weights are on ``meta``.
 
-    In the last blocks the queries stand before the class token, and are not rotated either.
+    In the last blocks the queries come before the class token, and are not rotated either.
     """
     head_dim = backbone.embed_dim // backbone.blocks[0].attn.num_heads
     if head_dim % 4:

@@ -7,6 +7,7 @@ column folds into that of ``max_prob`` and the bias.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
-from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
+from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS, SEMANTIC_FLOOR
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,31 @@ class FactoredWeights:
     projection_bias: Tensor | None
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, head: PixelAnomalyHead) -> FactoredWeights:
-        """Copy the present weights of a head; later changes of the head have no effect."""
+    def of(cls, head: PixelAnomalyHead, *, copy: bool = True) -> FactoredWeights:
+        """Rearrange the weights of a head: copies without gradients, or, for training, tensors with gradients."""
         first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
         by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
         convolution = None if head.feature_proj is None else cast(nn.Conv2d, head.feature_proj[0])
-        shift = None if convolution is None else convolution.bias
-        return cls(
-            visual=first.weight[:, NUM_STATISTICS:].clone(),
+        weights = cls(
+            visual=first.weight[:, NUM_STATISTICS:],
             visual_bias=first.bias + by_msp,
             statistics=torch.stack((by_max_prob - by_msp, by_entropy, by_energy)),
-            second=second.weight.clone(),
-            second_bias=second.bias.clone(),
-            last=last.weight.clone(),
-            last_bias=last.bias.clone(),
-            projection=None if convolution is None else convolution.weight.flatten(1).clone(),
-            projection_bias=None if shift is None else shift.clone(),
+            second=second.weight,
+            second_bias=second.bias,
+            last=last.weight,
+            last_bias=last.bias,
+            projection=None if convolution is None else convolution.weight.flatten(1),
+            projection_bias=None if convolution is None else convolution.bias,
         )
+        return weights._each(lambda part: part.detach().clone()) if copy else weights
 
     def to(self, dtype: torch.dtype) -> FactoredWeights:
         """Convert the weights to another type."""
+        return self._each(lambda part: part.to(dtype))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> FactoredWeights:
         parts = ((item.name, getattr(self, item.name)) for item in fields(self))
-        changed: dict[str, Any] = {name: part.to(dtype) for name, part in parts if part is not None}
+        changed: dict[str, Any] = {name: change(part) for name, part in parts if part is not None}
         return replace(self, **changed)
 
     def project(self, features: Tensor) -> Tensor:
@@ -72,3 +75,18 @@ class FactoredWeights:
         if self.projection is not None:
             features = F.linear(features, self.projection, self.projection_bias).relu_()
         return F.linear(features, self.visual, self.visual_bias)
+
+    def logits(
+        self, statistics: Tensor, visual: Tensor, drop: Callable[[Tensor], Tensor] = lambda hidden: hidden
+    ) -> Tensor:
+        """Apply the other layers, not in place: (…, 3) statistics and (…, hidden) visual to (…, 1) anomaly logits."""
+        hidden = drop((visual + statistics @ self.statistics).relu())
+        hidden = drop(F.linear(hidden, self.second, self.second_bias).relu())
+        return F.linear(hidden, self.last, self.last_bias)
+
+
+def channels_last_statistics(semantic: Tensor) -> Tensor:
+    """Reduce a semantic map (…, C) to max_prob, entropy and energy, (…, 3)."""
+    floored = semantic.clamp(min=SEMANTIC_FLOOR)
+    entropy = -(floored * floored.log()).sum(dim=-1)
+    return torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)

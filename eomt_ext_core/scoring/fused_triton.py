@@ -58,17 +58,7 @@ class FusedHead:
     def __call__(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
     ) -> Tensor:
-        """Score every pixel of every crop.
-
-        Args:
-            mask_logits: (B, Q, h, w), of any floating type.
-            class_logits: (B, Q, C + 1), of any floating type.
-            img_size: (H, W) of the result.
-            features: (B, feature_dim, h', w') at patch resolution; float32, bfloat16 or float16.
-
-        Returns:
-            (B, H, W, 1) float32 anomaly logits.
-        """
+        """Score every pixel: see :class:`~.factored.FactoredHead`, with the same shapes and types."""
         logits = mask_logits.new_empty((mask_logits.shape[0], *img_size, 1), dtype=torch.float32)
         self._launch(mask_logits, class_logits, features, logits)
         return logits

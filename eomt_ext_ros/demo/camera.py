@@ -69,7 +69,7 @@ def _render_shot(seed: int, index: int, config: SceneConfig, rate_hz: float) -> 
 
 
 def video_frames(path: str | Path, problems: list[str]) -> Iterator[CameraFrame]:
-    """Read the frames of a video file; if it is cut short, add that to ``problems`` after the last frame.
+    """Read the frames of a video file; if it is truncated, add that to ``problems`` after the last frame.
 
     Raises:
         ImageError: if it cannot be opened.

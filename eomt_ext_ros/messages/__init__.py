@@ -1,1 +1,1 @@
-"""``sensor_msgs`` and ``vision_msgs`` to and from arrays."""
+"""Conversion of ``sensor_msgs`` and ``vision_msgs`` to and from arrays."""

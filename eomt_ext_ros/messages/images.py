@@ -1,22 +1,22 @@
-"""``sensor_msgs`` images to and from numpy arrays.
+"""Conversion of ``sensor_msgs`` images to and from numpy arrays.
 
-Messages are read by their fields alone, so those that ``rosbags`` reads without ROS work as those of ``rclpy`` do.
+Only the fields of messages are used, so that messages of ``rosbags`` (without ROS) and of ``rclpy`` both work.
 
 Every rejection is an ``ImageError`` whose ``reason`` is one of
 
 - ``"empty"``: no data at all,
 - ``"dimensions"``: height or width is zero, too large, or impossible for the encoding,
 - ``"step"``: a row is shorter than its pixels,
-- ``"size"``: the data are not as long as height and step say,
-- ``"encoding"``: nothing here decodes the encoding or the compression,
+- ``"size"``: the length of the data differs from height times step,
+- ``"encoding"``: the encoding or the compression is not supported,
 - ``"decode"``: the decoder refused the data,
 - ``"work"``: decoding the data would take too long.
 
-What an error quotes of a message ends in the log and in the diagnostics: numbers, and the names of encoding, format and
-frame, in short and with control characters escaped; never data.
+Errors appear in the log and in the diagnostics. They quote only numbers, and the names of encoding, format and frame,
+shortened and with control characters escaped; never data.
 
-YUV encodings are decoded as OpenCV and cv_bridge do: BT.601, limited range (luma 16 to 235). What a camera sends in
-full range comes out with 16 % more contrast, its darkest and brightest values clipped.
+YUV encodings are decoded like in OpenCV and cv_bridge: BT.601, limited range (luma 16 to 235). Full-range images get
+16 % more contrast, with their darkest and brightest values clipped.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ _OUTPUT_FORMATS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
 
 
 def to_rgb(msg: Image) -> NDArray[np.uint8]:
-    """The pixels of a ``sensor_msgs/Image`` as an (H, W, 3) uint8 RGB array.
+    """Convert a ``sensor_msgs/Image`` to an (H, W, 3) uint8 RGB array.
 
-    rgb8 is not copied: the array shares its memory with ``msg.data`` and is strided where rows are padded. Every other
-    encoding gives a new contiguous array. Encodings outside ``DECODED_ENCODINGS`` go through cv_bridge where it is
-    installed and works, without the padding of rows and in this machine's byte order. ``is_bigendian`` says nothing
-    about 8 bit channels.
+    rgb8 is not copied: the array shares its memory with ``msg.data`` and is strided if rows are padded. Every other
+    encoding yields a new contiguous array. Encodings outside ``DECODED_ENCODINGS`` go through cv_bridge, if it is
+    installed and works, without the padding of rows and in this machine's byte order. ``is_bigendian`` does not apply
+    to 8 bit channels.
 
     nv12 and nv21 are read as drivers send them: ``height`` is that of the image, the luma rows are followed by half as
     many chroma rows. ``step`` is the length of a luma row, or, without padding, the whole size divided by ``height``.
@@ -124,20 +124,20 @@ def to_rgb(msg: Image) -> NDArray[np.uint8]:
 
 
 def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
-    """The pixels of a JPEG or PNG ``sensor_msgs/CompressedImage`` as a contiguous (H, W, 3) uint8 RGB array.
+    """Decode a JPEG or PNG ``sensor_msgs/CompressedImage`` to a contiguous (H, W, 3) uint8 RGB array.
 
-    Grey images are repeated over the channels, 16 bit channels keep their upper 8 bits, alpha is dropped. An EXIF
-    orientation is not applied: the pixels stay where the camera's calibration has them. The compression is told from
-    the data. ``format`` matters in two cases:
+    Grey images have equal channels, 16 bit channels keep their upper 8 bits, alpha is dropped. An EXIF orientation is
+    not applied, as the camera's calibration refers to the stored pixels. The compression is detected from the data.
+    ``format`` matters in two cases:
 
     - If it begins with a Bayer encoding (``"bayer_rggb8; jpeg compressed "``, ``"bayer_rggb16; png compressed "``),
       a file of one channel is a mosaic, and is debayered. A file of three channels was debayered before the
       compression if the format says so (``compressed bgr8``), and contradicts the format otherwise. See also
       :func:`lost_colours`.
-    - If it says ``"compressed rgb8"``, red and blue were swapped before the compression (image_transport's
+    - If it contains ``"compressed rgb8"``, red and blue were swapped before the compression (image_transport's
       convention), and are swapped back.
 
-    Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` where OpenCV finds no memory.
+    Raises ``ImageError``; the module's docstring lists the reasons. ``MemoryError`` if OpenCV runs out of memory.
     Sources: sensor_msgs ``CompressedImage.msg``; ros-perception/image_transport_plugins, compressed_publisher.cpp and
     compressed_subscriber.cpp.
     """
@@ -160,28 +160,27 @@ def decompress(msg: CompressedImage) -> NDArray[np.uint8]:
 
 
 def lost_colours(msg: Image | CompressedImage) -> str:
-    """Why the image of a colour camera comes without colours, or empty.
+    """Explain why the image of a colour camera has no colours; empty if it has.
 
-    From Humble to Jazzy, image_transport makes grey of a Bayer mosaic before it compresses it as JPEG, and what arrives
-    has no colours any more.
+    From Humble to Jazzy, image_transport converts a Bayer mosaic to grey before JPEG compression.
     """
     image_format: str = getattr(msg, "format", "")
     if not _COLOURS_LOST.match(image_format):
         return ""
     return (
-        f"its publisher made grey of the colours before the compression (format {_short(image_format)}), and the model "
-        "knows colours: publish png, set jpeg_compress_bayer if the publisher has it, or debayer first"
+        f"its publisher converted the colours to grey before the compression (format {_short(image_format)}), but the "
+        "model needs colours: publish png, set jpeg_compress_bayer if the publisher has it, or debayer first"
     )
 
 
 def to_image_msg(array: NDArray[Any], encoding: str, header: Header) -> Image:
-    """A ``sensor_msgs/Image`` holding a copy of the pixels.
+    """Make a ``sensor_msgs/Image`` with a copy of the pixels.
 
     ``encoding`` is ``"rgb8"`` for (H, W, 3) uint8, ``"mono8"`` for (H, W) uint8 or ``"32FC1"`` for (H, W) float32. Rows
-    are not padded; floats keep the byte order of this machine. ``header`` is set as it is: stamp and frame of the image
-    that the array was computed from.
+    are not padded; floats keep the byte order of this machine. ``header`` is that of the image from which the array was
+    computed.
 
-    Raises ``ImageError`` where the encoding is another one or the array does not fit it.
+    Raises ``ImageError`` if the encoding is another one or the array does not fit it.
     """
     from sensor_msgs.msg import Image
 
@@ -222,9 +221,9 @@ def to_jpeg_msg(image_rgb: NDArray[np.uint8], header: Header) -> CompressedImage
 
 
 def _data_of(msg: Image | CompressedImage) -> NDArray[np.uint8]:
-    """The data of a message as a 1-D array that shares their memory."""
+    """Return the data of a message as a 1-D array that shares their memory."""
     if len(msg.data) == 0:
-        raise ImageError("an image message must hold data, got none: look at its publisher", "empty")
+        raise ImageError("an image message must have data, got none: check its publisher", "empty")
     return np.frombuffer(msg.data, dtype=np.uint8)
 
 
@@ -242,14 +241,14 @@ def _check_layout(msg: Image, data: NDArray[np.uint8], rows: int, step: int, row
         )
     if data.size != rows * step:
         raise ImageError(
-            f"{_short(msg.encoding)} of height {msg.height} with step {msg.step} holds {rows * step} bytes, "
+            f"{_short(msg.encoding)} of height {msg.height} with step {msg.step} must have {rows * step} bytes, "
             f"got {data.size}",
             "size",
         )
 
 
 def _packed_view(msg: Image, data: NDArray[np.uint8], packed: _Packed) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, channels), strided over the padding of the rows."""
+    """Return the pixels, (H, W) or (H, W, channels), strided over the padding of the rows."""
     if msg.width % packed.width_multiple or min(msg.height, msg.width) < packed.min_side:
         raise ImageError(
             f"{msg.encoding} needs a width that is a multiple of {packed.width_multiple} and sides of at least "
@@ -263,7 +262,7 @@ def _packed_view(msg: Image, data: NDArray[np.uint8], packed: _Packed) -> NDArra
 
 
 def _debayer(mosaic: NDArray[Any], image_format: str) -> NDArray[np.uint8]:
-    """(H, W) uint8 or uint16, of which the upper 8 bits count, to (H, W, 3) RGB."""
+    """Debayer (H, W) uint8, or the upper 8 bits of uint16, to (H, W, 3) RGB."""
     encoding = image_format.partition(";")[0].strip()
     packed = _PACKED.get(re.sub("16$", "8", encoding))
     if packed is None or packed.to_rgb is None:
@@ -276,13 +275,13 @@ def _debayer(mosaic: NDArray[Any], image_format: str) -> NDArray[np.uint8]:
 
 
 def _semi_planar_view(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(3/2 H, W): the luma rows, then the rows of interleaved chroma, as OpenCV takes them."""
+    """Return the planes for OpenCV, (3/2 H, W): the luma rows, then the rows of interleaved chroma."""
     if msg.height % 2 or msg.width % 2:
         raise ImageError(
             f"{msg.encoding} needs even sides, got height {msg.height} and width {msg.width}", "dimensions"
         )
     rows = msg.height * 3 // 2
-    # Image.msg says that data is step * rows long: some drivers keep to it and make the step one and a half rows.
+    # In Image.msg, data has step * rows bytes: some drivers comply by a step of one and a half rows.
     divided = msg.step * 2 == msg.width * 3 and data.size == msg.step * msg.height
     step = msg.width if divided else msg.step
     _check_layout(msg, data, rows, step, msg.width)
@@ -298,18 +297,18 @@ def _convert(pixels: NDArray[np.uint8], code: int, encoding: str) -> NDArray[np.
 
 
 def _refusal(error: cv2.error, text: str) -> Exception:
-    """What to raise where OpenCV does; that memory is short is no fault of the image."""
+    """Convert an error of OpenCV: running out of memory is no fault of the image."""
     return MemoryError(text) if opencv_lacks_memory(error) else ImageError(text, "decode")
 
 
 @functools.cache
 def _load_cv_bridge() -> tuple[Any, str]:
-    """A ``CvBridge`` and no complaint, or None and why not. Tried once: a failing import is slow."""
+    """Return a ``CvBridge``, or None with the reason. Tried only once, as a failing import is slow."""
     try:
         from cv_bridge import CvBridge
 
         return CvBridge(), ""
-    except Exception as error:  # its binary raises AttributeError and others under a NumPy it was not built for
+    except Exception as error:  # its binary raises AttributeError and others with a wrong version of NumPy
         return None, f"{type(error).__name__}: {error}"
 
 
@@ -317,9 +316,9 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
     bridge, complaint = _load_cv_bridge()
     if bridge is None:
         raise ImageError(
-            f"encoding {_short(msg.encoding)} is not decoded here ({', '.join(DECODED_ENCODINGS)} are) and cv_bridge, "
-            f"which may know it, cannot be imported ({complaint}): install a cv_bridge built for this NumPy, or let "
-            "the camera driver or an image_proc node publish rgb8",
+            f"encoding {_short(msg.encoding)} needs cv_bridge (only {', '.join(DECODED_ENCODINGS)} do not), which "
+            f"cannot be imported ({complaint}): install a cv_bridge built for this NumPy, or let the camera driver or "
+            "an image_proc node publish rgb8",
             "encoding",
         )
     try:
@@ -344,9 +343,9 @@ def _through_cv_bridge(msg: Image, data: NDArray[np.uint8]) -> NDArray[np.uint8]
 
 
 def _plain(msg: Image, data: NDArray[np.uint8], depth: int, channels: int) -> SimpleNamespace:
-    """The message as cv_bridge reads every one rightly: no padding, the byte order of this machine.
+    """Copy a message without padding and in the byte order of this machine.
 
-    cv_bridge takes rows for whole numbers of pixels, and under NumPy 2 cannot swap bytes.
+    cv_bridge assumes that rows are whole numbers of pixels, and cannot swap bytes with NumPy 2.
     """
     row_bytes = msg.width * channels * depth
     _check_layout(msg, data, msg.height, msg.step, row_bytes)

@@ -68,7 +68,7 @@ def to_detections(obstacles: Sequence[Obstacle], header: Header, scale_xy: tuple
 
 
 def _figures(obstacle: Obstacle, scale_xy: tuple[float, float]) -> tuple[float, ...]:
-    """Centre and size of the box, score, area and centroid."""
+    """Return centre and size of the box, score, area and centroid."""
     (left, top, width, height), (centroid_u, centroid_v), (x, y) = obstacle.box_xywh, obstacle.centroid_xy, scale_xy
     centre = (left + width / 2) * x, (top + height / 2) * y
     area = obstacle.area_px * x * y

@@ -1,1 +1,1 @@
-"""How the process is set up: memory for images, and Fast DDS."""
+"""Set-up of the process: memory for images, and Fast DDS."""

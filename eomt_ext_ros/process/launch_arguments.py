@@ -1,4 +1,4 @@
-"""What the launch files make of their arguments; needs no ROS, and no torch, which ``ros2 launch`` may not see."""
+"""Parsing of the launch files' arguments; needs no ROS, and no torch, which ``ros2 launch`` may not have."""
 
 from __future__ import annotations
 
@@ -108,17 +108,17 @@ def input_remappings(image_topic: str, camera_info_topic: str, cameras: Sequence
     """
     given = [topic for topic in (image_topic, camera_info_topic) if topic]
     if len(cameras) > 1 and any("{camera}" not in topic for topic in given):
-        raise ValueError(f"topics of several cameras must hold {{camera}} for the name, got {', '.join(given)}")
+        raise ValueError(f"topics of several cameras must contain {{camera}} for the name, got {', '.join(given)}")
     if not cameras and any("{camera}" in topic for topic in given):
         raise ValueError(
-            f"{{camera}} in a topic stands for the names in the argument cameras, got {', '.join(given)} without it: "
-            "give cameras:=front,left,… here, also if params_file names them"
+            f"{{camera}} in a topic needs the argument cameras, got {', '.join(given)} without it: pass "
+            "cameras:=front,left,… even if params_file names them"
         )
     raw = image_topic.removesuffix(COMPRESSED)
     if raw and not camera_info_topic:
         folder, slash, _ = raw.rpartition("/")
         camera_info_topic = f"{folder}{slash}camera_info"
-    # Both transports, as params_file alone may say to which of them the node subscribes.
+    # Both transports, as the choice may be only in params_file.
     topics = {"image": raw, "image/compressed": raw and raw + COMPRESSED, "camera_info": camera_info_topic}
     return {
         f"~/{camera}/input/{name}" if camera else f"~/input/{name}": topic.replace("{camera}", camera)

@@ -86,7 +86,7 @@ class BagReport:
     ``num_frames``: frames of the bag in the range; ``num_processed``: those that were processed; ``problems``: a line
     for each frame, label or topic that could not be read or processed; ``notes``: other remarks on the images;
     ``error``: the failure that ended the replay early; ``interrupted``: whether a user ended it; ``evaluator``: the
-    evaluation of the processed frames; ``census``: the label values met.
+    evaluation of the processed frames; ``census``: the label values found.
     """
 
     name: str

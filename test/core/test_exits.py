@@ -147,7 +147,7 @@ def test_another_pipe_that_breaks_is_told(capsys: pytest.CaptureFixture[str]) ->
         (0, "ended with status 0"),
     ],
 )
-def test_the_end_of_a_process_is_told_as_it_was(code: int, said: str) -> None:
+def test_exit_of_a_process_is_described(code: int, said: str) -> None:
     assert describe_exit(code) == said
 
 

@@ -63,7 +63,7 @@ def test_what_the_system_refuses_is_told_of_the_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_every_name_becomes_one_line_of_text_and_no_two_the_same() -> None:
+def test_printable_names_are_one_line_and_unique() -> None:
     names = [
         b"a b.png",
         b"a\xe9",
@@ -128,7 +128,7 @@ def test_a_new_or_empty_folder_is_written_to_directly(tmp_path: Path) -> None:
         assert (tmp_path / name / "metrics").read_text() == "1"
 
 
-def test_a_filled_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_filled_folder_is_refused_unchanged(tmp_path: Path) -> None:
     write(tmp_path, notes="mine")
     with (
         pytest.raises(ConfigError, match=r"must be empty, .* is not: choose another, or pass --overwrite"),
@@ -138,7 +138,7 @@ def test_a_filled_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"notes": "mine"}
 
 
-def test_results_replace_those_of_the_same_name_at_the_end(tmp_path: Path) -> None:
+def test_results_replace_files_of_the_same_name(tmp_path: Path) -> None:
     write(tmp_path, metrics="old", notes="mine", problems="old")
     write(tmp_path / "overlay", a="old", b="old")
     with output_folder(tmp_path, overwrite=True, stale=["problems"]) as folder:

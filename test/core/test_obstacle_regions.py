@@ -41,7 +41,7 @@ def kept(semantic: NDArray[np.uint8], *boxes: tuple[slice, slice]) -> list[bool]
     return [bool(frame.mask[box].all()) for box in boxes]
 
 
-def test_what_is_in_the_sky_or_on_a_facade_is_no_obstacle_and_what_is_on_the_road_is() -> None:
+def test_only_components_on_the_road_are_obstacles() -> None:
     sky, facade, pavement = np.s_[4:16, 20:40], np.s_[36:52, 60:80], np.s_[80:90, 4:20]
     on_road, standing = np.s_[72:84, 70:90], np.s_[50:66, 100:110]
     assert kept(street(), sky, facade, pavement, on_road, standing) == [False, False, False, True, True]
@@ -104,7 +104,7 @@ def test_blocks_are_those_of_the_literal_definition(semantic: NDArray[Any], reac
 
 @settings(max_examples=80, deadline=None)
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=15)), st.integers(0, 99))
-def test_a_component_meets_a_block_where_one_of_its_pixels_is_in_it(mask: NDArray[Any], seed: int) -> None:
+def test_component_touches_blocks_of_its_pixels(mask: NDArray[Any], seed: int) -> None:
     blocks = np.random.default_rng(seed).random([-(-side // BLOCK_PX) for side in mask.shape]) < 0.3
     pixels = np.kron(blocks, np.ones((BLOCK_PX, BLOCK_PX), bool))[: mask.shape[0], : mask.shape[1]]
     components = find_components(mask)
@@ -121,7 +121,7 @@ def test_a_polygon_cuts_the_mask() -> None:
     assert (probability[2:6] > 0.5).all(), "the probability is never cut"
 
 
-def test_a_polygon_of_shares_is_the_same_at_every_resolution() -> None:
+def test_polygon_is_the_same_at_every_resolution() -> None:
     triangle = (0.1, 0.9, 0.5, 0.2, 0.9, 0.9)
     small, large = (polygon_mask(triangle, (36 * k, 64 * k)) for k in (1, 10))
     assert abs(small.mean() - large.mean()) < 0.03

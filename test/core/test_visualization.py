@@ -110,7 +110,7 @@ def test_views_and_read_only_arrays_are_accepted() -> None:
     np.testing.assert_array_equal(overlay(image[:, ::-1], probability[:, ::-1], mask[:, ::-1]), expected)
 
 
-def test_sizes_that_differ_are_refused() -> None:
+def test_different_sizes_are_refused() -> None:
     image, probability = noise(16, 24)
     with pytest.raises(ImageError, match=r"same size, got 16×24, 15×24"):
         overlay(image, probability[1:])

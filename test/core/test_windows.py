@@ -91,7 +91,7 @@ def test_the_reference_leaves_a_column_of_known_sizes_uncovered(height: int, wid
     assert_sides_covered(windows.plan((height, width), (crop, crop), WindowConfig()))
 
 
-def test_eomt_mode_makes_the_short_side_the_crop_and_rounds_half_to_even() -> None:
+def test_eomt_mode_resizes_short_side_and_rounds_half_to_even() -> None:
     assert windows.plan((128, 257), (64, 64), WindowConfig()).resized_hw == (64, 128)  # 128.5
     assert windows.plan((128, 259), (64, 64), WindowConfig()).resized_hw == (64, 130)  # 129.5
     assert windows.plan((1080, 1920), (640, 640), WindowConfig()).resized_hw == (640, 1138)
@@ -109,7 +109,7 @@ def test_grid_mode_keeps_the_scale_and_the_least_overlap() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(size=st.integers(64, 8000), overlap=st.floats(0.0, 0.9))
-def test_grid_windows_overlap_by_what_is_asked_with_no_more_windows_than_needed(size: int, overlap: float) -> None:
+def test_grid_has_the_fewest_windows_for_the_overlap(size: int, overlap: float) -> None:
     starts = windows.plan((size, 64), (64, 64), WindowConfig(mode="grid", overlap=overlap)).starts_y
     stride = max(1, math.floor(64 * (1 - overlap)))
     assert (np.diff(starts) <= stride).all()
@@ -181,7 +181,7 @@ def test_a_stitched_constant_is_that_constant(
     torch.testing.assert_close(stitched, torch.full((1, *plan.resized_hw), 3.0), atol=1e-5, rtol=0)
 
 
-def test_uniform_blending_is_the_plain_mean_and_hann_leans_to_the_nearer_centre() -> None:
+def test_uniform_blend_is_the_mean_and_hann_prefers_centres() -> None:
     plan = windows.plan((16, 24), (16, 16), WindowConfig())
     assert plan.starts_x == (0, 8)
     two = torch.stack((torch.zeros(1, 16, 16), torch.ones(1, 16, 16)))

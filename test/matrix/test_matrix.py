@@ -22,7 +22,7 @@ def matrix():
     del sys.modules[spec.name]
 
 
-def test_a_named_python_comes_first_and_one_that_is_not_there_is_none(matrix, tmp_path):
+def test_named_python_comes_first_and_missing_one_is_none(matrix, tmp_path):
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     named = tmp_path / "python"
     named.symlink_to(sys.executable)
@@ -32,7 +32,7 @@ def test_a_named_python_comes_first_and_one_that_is_not_there_is_none(matrix, tm
     assert matrix.find_python("2.99", [str(named)]) is None
 
 
-def test_a_python_that_is_not_there_is_skipped_with_the_way_out(matrix):
+def test_missing_python_is_skipped_with_a_hint(matrix):
     outcome = matrix.run_cell("2.99", "jazzy", [], [])
     assert (outcome.status, outcome.detail) == ("skipped", "Python 2.99 is not installed: name it in PYTHON_MATRIX")
 
@@ -41,7 +41,7 @@ def test_a_python_that_is_not_there_is_skipped_with_the_way_out(matrix):
     ("statuses", "code"),
     [(["passed"], 0), (["passed", "skipped"], 0), (["passed", "failed"], 1), (["skipped"], 1), ([], 1)],
 )
-def test_the_exit_status_is_good_only_where_something_passed_and_nothing_failed(matrix, statuses, code):
+def test_exit_status_needs_a_pass_and_no_failure(matrix, statuses, code):
     assert matrix.exit_status([matrix.Outcome("3.12", "jazzy", status, "") for status in statuses]) == code
 
 
@@ -73,7 +73,7 @@ def test_the_suite_starts_without_the_libraries_of_this_environment(matrix, tmp_
     assert "_ROS_WHEELS_BOOTSTRAP_COMPLETE" not in found
 
 
-def test_the_locked_jazzy_takes_the_place_of_the_ros_of_the_lock_and_of_nothing_else(matrix):
+def test_locked_jazzy_replaces_only_ros_packages(matrix):
     def names(text):
         return {line.partition("==")[0] for line in text.splitlines() if not line.startswith((" ", "#"))}
 
@@ -95,7 +95,7 @@ def test_the_least_versions_are_those_that_setup_declares(matrix):
     assert locked["timm"] == "1.0.28", "older ones run what is in a checkpoint"
 
 
-def test_the_least_versions_are_tried_with_the_core_and_the_oldest_python(matrix, tmp_path, monkeypatch):
+def test_lowest_versions_use_core_and_oldest_python(matrix, tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
     monkeypatch.setattr(matrix, "find_python", lambda version, named: sys.executable)

@@ -46,7 +46,7 @@ def test_the_parameter_file_uncommented_holds_every_parameter_with_its_default(o
     assert config == NodeConfig()
 
 
-def test_rviz_shows_the_overlay_first_and_the_probability_as_it_is():
+def test_rviz_shows_overlay_first_and_raw_probability():
     yaml = pytest.importorskip("yaml")
     manager = yaml.safe_load((CONFIG / "anomaly.rviz").read_text())["Visualization Manager"]
     displays = {display["Topic"]["Value"].rpartition("/")[2]: display for display in manager["Displays"]}
@@ -61,7 +61,7 @@ def test_rviz_shows_the_overlay_first_and_the_probability_as_it_is():
     assert (probability["Normalize Range"], probability["Min Value"], probability["Max Value"]) == (False, 0, 1)
 
 
-def test_the_dds_profile_has_large_shared_memory_and_a_way_to_other_hosts():
+def test_dds_profile_has_large_shared_memory_and_udp():
     root = ElementTree.parse(CONFIG / "fastdds.xml").getroot()
     space = {"dds": "http://www.eprosima.com"}
     transports = {

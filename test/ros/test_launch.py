@@ -33,7 +33,7 @@ def params_file(tmp_path):
     return str(path)
 
 
-def test_by_default_the_node_alone_runs_with_the_packages_parameter_file(launched):
+def test_default_launch_runs_node_with_package_parameters(launched):
     (node,) = launched()
     assert (node.package, node.executable, node.name) == ("eomt_ext_ros", "anomaly_node", "eomt_ext")
     assert node.parameters == [str(DEFAULTS)]
@@ -73,7 +73,7 @@ def test_what_is_given_overrides_the_parameter_file(launched, params_file):
     assert node.arguments == ["--ros-args", "--log-level", "info"]
 
 
-def test_what_is_declared_empty_by_an_including_file_is_the_default(launched):
+def test_empty_argument_of_including_file_is_the_default(launched):
     (node,) = launched(params_file="", log_level="", rviz="", respawn="")
     assert node.parameters == [str(DEFAULTS)]
     assert node.arguments == ["--ros-args", "--log-level", "info"]
@@ -163,22 +163,22 @@ def test_several_cameras_have_topics_and_parameters_of_their_own(launched):
         ("~/rear/input/camera_info", "/rear/camera_info"),
     ]
     assert ("/eomt_ext/output/overlay", "/eomt_ext/front/output/overlay") in rviz.remappings
-    with pytest.raises(ValueError, match=r"must hold \{camera\} for the name"):
+    with pytest.raises(ValueError, match=r"must contain \{camera\} for the name"):
         launched(cameras="front,rear", image_topic="/image_raw")
 
 
-def test_a_transport_that_only_the_parameter_file_names_is_remapped_too(launched, params_file):
+def test_transport_of_parameter_file_is_remapped(launched, params_file):
     (node,) = launched(params_file=params_file, image_topic="/camera/image_raw")
     assert ("~/input/image/compressed", "/camera/image_raw/compressed") in node.remappings
 
 
 @pytest.mark.parametrize("argument", ["image_topic", "camera_info_topic"])
-def test_a_pattern_without_the_names_that_it_stands_for_is_refused(launched, params_file, argument):
-    with pytest.raises(ValueError, match=r"stands for the names in the argument cameras, got /\{camera\}/x"):
+def test_pattern_without_camera_names_is_refused(launched, params_file, argument):
+    with pytest.raises(ValueError, match=r"needs the argument cameras, got /\{camera\}/x"):
         launched(params_file=params_file, **{argument: "/{camera}/x"})
 
 
-def test_what_launch_files_import_does_without_what_ros2_launch_may_not_see():
+def test_launch_files_import_nothing_outside_ros():
     program = (
         "import sys, eomt_ext_ros.process.launch_arguments, eomt_ext_ros.process.dds_profile;"
         "sys.exit(sorted({'torch', 'timm', 'cv2', 'numpy'} & sys.modules.keys()) or None)"

@@ -86,7 +86,7 @@ def slow(stand_in):
     return make
 
 
-def test_under_overload_an_answer_takes_two_turns_at_most_and_nothing_piles_up(slow):
+def test_overload_latency_is_two_turns_and_nothing_piles_up(slow):
     rig = slow()
     street, rate_hz = Street(rig, [""], (480, 640)), OVERLOAD / SERVICE_S
     street.run(rate_hz, WARM_UP_S)

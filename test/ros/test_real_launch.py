@@ -278,7 +278,7 @@ def test_the_real_node_is_activated_before_the_bag_is_played(replayed):
 @pytest.mark.parametrize(
     ("checkpoint", "codes", "why"),
     [
-        ("/no/such.safetensors", {}, "replay failed: /eomt_ext did not configure; its log says why"),
+        ("/no/such.safetensors", {}, "replay failed: /eomt_ext did not configure; see its log"),
         ("demo", {"PLAYER_CODE": "3"}, "replay failed: player-3 ended with exit code 3"),
         ("demo", {"RECORDER_CODE": "4"}, "replay failed: recorder-2 ended with exit code 4"),
     ],
@@ -290,7 +290,7 @@ def test_a_replay_that_fails_has_another_exit_code_than_0(replayed, prefix, chec
     assert why in done.text
 
 
-def test_a_process_that_has_died_is_started_anew_if_asked_to(prefix, tmp_path):
+def test_respawn_restarts_a_dead_process(prefix, tmp_path):
     out = tmp_path / "started.json"
     command = [sys.executable, str(SERVICE), str(out), str(ANOMALY), "respawn:=true"]
     process = subprocess.Popen(command, env=prefix.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -25,7 +25,7 @@ def is_flat(growth):
     return growth.slope <= growth.margin
 
 
-def test_a_slow_leak_is_found_among_noise_and_the_steps_of_an_allocator(soak):
+def test_slow_leak_is_found_in_noise_and_allocator_steps(soak):
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.05, 80) + np.where(np.arange(80) > 30, 0.3, 0.0)
     leak = 0.1 * 18 / 60 * np.arange(80)  # 0.1 MiB a minute
@@ -42,7 +42,7 @@ def test_steps_are_no_leak(soak, steps_mib):
     assert is_flat(soak.growth(samples(soak, resident_mib)))
 
 
-def test_memory_that_rises_in_half_of_the_parts_is_a_leak(soak):
+def test_memory_rising_in_half_the_parts_is_a_leak(soak):
     resident_mib = 900 + np.repeat([0, 1, 1, 2, 2, 3, 3, 4, 4, 5], 8)
     growth = soak.growth(samples(soak, resident_mib))
     assert not is_flat(growth)

@@ -95,7 +95,7 @@ def test_the_threshold_is_that_of_a_literal_search(target: str) -> None:
     assert counts_of(frames).choose_logit_threshold(float(target)) == literal_threshold(frames, target)
 
 
-def test_the_share_missed_stays_below_the_promise_on_average() -> None:
+def test_missed_fraction_stays_below_the_guarantee() -> None:
     """Monte Carlo over calibration sets: the mean miss of a fresh frame is at most 1 - target, and not far below."""
     missed = []
     for trial in range(150):
@@ -359,7 +359,7 @@ def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
     return begun
 
 
-def test_the_command_refuses_at_once_what_cannot_come_out_well(
+def test_command_refuses_bad_arguments_at_once(
     model: EoMTExt, labelled: Path, tmp_path: Path, calibrating: list[HeldOutFrames]
 ) -> None:
     source, data = str(tmp_path / "model.safetensors"), str(labelled)

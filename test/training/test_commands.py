@@ -27,7 +27,7 @@ PROGRAMS = {
     "eomt_ext_training.demo_model": demo_model.main,
 }
 CALIBRATE = (
-    "eomt-ext calibrate runs/head/version_0/model.safetensors --data FOLDER --target-tpr 0.95 --plot reliability.png"
+    "eomt-ext calibrate runs/head/version_0/model.safetensors --data FOLDER --target-tpr 0.95 --plot reliability.svg"
 )
 TINY = "--model.backbone_overrides", '{"embed_dim": 32, "depth": 3, "num_heads": 2}'
 
@@ -182,8 +182,8 @@ def test_calibrate_takes_the_options_of_the_guide(tmp_path: Path) -> None:
     program.command()(entry.load())
     parts = shlex.split(CALIBRATE.replace("0.95", "0.3").replace("FOLDER", "scenes:7:2:animal,tyre"))
     parts = ["demo" if "/" in part else part for part in parts[2:]]
-    parts[parts.index("--plot") + 1] = str(tmp_path / "reliability.png")
+    parts[parts.index("--plot") + 1] = str(tmp_path / "reliability.svg")
     done = CliRunner().invoke(program, [*parts, "--check", "scenes:9:1", "--output", str(tmp_path / "out.safetensors")])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "reliability.png").is_file()
+    assert (tmp_path / "reliability.svg").is_file()
     assert load_model(tmp_path / "out.safetensors").info["calibration"]["target_tpr"] == 0.3

@@ -200,7 +200,7 @@ def pasted(scenes: CamVid, **changes: Any) -> PastedAnomalies:
     return PastedAnomalies(scenes, source, (96, 128), **settings)
 
 
-def test_pasted_samples_have_anomalies_on_the_ground_and_void_where_the_scene_has_it(scenes: CamVid) -> None:
+def test_pasted_anomalies_stand_on_the_ground_and_void_stays(scenes: CamVid) -> None:
     data = pasted(scenes)
     assert len(data) == 20
     shares = []

@@ -53,7 +53,7 @@ def test_foreign_label_values_are_named(tmp_path: Path) -> None:
         LabelledFolder(str(tmp_path), (16, 16), label_values={2: 3})
 
 
-def test_a_folder_without_anomalies_says_what_its_values_may_mean(tmp_path: Path) -> None:
+def test_folder_without_anomalies_is_an_error_with_fix(tmp_path: Path) -> None:
     root = str(pairs(tmp_path, 2, 255 * BOTH_KINDS))
     with pytest.raises(DatasetError, match=r"no anomalous one in 2 label maps with the values 0 .*, 255 \(void\)"):
         LabelledFolder(root, (16, 16))
@@ -61,7 +61,7 @@ def test_a_folder_without_anomalies_says_what_its_values_may_mean(tmp_path: Path
     assert 1 not in LabelledFolder(root, (16, 16), label_values={0: 0, 255: 255})[0].labels  # it is meant so
 
 
-def test_label_values_are_said_of_the_layouts_of_benchmarks_too(tmp_path: Path) -> None:
+def test_label_values_apply_to_benchmark_layouts(tmp_path: Path) -> None:
     write(tmp_path / "images" / "a.png", PICTURE)
     write(tmp_path / "labels_masks" / "a.png", 255 * BOTH_KINDS)
     assert LabelledImages(tmp_path, LabelValues({0: 0, 255: 1})).read(0)[1].tolist() == BOTH_KINDS.tolist()
@@ -170,7 +170,7 @@ def test_crops_of_a_folder(tmp_path: Path) -> None:
         data[6]
 
 
-def test_items_are_the_same_each_time_and_differ_by_view_and_seed(tmp_path: Path) -> None:
+def test_items_are_fixed_by_view_and_seed(tmp_path: Path) -> None:
     root = str(pairs(tmp_path, 1, BOTH_KINDS))
     data = LabelledFolder(root, (16, 16), views_per_image=2, augmentation=Augmentation(), seed=1)
     assert torch.equal(data[0].image, data[0].image)
@@ -205,7 +205,7 @@ def test_cityscapes_label_ids_become_train_ids(tmp_path: Path) -> None:
     assert classes.tolist() == [[0, 1, 18, 255], [13, 255, 11, 255]]
     names = [CITYSCAPES_CLASSES[index] for index in (0, 1, 18, 13, 11)]
     assert names == ["road", "sidewalk", "bicycle", "car", "person"]
-    with pytest.raises(DatasetError, match="Cityscapes keeps its train images there"):
+    with pytest.raises(DatasetError, match="Cityscapes has its train images there"):
         Cityscapes(str(tmp_path), "train")
 
 

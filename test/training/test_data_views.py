@@ -33,7 +33,7 @@ def test_a_view_is_a_crop_of_the_image(
         assert abs(resized - side * wanted) <= 1.0
 
 
-def test_views_are_spread_evenly_and_a_single_one_is_in_the_middle() -> None:
+def test_views_are_spread_evenly_and_one_is_central() -> None:
     assert [fixed_view((50, 200), (100, 100), number, 4).left for number in range(4)] == [0, 100, 200, 300]
     assert fixed_view((50, 200), (100, 100), 0, 1).left == 150
     assert fixed_view((200, 50), (100, 100), 1, 2).top == 300

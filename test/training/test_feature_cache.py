@@ -116,7 +116,7 @@ def test_stale_file_is_refused(network, complete) -> None:
         new[2]
 
 
-def test_files_that_were_cut_short_are_not_there_and_computed_again(network, settings, complete) -> None:
+def test_truncated_files_are_computed_again(network, settings, complete) -> None:
     cache = complete(NoiseImages())
     paths = [cache.folder / f"{index:07d}.safetensors" for index in range(5)]
     whole = [path.read_bytes() for path in paths]
@@ -163,7 +163,7 @@ def test_planned_bytes_are_those_stored(complete) -> None:
     assert cache._bytes_per_sample == BYTES_EACH == sum(part.numel() * part.element_size() for part in cache[0])
 
 
-def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(network, complete, settings) -> None:
+def test_vanishing_file_counts_nothing(network, complete, settings) -> None:
     """Another run renames its half-written file, or removes its cache, between listing and looking."""
     other = complete(NoiseImages(seed=1)).folder
     (other / "0000009.safetensors").symlink_to(other / "gone")  # listed, but not to be found
@@ -172,7 +172,7 @@ def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(network, c
     assert sum(cache.compute(network, cache.missing())) == 5
 
 
-def test_what_a_killed_run_left_half_written_is_removed_after_a_day(network, complete, settings) -> None:
+def test_half_written_files_are_removed_after_a_day(network, complete, settings) -> None:
     other = complete(NoiseImages(seed=1)).folder
     old, new = other / ".0000009.1.part.safetensors", other / ".0000010.1.part.safetensors"
     for path, age_s in ((old, 25 * 3600), (new, 3600)):
@@ -218,7 +218,7 @@ def test_validation_computes_nothing_of_the_training_data(data_of) -> None:
     assert [len(set(asked)) for asked in data.asked] == [5, 5]
 
 
-def test_the_limit_is_held_against_both_sets_before_either_is_computed(data_of) -> None:
+def test_limit_covers_both_sets_before_computing(data_of) -> None:
     data = data_of(limit_gb=1.5 * 5 * BYTES_EACH / 1e9)
     with pytest.raises(DatasetError, match=r"frozen outputs of 10 samples .* within limit_gb"):
         data.setup("fit")

@@ -141,7 +141,7 @@ def test_resumed_run_equals_an_uninterrupted_one(train, sampled, tmp_path: Path)
         assert value.equal(resumed.model.head.state_dict()[name]), name
 
 
-def test_the_best_checkpoint_is_found_where_the_first_run_was_moved(train, tmp_path: Path) -> None:
+def test_best_checkpoint_of_a_moved_run_is_found(train, tmp_path: Path) -> None:
     first = train("--trainer.max_epochs", "1", "--run_name", "first").trainer.checkpoint_callback
     (tmp_path / "first").rename(tmp_path / "moved")
     moved = tmp_path / "moved" / "version_0" / "checkpoints"
@@ -154,13 +154,13 @@ def test_the_best_checkpoint_is_found_where_the_first_run_was_moved(train, tmp_p
     assert all(value.equal(head["anomaly_head." + name]) for name, value in best.items())
 
     Path(at_its_end.best_model_path).unlink()
-    with pytest.warns(UserWarning, match="the best is sought anew"):
+    with pytest.warns(UserWarning, match="starting without a best checkpoint"):
         anew = train("--trainer.max_epochs", "2", *again, "third").trainer.checkpoint_callback
     assert Path(anew.best_model_path).parent == tmp_path / "third" / "version_0" / "checkpoints"
     assert (tmp_path / "third" / "version_0" / "model.safetensors").is_file()
 
 
-def test_validate_measures_a_checkpoint_and_there_is_nothing_to_test_or_predict(trained, train) -> None:
+def test_validate_is_the_only_other_subcommand(trained, train) -> None:
     command, _ = trained
     best = command.trainer.checkpoint_callback
     validated = train("--ckpt_path", best.best_model_path, subcommand="validate").trainer

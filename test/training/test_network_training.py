@@ -75,7 +75,7 @@ def test_wrong_data_is_refused() -> None:
         train_network(network, TwoColours(), NetworkTraining(steps=1, shrink=2))
 
 
-def test_loss_is_blind_to_void_and_falls_with_the_truth() -> None:
+def test_loss_ignores_void_and_falls_with_truth() -> None:
     torch.manual_seed(0)
     semantic = torch.zeros(1, 32, 64, dtype=torch.uint8)
     semantic[:, :, 32:] = 1

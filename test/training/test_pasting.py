@@ -42,7 +42,7 @@ def pasted(sprite: Sprite, footing: Footing, pasting: Pasting = PLAIN) -> tuple[
     return image, labels
 
 
-def test_the_base_stands_on_the_row_and_a_metre_has_its_pixels() -> None:
+def test_base_stands_on_the_row_at_its_scale() -> None:
     _, labels = pasted(sprite_of((255, 0, 0)), Footing(row=80, column=60, px_per_m=10.0))
     rows, columns = np.nonzero(labels == 1)
     assert rows.max() == 80
@@ -51,7 +51,7 @@ def test_the_base_stands_on_the_row_and_a_metre_has_its_pixels() -> None:
     assert columns.mean() == pytest.approx(60, abs=1)
 
 
-def test_a_thing_is_one_within_a_ring_of_void_and_nothing_else_changes() -> None:
+def test_thing_is_labelled_inside_a_void_ring() -> None:
     image, labels = pasted(sprite_of((250, 10, 10)), Footing(70, 60, 20.0))
     known = labels == 0
     assert (image[known] == 100).all()
@@ -128,7 +128,7 @@ def test_things_stand_on_ground_at_the_scale_of_their_row(seed: int, width_m: fl
     assert height_m * footing.px_per_m <= 0.7 * 200
 
 
-def test_without_ground_the_lower_part_stands_in_and_without_room_nothing() -> None:
+def test_without_ground_things_stand_in_the_lower_part() -> None:
     nowhere = np.zeros((100, 100), np.bool_)
     footing = find_footing(nowhere, 40.0, sprite_of((0, 0, 0)), Pasting(), np.random.default_rng(0))
     assert footing is not None

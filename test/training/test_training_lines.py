@@ -20,7 +20,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("always")
-def test_the_head_says_step_epoch_loss_and_time_left(train, capfd: pytest.CaptureFixture[str]) -> None:
+def test_head_training_lines_have_step_loss_and_time(train, capfd: pytest.CaptureFixture[str]) -> None:
     train(*SHORT)
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step: ")]
     steps = [line for line in lines if "validation" not in line]

@@ -91,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("runs/demo/demo.safetensors"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/scenes"), help="where rendered scenes are kept")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/scenes"), help="folder for the cache of rendered scenes"
+    )
     parser.add_argument("--network", type=Path, help="a finished network to start the head from")
     parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
     args = parser.parse_args(arguments)
@@ -124,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train_its_network(plan: Plan, families: tuple[str, ...], cache: Path, output: Path) -> None:
-    """Teach the known classes, then go on with obstacles that the features are to tell from them."""
+    """Train on semantic classes, then with obstacles that the features should separate from them."""
     clear = SceneConfig(size_hw=MODEL.crop_hw, obstacle_probability=0.0)
     scenes = load_scenes(range(NETWORK_SEEDS, NETWORK_SEEDS + plan.class_scenes), clear, cache)
     train_from_scratch(MODEL, SemanticScenes(scenes), plan.class_stages, output)

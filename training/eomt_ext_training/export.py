@@ -51,7 +51,9 @@ def _relocated(state: dict[str, Any], folder: Path) -> dict[str, Any]:
             "best_k_models": {beside(path): score for path, score in state["best_k_models"].items()},
             "kth_best_model_path": beside(state["kth_best_model_path"]),
         }
-    rank_zero_warn(f"the best checkpoint so far, {best}, is neither there nor in {folder}: the best is sought anew")
+    rank_zero_warn(
+        f"the best checkpoint so far, {best}, is neither there nor in {folder}: starting without a best checkpoint"
+    )
     return {"best_model_path": "", "best_model_score": None, "best_k_models": {}, "kth_best_model_path": ""}
 
 

@@ -7,33 +7,25 @@ bands of rows, or only for the pixels that were drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
-from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS, SEMANTIC_FLOOR
+from eomt_ext_core.scoring.factored_weights import FactoredWeights, channels_last_statistics
 from eomt_ext_training.losses import pixel_losses
 from eomt_ext_training.pixel_sampling import PixelSample
 
 # Activations of a band: about the size of a CPU's cache, and enough to keep a GPU busy.
 CPU_BAND_FLOATS = 1 << 21
 GPU_BAND_FLOATS = 1 << 27
-
-
-class _PixelLayers(NamedTuple):
-    """The layers of the head after the projection of the features, as tensors with gradients."""
-
-    statistics_weight: Tensor  # (hidden, 3): max_prob with msp folded in, entropy, energy
-    second_weight: Tensor
-    second_bias: Tensor
-    last_weight: Tensor
-    last_bias: Tensor
+_PER_PIXEL = ("statistics", "second", "second_bias", "last", "last_bias")  # of FactoredWeights
 
 
 def loss_on_all_pixels(
@@ -53,9 +45,10 @@ def loss_on_all_pixels(
     Returns:
         a scalar.
     """
-    visual, layers = _factor(head, prediction.features)
-    bands = _Bands(prediction, labels, pos_weight, head.config.dropout if head.training else 0.0)
-    total: Tensor = _BandwiseSum.apply(bands, visual, *layers)
+    weights = FactoredWeights.of(head, copy=False)
+    bands = _Bands(weights, prediction, labels, pos_weight, head.config.dropout if head.training else 0.0)
+    layers = (getattr(weights, name) for name in _PER_PIXEL)
+    total: Tensor = _BandwiseSum.apply(bands, _visual(weights, prediction.features), *layers)
     return total / num_valid
 
 
@@ -82,11 +75,12 @@ def loss_on_pixels(
 
 def logits_at(head: PixelAnomalyHead, prediction: Prediction, image_hw: tuple[int, int], position: Tensor) -> Tensor:
     """Compute the anomaly logits (B, P) of pixels at positions (B, P), row·W + column."""
-    visual, layers = _factor(head, prediction.features)
+    weights = FactoredWeights.of(head, copy=False)
+    visual = _visual(weights, prediction.features)
     dropout = head.config.dropout if head.training else 0.0
     masks = bilinear_at(prediction.mask_logits.float().permute(0, 2, 3, 1), image_hw, position).sigmoid()
     semantic = masks @ _class_probs(prediction.class_logits)
-    return _pixel_logits(semantic, bilinear_at(visual, image_hw, position), layers, dropout)
+    return _pixel_logits(weights, semantic, bilinear_at(visual, image_hw, position), dropout)
 
 
 def bilinear_at(maps: Tensor, image_hw: tuple[int, int], position: Tensor) -> Tensor:
@@ -120,34 +114,20 @@ def _neighbours(position: Tensor, source: int, target: int) -> tuple[Tensor, Ten
     return first, (first + 1).clamp_(max=source - 1), (centre - first).clamp_(0.0, 1.0)
 
 
-def _factor(head: PixelAnomalyHead, features: Tensor) -> tuple[Tensor, _PixelLayers]:
-    """Compute the features' part of the first layer, (B, h, w, hidden), and collect the other layers."""
-    first, second, last = (layer for layer in head.mlp if isinstance(layer, nn.Linear))
-    by_max_prob, by_entropy, by_energy, by_msp = first.weight[:, :NUM_STATISTICS].unbind(dim=1)
-    features = features.to(first.weight.dtype)
-    if head.feature_proj is not None:
-        features = head.feature_proj(features)
-    # msp is 1 − max_prob: its column is added to that of max_prob and to the bias
-    visual = F.linear(features.permute(0, 2, 3, 1), first.weight[:, NUM_STATISTICS:], first.bias + by_msp)
-    statistics_weight = torch.stack((by_max_prob - by_msp, by_entropy, by_energy), dim=1)
-    # float32 even with autocast: interpolation weights must not be rounded
-    return visual.float(), _PixelLayers(statistics_weight, second.weight, second.bias, last.weight, last.bias)
+def _visual(weights: FactoredWeights, features: Tensor) -> Tensor:
+    """Compute the features' part of the first layer: float32 even with autocast, for the interpolation."""
+    return weights.project(features.to(weights.visual.dtype)).float()
 
 
 def _class_probs(class_logits: Tensor) -> Tensor:
     return class_logits.float().softmax(dim=-1)[..., :-1]
 
 
-def _pixel_logits(semantic: Tensor, visual: Tensor, layers: _PixelLayers, dropout: float) -> Tensor:
+def _pixel_logits(weights: FactoredWeights, semantic: Tensor, visual: Tensor, dropout: float) -> Tensor:
     """Apply the remaining layers of the head: (…, C) and (…, hidden) to (…)."""
     with torch.autocast(semantic.device.type, enabled=False):  # an entropy in half precision is too inexact
-        floored = semantic.float().clamp(min=SEMANTIC_FLOOR)
-        entropy = -(floored * floored.log()).sum(dim=-1)
-        statistics = torch.stack((semantic.amax(dim=-1), entropy, semantic.sum(dim=-1)), dim=-1)
-    hidden = F.linear(statistics, layers.statistics_weight) + visual
-    hidden = _drop(F.relu(hidden), dropout)
-    hidden = _drop(F.relu(F.linear(hidden, layers.second_weight, layers.second_bias)), dropout)
-    return F.linear(hidden, layers.last_weight, layers.last_bias)[..., 0].float()
+        statistics = channels_last_statistics(semantic.float())
+    return weights.logits(statistics, visual, lambda hidden: _drop(hidden, dropout))[..., 0].float()
 
 
 def _drop(hidden: Tensor, rate: float) -> Tensor:
@@ -163,12 +143,15 @@ def _drop(hidden: Tensor, rate: float) -> Tensor:
 class _Bands:
     """Compute the loss of each crop in bands of rows."""
 
-    def __init__(self, prediction: Prediction, labels: Tensor, pos_weight: float, dropout: float) -> None:
-        self._prediction, self._labels = prediction, labels
+    def __init__(
+        self, weights: FactoredWeights, prediction: Prediction, labels: Tensor, pos_weight: float, dropout: float
+    ) -> None:
+        self._weights, self._prediction, self._labels = weights, prediction, labels
         self._pos_weight, self._dropout = pos_weight, dropout
 
-    def __call__(self, image: int, visual: Tensor, layers: _PixelLayers) -> Iterator[Tensor]:
+    def __call__(self, image: int, visual: Tensor, layers: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the sum of the loss over each band of a crop, from its visual part (h, w, hidden)."""
+        weights = replace(self._weights, **dict(zip(_PER_PIXEL, layers, strict=True)))
         labels = self._labels[image]
         size_hw = (labels.shape[0], labels.shape[1])
         masks = self._prediction.mask_logits[image].float().permute(1, 2, 0).contiguous()
@@ -180,7 +163,7 @@ class _Bands:
             stop = min(start + rows, size_hw[0])
             with torch.no_grad():
                 semantic = mask_rows(start, stop)[0].sigmoid_() @ classes
-            logits = _pixel_logits(semantic, visual_rows(start, stop)[0], layers, self._dropout)
+            logits = _pixel_logits(weights, semantic, visual_rows(start, stop)[0], self._dropout)
             yield pixel_losses(logits, labels[start:stop], self._pos_weight).sum()
 
 
@@ -196,7 +179,7 @@ class _BandwiseSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, bands: _Bands, visual: Tensor, *layers: Tensor) -> Tensor:
         track = any(ctx.needs_input_grad)
-        leaves = _PixelLayers(*(layer.detach().requires_grad_(track) for layer in layers))
+        leaves = [layer.detach().requires_grad_(track) for layer in layers]
         maps = [image.detach().requires_grad_(track) for image in visual.unbind(0)]
         total = torch.zeros((), device=visual.device)
         with torch.set_grad_enabled(track), _without_float16(visual.device.type):

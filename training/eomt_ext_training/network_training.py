@@ -66,7 +66,7 @@ def train_from_scratch(
         output: ``.safetensors`` file, written after each stage.
 
     Returns:
-        the trained network, without a head, as it is in the file.
+        the trained network in the file, without a head.
     """
     if not stages:
         raise DatasetError("there must be at least one stage of training, got none")

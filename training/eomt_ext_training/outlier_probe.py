@@ -34,13 +34,13 @@ class OutlierProbe(nn.Module):
             semantic: (B, H, W) class ids, ``OUTLIER`` or 255 for void, which contributes nothing.
 
         Returns:
-            binary cross-entropy against the share of each cell that is an outlier, a scalar.
+            binary cross-entropy against the fraction of each cell that is an outlier, a scalar.
         """
         size_hw = (_FINER * features.shape[2], _FINER * features.shape[3])
         logits = F.interpolate(self.linear(features.float()), size_hw, mode="bilinear")
         weight = F.adaptive_avg_pool2d((semantic != VOID).float()[:, None], size_hw)
-        share = F.adaptive_avg_pool2d((semantic == OUTLIER).float()[:, None], size_hw) / weight.clamp(min=1e-6)
+        fraction = F.adaptive_avg_pool2d((semantic == OUTLIER).float()[:, None], size_hw) / weight.clamp(min=1e-6)
         loss = F.binary_cross_entropy_with_logits(
-            logits, share, weight, reduction="sum", pos_weight=torch.tensor(_POS_WEIGHT, device=logits.device)
+            logits, fraction, weight, reduction="sum", pos_weight=torch.tensor(_POS_WEIGHT, device=logits.device)
         )
         return loss / weight.sum().clamp(min=1.0)

@@ -55,10 +55,10 @@ def _draw(labels: Tensor, count: int, balanced: bool, generator: torch.Generator
     if not strata:
         position = torch.zeros(count, dtype=torch.int64, device=labels.device)
         return position, labels[position], torch.zeros(count, device=labels.device)
-    shares = [count] if len(strata) == 1 else [count // 2, count - count // 2]
+    counts = [count] if len(strata) == 1 else [count // 2, count - count // 2]
     drawn, weights = [], []
-    for stratum, share in zip(strata, shares, strict=True):
-        drawn.append(stratum[torch.randint(len(stratum), (share,), generator=generator, device=labels.device)])
-        weights.append(torch.full((share,), len(stratum) / share, device=labels.device))
+    for stratum, size in zip(strata, counts, strict=True):
+        drawn.append(stratum[torch.randint(len(stratum), (size,), generator=generator, device=labels.device)])
+        weights.append(torch.full((size,), len(stratum) / size, device=labels.device))
     position = torch.cat(drawn)
     return position, labels[position], torch.cat(weights)

@@ -1,4 +1,4 @@
-"""State-dict layouts of EoMT met in the wild, brought to the names of :class:`~eomt_ext_core.model.eomt.EoMT`."""
+"""Conversion of published state-dict layouts to the names of :class:`~eomt_ext_core.model.eomt.EoMT`."""
 
 from eomt_ext_core.model.layouts.sort import Weights, sort_weights, without_class_position
 

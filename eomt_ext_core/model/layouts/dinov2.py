@@ -1,4 +1,4 @@
-"""EoMT on DINOv2 as Hugging Face Transformers names it (``EomtForUniversalSegmentation``)."""
+"""EoMT on DINOv2 with the names of Hugging Face Transformers (``EomtForUniversalSegmentation``)."""
 
 from __future__ import annotations
 

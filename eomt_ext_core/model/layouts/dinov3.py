@@ -1,4 +1,4 @@
-"""EoMT on DINOv3: its official names, those of Transformers, and those of the backbone alone.
+"""EoMT on DINOv3: official names, those of Transformers, and those of the backbone alone.
 
 The official code takes its backbone from Transformers (``DINOv3ViTModel``) and moves its parts;
 ``EomtDinov3ForUniversalSegmentation`` differs from both in prefixes only.
@@ -26,12 +26,12 @@ _MEAN = "encoder.pixel_mean"
 
 
 def is_dinov3(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of a DINOv3 in one of its layouts: the patch embedding tells it from DINOv2."""
+    """Whether the names are those of a DINOv3 layout, which differs from DINOv2 in the patch embedding."""
     return any(re.fullmatch(rf"{_EMBEDDINGS}\.patch_embeddings\.weight", key) for key in state)
 
 
 def from_dinov3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring a DINOv3 layout to the names of timm's ``Eva`` below ``encoder.backbone``.
+    """Convert a DINOv3 layout to the names of timm's ``Eva`` below ``encoder.backbone``.
 
     Raises:
         CheckpointError: if query, key and value differ in shape.
@@ -62,7 +62,7 @@ def from_dinov3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_delta(network: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds differences to DINOv3's weights: those of the constants are zero."""
+    """Whether a file has differences to DINOv3's weights, in which the constants are zero."""
     deviation = network.get(_STD)
     return deviation is not None and not deviation.any()
 
@@ -100,5 +100,5 @@ def add_base(delta: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[st
 
 
 def add_to_probabilities(attn_mask_probs: Tensor | None) -> Tensor | None:
-    """The annealing state of masked attention that a delta stands for: it starts from ones."""
+    """Add 1 to the annealing state of masked attention in a delta, as it starts from ones."""
     return None if attn_mask_probs is None else torch.ones_like(attn_mask_probs) + attn_mask_probs

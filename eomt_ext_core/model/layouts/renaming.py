@@ -1,4 +1,4 @@
-"""Renaming the tensors of a layout, and joining those that are one tensor in another."""
+"""Renaming of the tensors of a layout, and joining of those that are one tensor in another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eomt_ext_core.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Join:
-    """Parts of one tensor, in the order in which they stand along its first dimension.
+    """Parts of one tensor, in their order along its first dimension.
 
     ``pattern`` matches the name of a part, which its group ``part`` holds; ``target`` is the name of the whole.
     """
@@ -26,13 +26,13 @@ class Join:
 
 @dataclass(frozen=True)
 class Renaming:
-    """How the tensors of a layout are called elsewhere: patterns and what replaces them, the first that fits."""
+    """The names of a layout in another one: patterns and replacements, of which the first match is used."""
 
     names: tuple[tuple[str, str], ...]
     joins: tuple[Join, ...] = ()
 
     def apply(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename all tensors; names that no pattern fits stay, and so do parts of which one is missing.
+        """Rename all tensors; names without a match stay, and so do incomplete parts.
 
         Raises:
             CheckpointError: if parts of one tensor differ in shape.

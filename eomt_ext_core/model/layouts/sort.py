@@ -1,4 +1,4 @@
-"""Recognising the layout of a state dict.
+"""Recognition of the layout of a state dict.
 
 Official (github.com/tue-mps/eomt): keys under ``network.`` as :class:`~eomt_ext_core.model.eomt.EoMT` names them.
 Transformers: the same weights under other names, query, key and value apart.
@@ -64,7 +64,7 @@ def sort_weights(state: Mapping[str, Tensor]) -> Weights:
 
 
 def without_class_position(network: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the position of the class token to that token: a DINOv2 has one if it has no registers, and else none.
+    """Add the position of the class token to that token: a DINOv2 without registers has one.
 
     The number of positions tells, if the rest of them is a square.
     """

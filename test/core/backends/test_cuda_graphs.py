@@ -69,7 +69,7 @@ def score(crops: Tensor, scores: Any) -> Tensor:
 
 
 @pytest.mark.usefixtures("devices")
-def test_a_graph_is_captured_once_for_each_padded_size_and_choice_of_scores() -> None:
+def test_graph_is_captured_once_for_each_size_and_scores() -> None:
     graphs = GraphedScores(score, torch.device("cpu"))
     crops = torch.arange(7 * 3 * 4, dtype=torch.uint8).view(7, 3, 2, 2)
     for count in (5, 6, 1, 7, 5):
@@ -113,7 +113,7 @@ class Capture:
         yield
 
 
-def test_warm_up_and_capture_are_on_the_stream_given_with_cudnn_at_its_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_uses_given_stream_and_cudnn_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     capture, ours = Capture(), Capture()
     for name in ("stream", "graph"):
         monkeypatch.setattr(torch.cuda, name, getattr(capture, name))

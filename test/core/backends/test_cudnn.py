@@ -10,7 +10,7 @@ def settings() -> dict[str, bool]:
     return {name: getattr(torch.backends.cudnn, name) for name in NAMES}
 
 
-def test_only_what_is_named_changes_and_it_is_put_back() -> None:
+def test_only_named_settings_change_and_are_restored() -> None:
     before = settings()
     assert before["enabled"]
     with cudnn_settings(benchmark=True):

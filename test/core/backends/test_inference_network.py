@@ -33,9 +33,7 @@ def test_it_is_the_same_function(tiny_model: Make, changes: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.inference_mode()
-def test_half_precision_computes_in_its_type_and_keeps_the_residual_stream_whole(
-    tiny_model: Make, dtype: torch.dtype
-) -> None:
+def test_half_precision_keeps_float32_residual_stream(tiny_model: Make, dtype: torch.dtype) -> None:
     network = tiny_model().network
     fast = inference_network(network, CPU, dtype)
     images = pictures(1, network)

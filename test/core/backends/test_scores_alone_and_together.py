@@ -47,7 +47,7 @@ def poisoned(scorer: TorchWindowScorer, window: Tensor, names: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_a_score_is_the_same_alone_in_pairs_and_among_all(model: EoMTExt, window: Tensor, stride: int) -> None:
+def test_score_is_the_same_alone_and_together(model: EoMTExt, window: Tensor, stride: int) -> None:
     scorer = TorchWindowScorer(model, torch.device("cpu"), score_stride=stride)
     among_all = poisoned(scorer, window, ALL)
     pairs = combinations(ALL, 2) if stride == 4 else ()

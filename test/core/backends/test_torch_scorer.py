@@ -37,7 +37,7 @@ def literal(model: EoMTExt, crops: Tensor, size_hw: tuple[int, int]) -> tuple[Te
     return logits, semantic_map(masks, classes, size_hw)
 
 
-def test_scores_and_the_semantic_map_come_in_the_order_asked_for(model: EoMTExt, crops: Tensor) -> None:
+def test_scores_and_semantic_map_keep_requested_order(model: EoMTExt, crops: Tensor) -> None:
     scorer = TorchWindowScorer(model, CPU)
     assert scorer.scores == ("head", *BASELINES, SEMANTIC)
     result = scorer(crops, ("rba", SEMANTIC, "head"))
@@ -96,9 +96,7 @@ def test_single_precision_is_never_tf32(
     assert torch.backends.cudnn.allow_tf32
 
 
-def test_compiled_it_takes_more_sizes_than_torch_does_by_default(
-    tiny_model: Make, crops: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_scorer_accepts_many_sizes(tiny_model: Make, crops: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model = tiny_model(
         HeadConfig(16, 0.3, 8), num_blocks=1, backbone_overrides={"embed_dim": 32, "depth": 1, "num_heads": 2}
@@ -150,7 +148,7 @@ def test_no_frame_meets_a_size_for_the_first_time(graphed: TorchWindowScorer) ->
     assert max(graphs.sizes[6:]) == 5
 
 
-def test_what_does_not_fit_the_memory_is_said_and_left_out(
+def test_batch_that_does_not_fit_is_skipped_with_warning(
     graphed: TorchWindowScorer, caplog: pytest.LogCaptureFixture
 ) -> None:
     graphs: Any = graphed._graphs

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 MIB = 2**20
 
 
-def test_parts_of_a_stage_are_added_up_and_skips_left_out() -> None:
+def test_parts_of_a_stage_are_added_without_skips() -> None:
     clock = StageClock(CPU)
     times = [("", 1.0), ("network", 3.0), ("scoring", 3.5), ("network", 4.5), ("", 9.0), ("outputs", 9.25)]
     clock._marks = [(stage, end, 1) for stage, end in times]
@@ -25,7 +25,7 @@ def test_what_was_done_several_times_counts_as_once() -> None:
     assert clock.durations_s() == {"scoring": 0.75, "outputs": 1.0}
 
 
-def test_the_peak_is_what_was_held_at_most_and_starts_anew() -> None:
+def test_peak_is_the_maximum_and_resets() -> None:
     watch = MemoryWatch(CPU)
     held = np.ones(64 * MIB, np.uint8)
     watch.start()

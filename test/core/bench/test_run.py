@@ -79,7 +79,7 @@ def test_a_whole_run(checkpoint: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "bench.json").read_text())["command"] == "eomt-ext bench"
 
 
-def test_a_network_that_is_lost_in_the_scoring_is_not_told() -> None:
+def test_inseparable_network_time_is_omitted() -> None:
     def turn(network_s: float) -> Turn:
         stages = {"network": network_s, "scoring": 0.5}
         return Turn([Sample(1.0, stages)] * 3, Memory(1, 2), None)

@@ -70,9 +70,7 @@ def masks_of_0_and_255(dataset):
     return dataset
 
 
-def test_evaluate_refuses_labels_without_anomalies_and_says_what_their_values_may_mean(
-    masks_of_0_and_255, checkpoint, tmp_path
-):
+def test_evaluate_refuses_labels_without_anomalies(masks_of_0_and_255, checkpoint, tmp_path):
     arguments = "evaluate", masks_of_0_and_255, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     refused = invoke(*arguments)
     assert isinstance(refused.exception, DatasetError)

@@ -21,7 +21,7 @@ def checkpoint(tiny_model, tmp_path_factory):
     return path
 
 
-def test_a_file_of_half_precision_two_windows_and_every_second_pixel(checkpoint: Path, tmp_path: Path) -> None:
+def test_export_with_fp16_batch_and_stride(checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     target = tmp_path / "x.onnx"
     options = "--precision", "fp16", "--batch", 2, "--score-stride", 2, "--opset", 20

@@ -135,13 +135,13 @@ def test_layout_is_recognised_and_read(layout, tmp_path, write_image):
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_a_set_in_the_form_of_a_benchmark_keeps_its_own_name(tmp_path, write_image):
+def test_own_set_in_benchmark_layout_keeps_its_name(tmp_path, write_image):
     build_segment_me(tmp_path / "mine", write_image, ("street 1.png",))
     (dataset,) = open_datasets(tmp_path / "mine")
     assert (dataset.name, dataset.track, dataset.num_labelled) == ("mine", ANOMALY_TRACK, 1)
 
 
-def test_the_two_sets_of_fishyscapes_in_one_folder_are_told_apart(tmp_path, write_image):
+def test_fishyscapes_sets_in_one_folder_are_distinguished(tmp_path, write_image):
     build_fishyscapes_laf_original(tmp_path / "fishyscapes" / "LostAndFound", write_image)
     build_fishyscapes_static_original(tmp_path / "fishyscapes" / "Static", write_image)
     assert [dataset.name for dataset in open_datasets(tmp_path / "fishyscapes")] == ["FS LaF", "FS Static"]
@@ -185,7 +185,7 @@ def another_version(root, write):
         (another_version, "static", "must pair up, '0007_city' has only one"),
     ],
 )
-def test_what_fits_two_sets_or_none_is_an_error_that_names_them(build, folder, message, tmp_path, write_image):
+def test_ambiguous_folder_is_an_error_naming_both_sets(build, folder, message, tmp_path, write_image):
     build(tmp_path / folder, write_image)
     with pytest.raises(DatasetError, match=message):
         open_datasets(tmp_path / folder)
@@ -259,14 +259,14 @@ def test_given_label_values_take_the_place_of_the_layouts(tmp_path, write_image)
         ((255, 255), "no anomalous and no normal one"),
     ],
 )
-def test_a_set_without_both_kinds_says_what_its_values_may_mean(values, message, tmp_path, write_image):
+def test_set_without_both_kinds_is_an_error_with_fix(values, message, tmp_path, write_image):
     build_images_and_masks(tmp_path, write_image, values)
     (dataset,) = open_datasets(tmp_path)
     with pytest.raises(DatasetError, match=message):
         dataset.check_kinds()
 
 
-def test_kinds_may_come_from_several_files_and_broken_ones_are_for_the_reader(tmp_path, write_image):
+def test_kinds_are_found_across_files_and_broken_ones_skipped(tmp_path, write_image):
     build_images_and_masks(tmp_path, write_image, (0, 0))
     for name in ("8", "9"):
         write_image(tmp_path / "images" / f"{name}.jpg")

@@ -61,7 +61,7 @@ def test_classes_agree_with_the_cpu(model: EoMTExt) -> None:
         assert (first.semantic != second.semantic).mean() < 0.01
 
 
-def test_the_steady_state_allocates_nothing_on_the_device_and_memory_is_flat(model: EoMTExt) -> None:
+def test_steady_state_allocates_nothing(model: EoMTExt) -> None:
     engine = AnomalyEngine(model, EngineConfig(device="cuda"))
     for _ in range(10):
         engine.infer_batch(CAMERAS, semantic=True)

@@ -145,14 +145,14 @@ def test_any_scorer_runs_in_batches_that_it_takes() -> None:
     assert engine.describe()["backend"] == "constant"
 
 
-def test_the_known_classes_are_warmed_up_where_it_is_told_that_they_are_asked_for() -> None:
+def test_semantic_classes_are_warmed_up_on_request() -> None:
     scorer = ConstantScorer(("head", "semantic"))
     AnomalyEngine(scorer, EXACT).warm_up(semantic=True)
     assert scorer.warmed == ("head", "semantic", 2)
     assert scorer.batches == [1, 1]
 
 
-def test_what_fits_in_memory_is_learnt_when_the_engine_is_warmed_up() -> None:
+def test_warm_up_finds_the_windows_that_fit() -> None:
     scorer = ConstantScorer(("head", "semantic"))
     assert AnomalyEngine(scorer, EXACT).fitting_windows is None
     scorer.fitting = 1
@@ -162,7 +162,7 @@ def test_what_fits_in_memory_is_learnt_when_the_engine_is_warmed_up() -> None:
     assert (scorer.warmed[-1], engine.fitting_windows) == (1, 1), "no more is tried than has fitted"
 
 
-def test_an_engine_is_described_under_the_configuration_that_it_runs_under() -> None:
+def test_description_follows_the_configuration() -> None:
     engine = AnomalyEngine(ConstantScorer(("head", "rba")), EXACT)
     assert (engine.describe()["score"], engine.describe(replace(EXACT, score="rba"))["score"]) == ("head", "rba")
 

@@ -37,7 +37,7 @@ def test_classes_are_the_arg_max_of_the_stitched_semantic_map(tiny_model: Make, 
         assert alone.semantic is None
 
 
-def test_the_first_of_equal_classes_wins_and_the_result_has_the_image_size() -> None:
+def test_first_of_equal_classes_wins_at_image_size() -> None:
     plan = windows.plan((4, 8), (2, 2), WindowConfig())
     stitched = torch.tensor([1.0, 3.0, 3.0, 2.0])[:, None, None].expand(-1, *plan.resized_hw)
     classes = windows.classes_at_image_size(stitched, plan)

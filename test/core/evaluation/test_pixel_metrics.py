@@ -156,7 +156,7 @@ def test_adversarial_scores(name):
         assert_f1_at_threshold(result, scores, labels)
 
 
-def test_cells_are_as_fine_as_the_scores_are_near_each_other():
+def test_cells_are_finer_where_scores_are_dense():
     rng = np.random.default_rng(3)
     labels = (rng.random(100_000) < 0.3).astype(np.uint8)
     scores = (3 + 0.05 * rng.random(100_000) + 0.01 * labels).astype(np.float32)

@@ -112,7 +112,7 @@ def test_diagonal_pixels_are_one_component():
     assert of([picture("G..", ".G.", "..G")], EVERY_PIXEL).num_ground_truth == 1
 
 
-def test_equality_at_a_threshold_is_a_hit_and_no_false_alarm():
+def test_equality_at_threshold_is_a_hit():
     found = of([picture("GGXXX")], EVERY_PIXEL)  # sIoU 3/5
     assert found.siou_thresholds[7] == 0.6
     assert found.true_positives == (1,) * 8 + (0,) * 3

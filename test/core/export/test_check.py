@@ -35,7 +35,7 @@ def test_the_bundled_windows_are_what_the_renderer_draws() -> None:
     assert off.mean() < 0.5, "draw them again, by the command in eomt_ext_core/assets/README.md"
 
 
-def test_the_largest_difference_is_told_and_held_to_the_scores_range() -> None:
+def test_largest_difference_is_relative_to_score_range() -> None:
     def one_pixel_off(crops: Tensor, scores: Sequence[str]) -> Tensor:
         score = brightness(crops, scores)
         score[-1, 0, 3, 5] += 0.0078125
@@ -78,7 +78,7 @@ def test_nothing_is_left_of_a_file_that_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported_is_said_before_anything_is_written(
+def test_impossible_export_fails_before_writing(
     small_model: EoMTExt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     headless = EoMTExt(small_model.config)

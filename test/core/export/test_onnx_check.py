@@ -120,7 +120,7 @@ def set_metadata(name: str, text: str) -> Callable[[Any], None]:
         ("outputs", '["head", "msp", "semantic"]', "outputs must be .*msp.* got .*rba"),
     ],
 )
-def test_a_file_that_says_something_else_than_it_holds_is_refused_at_load(
+def test_file_that_contradicts_its_metadata_is_refused(
     changed: Callable[..., Path], name: str, text: str, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=rf"changed\.onnx: .*{message}"):

@@ -164,7 +164,7 @@ def test_threads_are_limited_before_they_are_counted(onnx_file: Path, monkeypatc
     assert session.get_session_options().intra_op_num_threads == 1
 
 
-def test_a_provider_that_fails_gives_way_to_the_next_and_it_is_said(
+def test_failing_provider_is_replaced_with_a_warning(
     onnx_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cuda = "CUDAExecutionProvider"
@@ -188,7 +188,7 @@ def test_a_provider_that_fails_gives_way_to_the_next_and_it_is_said(
     ]
 
 
-def test_on_a_gpu_the_largest_batch_is_run_before_the_first_image(onnx_file: Path) -> None:
+def test_gpu_warm_up_runs_largest_batch(onnx_file: Path) -> None:
     on_cpu = OnnxWindowScorer.load(onnx_file, ON_CPU)
     sizes = []
 
@@ -210,7 +210,7 @@ def test_on_a_gpu_the_largest_batch_is_run_before_the_first_image(onnx_file: Pat
 @pytest.mark.parametrize(
     "message", ["BFCArena: Failed to allocate memory for requested buffer of size 512", "CUDA error: out of memory"]
 )
-def test_a_lack_of_memory_inside_onnxruntime_is_told_as_such(
+def test_onnxruntime_out_of_memory_is_a_memory_error(
     onnx_file: Path, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     class Full:

@@ -32,7 +32,7 @@ def encoded(suffix: str, pixels: Any = SMOOTH, options: Any = ()) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
 @pytest.mark.parametrize("read", READERS)
-def test_a_file_that_is_cut_short_is_refused_by_name(read: Callable[..., Any], suffix: str, tmp_path: Path) -> None:
+def test_truncated_file_is_refused_by_name(read: Callable[..., Any], suffix: str, tmp_path: Path) -> None:
     path = tmp_path / "half.png"
     content = encoded(suffix)
     for length in (len(content) // 2, len(content) - 1):
@@ -151,7 +151,7 @@ def many_scans(jpeg: bytes, count: int) -> bytes:
     return jpeg[:end] + jpeg[last:end] * count + jpeg[end:]
 
 
-def test_a_bomb_of_scans_is_refused_and_what_is_just_allowed_is_decoded_soon() -> None:
+def test_scan_bomb_is_refused_and_limit_is_decoded() -> None:
     flat = encoded(".jpg", np.full((8192, 8192), 90, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
     own = read_header(flat).scan_blocks >> 20
     allowed = many_scans(flat, 16 - own)

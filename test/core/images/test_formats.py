@@ -183,7 +183,7 @@ def png_header(height, width, depth=8, colour=2):
         (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, -5, 5, 1, 24, 0) + bytes(99), "dimensions"),
     ],
 )
-def test_what_asks_for_too_much_or_makes_no_sense_is_refused(data, reason):
+def test_excessive_or_absurd_headers_are_refused(data, reason):
     assert reason_of(data) == reason
 
 

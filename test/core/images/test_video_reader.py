@@ -107,7 +107,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, ffmpeg: Callable[..., Path], 
         VideoReader(sound)
 
 
-def test_frames_that_are_too_large_are_refused_before_one_is_decoded(ffmpeg: Callable[..., Path]) -> None:
+def test_too_large_frames_are_refused_undecoded(ffmpeg: Callable[..., Path]) -> None:
     path = ffmpeg(*SOURCE, "-c:v", "libx264", "a.mp4")
     with pytest.raises(
         ImageError, match=r"a\.mp4: frames must have between 1 and 3000 pixels, got height 48 and width"

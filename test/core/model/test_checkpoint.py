@@ -60,7 +60,7 @@ def test_official_layouts(
     assert loaded.info == {}
 
 
-def test_a_legacy_pickle_and_a_safetensors_file_of_the_official_layout(
+def test_legacy_pickle_and_safetensors_of_official_layout(
     tiny_model: Make, official_state: Make, tmp_path: Path
 ) -> None:
     model = tiny_model(crop_hw=SQUARE)
@@ -138,7 +138,7 @@ def test_the_dropout_of_a_saved_head_is_kept(tiny_model: Make, tmp_path: Path) -
     assert head.config == HeadConfig(8, 0.45, None)
 
 
-def test_a_crop_of_as_many_patches_but_another_shape_is_resampled(tiny_model: Make, tmp_path: Path) -> None:
+def test_crop_of_same_area_and_other_shape_is_resampled(tiny_model: Make, tmp_path: Path) -> None:
     model = tiny_model(crop_hw=(64, 144))
     save_model(model, tmp_path / "m.safetensors")
     square = load_model(tmp_path / "m.safetensors", {"crop_hw": (96, 96)})
@@ -346,9 +346,7 @@ def test_truncated_files(tiny_model: Make, official_state: Make, tmp_path: Path,
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_whatever_a_damaged_pickle_raises_comes_out_as_one_kind_of_error(
-    tiny_model: Make, official_state: Make, tmp_path: Path
-) -> None:
+def test_damaged_pickle_raises_checkpoint_error(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
     path = tmp_path / "m.bin"
     torch.save(official_state(tiny_model(crop_hw=SQUARE)), path, _use_new_zipfile_serialization=False)
     content = bytearray(path.read_bytes())

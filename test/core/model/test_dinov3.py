@@ -147,7 +147,7 @@ def test_the_official_layout(reference: Make, tmp_path: Path, image: Make, gated
 
 def test_the_window_must_be_named_if_nothing_tells_it(reference: Make, tmp_path: Path) -> None:
     torch.save(official(reference()), tmp_path / "m.bin")
-    with pytest.raises(CheckpointError, match=r"do not tell the window .* give crop_hw .*convert --crop"):
+    with pytest.raises(CheckpointError, match=r"do not determine the window: set crop_hw .*convert --crop"):
         load_model(tmp_path / "m.bin", {name: KNOWN[name] for name in ("num_blocks", "backbone_overrides")})
 
 
@@ -182,7 +182,7 @@ def test_a_delta_and_its_base_add_up(reference: Make, tmp_path: Path, image: Mak
 
 def test_a_delta_alone_is_not_taken_for_weights(reference: Make, tmp_path: Path) -> None:
     delta, base = delta_and_base(reference(4), tmp_path)
-    with pytest.raises(CheckpointError, match=r"differences to the weights of a DINOv3, .*convert --base"):
+    with pytest.raises(CheckpointError, match=r"differences to the weights of a DINOv3 .*convert --base"):
         load_model(delta, KNOWN)
     torch.save(official(reference(4)), tmp_path / "whole.bin")
     with pytest.raises(CheckpointError, match=r"holds weights already.*leave the base out"):

@@ -153,7 +153,7 @@ def test_shapes_and_types(tiny_model: Callable[..., EoMTExt], image: Callable[..
 
 
 @pytest.mark.parametrize(("patch_size", "blocks", "reduction"), [(32, 3, 4), (16, 2, 4), (8, 1, 4), (4, 1, 2)])
-def test_masks_are_at_a_quarter_of_the_crop_but_for_the_smallest_patches(
+def test_masks_are_at_a_quarter_except_for_smallest_patches(
     tiny_config: Callable[..., Any], patch_size: int, blocks: int, reduction: int
 ) -> None:
     network = EoMT(tiny_config(patch_size=patch_size)).eval()

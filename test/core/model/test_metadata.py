@@ -99,9 +99,7 @@ def test_an_origin_is_short_texts_by_name(origin: object, message: str) -> None:
 @pytest.mark.parametrize(
     "info", [{"class_names": ["road"]}, {"calibration": {}}, {"x": float("nan")}, {"x": "y" * 20_000}]
 )
-def test_a_model_is_not_saved_with_what_could_not_be_loaded(
-    tiny_model: Callable[..., Any], tmp_path: Path, info: dict[str, Any]
-) -> None:
+def test_unloadable_info_is_not_saved(tiny_model: Callable[..., Any], tmp_path: Path, info: dict[str, Any]) -> None:
     model = tiny_model()
     model.info = info
     with pytest.raises(CheckpointError, match=r"m\.safetensors: "):

@@ -75,7 +75,7 @@ def transformers_folder(tmp_path: Path, randomise: Make) -> Make:
 
 @pytest.mark.parametrize("layout", ["official", "transformers_folder"])
 @pytest.mark.parametrize(("trained", "window"), SAME_COUNT)
-def test_a_window_of_as_many_patches_but_another_shape_is_resampled(
+def test_window_of_same_area_and_other_shape_is_resampled(
     request: pytest.FixtureRequest, layout: str, trained: Grid, window: Grid
 ) -> None:
     path = request.getfixturevalue(layout)(trained)
@@ -91,7 +91,7 @@ def test_a_window_of_as_many_patches_but_another_shape_is_resampled(
     assert model.config.trained_crop_hw is None
 
 
-def test_a_window_that_is_not_square_must_be_stated_and_is_believed(official: Make) -> None:
+def test_non_square_window_must_be_given(official: Make) -> None:
     path = official((512, 2048))  # 4,096 patches, as 1024² has
     with pytest.raises(CheckpointError, match=r"bin: .*4096 vectors look like one of 2048×512 .* give trained_crop_hw"):
         load_model(path, HEADS)
@@ -133,7 +133,7 @@ def test_trained_positions_that_are_not_square_are_noticed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_resampling_is_in_float32_also_of_a_file_of_16_bits(official: Make, dtype: torch.dtype) -> None:
+def test_16_bit_positions_are_resampled_in_float32(official: Make, dtype: torch.dtype) -> None:
     path = official((640, 640), dtype=dtype)
     found = load_model(path, {**HEADS, "crop_hw": (512, 800)}).network.encoder.backbone.pos_embed
     stored = ramps((40, 40)).to(dtype).float()
@@ -145,7 +145,7 @@ def test_the_same_grid_keeps_every_bit() -> None:
     assert torch.equal(resample_positions(positions, (4, 6), (4, 6)), positions)
 
 
-def test_what_is_resampled_is_saved_loaded_and_resampled_again_as_it_is(official: Make, tmp_path: Path) -> None:
+def test_resampled_positions_survive_saving(official: Make, tmp_path: Path) -> None:
     model = load_model(official((640, 640)), {**HEADS, "crop_hw": (512, 800)})
     save_model(model, tmp_path / "wide.safetensors")
     again = load_model(tmp_path / "wide.safetensors")

@@ -169,7 +169,7 @@ def test_of_several_networks_one_is_named(
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_checkpoint_of_lightning_with_all_that_training_leaves_in_it_is_read(
+def test_full_lightning_checkpoint_is_read(
     tiny_model: Make, official_state: Make, tmp_path: Path, legacy: bool
 ) -> None:
     model = tiny_model(crop_hw=SQUARE)
@@ -193,9 +193,7 @@ def test_a_checkpoint_of_lightning_with_all_that_training_leaves_in_it_is_read(
     assert torch.equal(loaded.network.q.weight, model.network.q.weight)
 
 
-def test_a_file_that_is_written_over_does_not_change_a_model_that_is_loaded(
-    tiny_model: Make, official_state: Make, tmp_path: Path
-) -> None:
+def test_loaded_model_survives_overwriting_of_its_file(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
     for name in ("m.bin", "m.safetensors"):
         path, state = tmp_path / name, official_state(tiny_model(crop_hw=SQUARE))
         torch.save(state, path) if name == "m.bin" else save_file(state, path)

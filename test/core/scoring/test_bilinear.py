@@ -31,7 +31,7 @@ def test_bands_of_rows_are_those_of_interpolate(
     torch.testing.assert_close(torch.cat(bands, dim=1), interpolate(source, target_hw), atol=1e-5, rtol=0)
 
 
-def test_the_result_may_be_written_to_without_harm_to_the_source() -> None:
+def test_result_does_not_share_memory_with_source() -> None:
     source = torch.randn(1, 4, 4, 2)
     before = source.clone()
     BilinearRows(source, (4, 4))(0, 4).zero_()

@@ -76,7 +76,7 @@ def test_rates_are_of_the_last_five_seconds(camera, clock):
     assert camera.snapshot().input_rate_hz == 0
 
 
-def test_the_rate_of_a_young_stream_is_not_diluted_by_the_time_before(camera, clock):
+def test_rate_of_a_new_stream_ignores_the_time_before(camera, clock):
     for _ in range(20):
         clock.now_s += 0.1
         camera.received()
@@ -134,7 +134,7 @@ def test_late_answers_are_counted_until_one_is_in_time(camera):
         assert camera.snapshot().late_in_a_row == row
 
 
-def test_without_a_stamp_the_processing_time_says_what_is_late(camera):
+def test_unstamped_images_are_late_by_processing_time(camera):
     publish(camera, processing_s=0.6, latency_s=None, late_after_s=0.5)
     assert camera.snapshot().late_in_a_row == 1
 
@@ -159,7 +159,7 @@ def test_a_rejection_is_that_of_the_newest_image(camera):
         assert camera.snapshot().rejection == ""
 
 
-def test_an_answer_that_comes_after_a_later_image_failed_hides_no_failure(camera, clock):
+def test_late_output_hides_no_newer_failure(camera, clock):
     camera.failed("inference", "boom")
     clock.now_s += 1
     publish(camera, processing_s=2.0)
@@ -171,7 +171,7 @@ def test_an_answer_that_comes_after_a_later_image_failed_hides_no_failure(camera
     assert camera.snapshot().rejection == "too small"
 
 
-def test_a_failure_that_comes_to_light_late_ends_with_the_next_answer(camera, clock):
+def test_late_failure_ends_with_next_published_image(camera, clock):
     camera.failed("output", "not drawn", taken_s=2.0)
     publish(camera, processing_s=1.0)
     assert camera.snapshot().failure == ""
@@ -192,7 +192,7 @@ def test_images_that_come_in_without_an_end_are_unanswered(camera, clock):
     assert camera.snapshot().unprocessed_s == 0
 
 
-def test_why_an_image_needed_no_answer_is_known_until_the_next_has_its_turn(camera):
+def test_reason_of_a_skipped_image_lasts_until_the_next(camera):
     camera.skipped("nobody subscribes")
     assert camera.snapshot().skip == "nobody subscribes"
     camera.skipped("switched off")

@@ -145,7 +145,7 @@ def test_simulated_time_that_stands_still_does_not_silence_it(pair):
     assert heard[0].status[0].message == "node is inactive; images are not processed"
 
 
-def test_gpu_memory_is_told_of_pytorch_on_a_gpu_alone():
+def test_gpu_memory_is_reported_for_pytorch_on_gpu_only():
     assert gpu_memory({"device": "cpu", "backend": "torch"}) == gpu_memory({}) == {}
     told = gpu_memory({"device": "cuda:0", "backend": "onnxruntime"})
     assert told == {"GPU memory": "unknown: onnxruntime does not report it"}

@@ -127,7 +127,7 @@ def test_each_camera_has_a_status():
 
 
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "finalized"])
-def test_a_node_that_does_not_run_warns_and_does_not_call_its_cameras_silent(state):
+def test_inactive_node_warns_without_silent_cameras(state):
     node = replace(NODE, state=state, facts={}, cameras=[(replace(CAMERA, waiting_s=60.0), None)])
     for status in statuses(node):
         assert status.level == WARN
@@ -207,7 +207,7 @@ def test_a_rejected_image_warns():
     assert status.message == "newest image rejected: encoding must be one of these, got rgb9"
 
 
-def test_late_answers_warn_when_there_are_enough_in_a_row():
+def test_late_images_in_a_row_warn():
     assert statuses(late_in_a_row=2)[1].level == OK
     status = statuses(late_in_a_row=3, latency_s=Percentiles(0.7, 0.9))[1]
     assert (status.level, values(status)["consecutive late images"]) == (WARN, "3")

@@ -162,7 +162,7 @@ def test_an_image_that_fails_costs_the_others_no_frame(inference, engine, error)
     assert not inference.failures
 
 
-def test_half_the_windows_are_tried_at_once_and_all_of_them_again_by_and_by(inference, engine, now):
+def test_windows_are_halved_at_once_and_restored_slowly(inference, engine, now):
     engine.fits = 5
     assert processed(inference, {"": WIDE}) == {"": FRAME}
     assert (engine.freed, inference.failures, inference.backoffs_s) == (1, {}, {})
@@ -175,7 +175,7 @@ def test_half_the_windows_are_tried_at_once_and_all_of_them_again_by_and_by(infe
     assert batch_windows(inference) == "16"
 
 
-def test_with_no_memory_at_all_it_goes_on_trying_and_recovers_within_a_second(inference, engine, now):
+def test_recovers_within_a_second_of_free_memory(inference, engine, now):
     engine.fits = 0
     outcomes = drive(inference, now, {"": WIDE}, {"": 0.1})
     assert set(map(is_out_of_memory, outcomes[""])) == {True}
@@ -188,7 +188,7 @@ def test_with_no_memory_at_all_it_goes_on_trying_and_recovers_within_a_second(in
 
 
 @pytest.mark.parametrize("windows", [1, 16])
-def test_a_shortage_that_freeing_memory_cures_costs_no_frame_also_the_tenth_time(inference, engine, now, windows):
+def test_shortage_cured_by_freeing_costs_no_frame(inference, engine, now, windows):
     def free_memory():
         engine.poison = {}
         engine.freed += 1
@@ -201,7 +201,7 @@ def test_a_shortage_that_freeing_memory_cures_costs_no_frame_also_the_tenth_time
         now[0] += FREE_PERIOD_S
 
 
-def test_a_larger_batch_that_never_fits_is_tried_at_no_cost_of_frames_and_ever_more_seldom(inference, engine, now):
+def test_failed_increase_costs_no_frame_and_waits_longer(inference, engine, now):
     engine.fits, images = 2, {"front": WIDE, "rear": WIDE}
     drive(inference, now, images, {"front": 1.0, "rear": 1.0}, for_s=10.0)
     failures = []
@@ -225,7 +225,7 @@ def no_collector():
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("link", ["alone", "cause", "context"])
-def test_what_the_failed_call_held_is_gone_when_memory_is_freed_and_the_call_tried_again(engine, link):
+def test_memory_of_a_failed_call_is_freed_before_the_retry(engine, link):
     held, alive = [], []
 
     def allocate():
@@ -255,7 +255,7 @@ def test_what_the_failed_call_held_is_gone_when_memory_is_freed_and_the_call_tri
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_what_another_failure_held_is_gone_when_the_next_camera_is_tried_and_it_can_be_explained(engine):
+def test_memory_of_a_failure_is_freed_before_the_next_camera(engine):
     held, alive = [], []
 
     def normalise(scores):
@@ -272,14 +272,14 @@ def test_what_another_failure_held_is_gone_when_the_next_camera_is_tried_and_it_
     assert "in normalise" in "".join(traceback.format_exception(type(first), first, first.__traceback__))
 
 
-def test_what_fails_in_different_ways_costs_no_other_its_frame(inference, engine):
+def test_different_failures_cost_no_other_frame(inference, engine):
     engine.poison = {7: OUT_OF_MEMORY, 8: KeyError("layer 7")}
     first, second, third = infer(inference, [image(), image(8), image(7)])
     assert (first, second, third) == (FRAME, engine.poison[8], engine.poison[7])
     assert inference.backoffs_s == {"2": FIRST_BACKOFF_S}
 
 
-def test_images_that_only_fit_alone_lose_no_frame_and_go_together_again_when_they_fit(inference, engine, now):
+def test_images_that_fit_only_alone_lose_no_frame(inference, engine, now):
     engine.images_fit, images = 1, {"front": image(), "left": image(1), "right": image(2)}
     outcomes = drive(inference, now, images, dict.fromkeys(images, 0.5), for_s=30.0)
     assert all(outcome is FRAME for each in outcomes.values() for outcome in each)
@@ -290,7 +290,7 @@ def test_images_that_only_fit_alone_lose_no_frame_and_go_together_again_when_the
     assert engine.calls[-1] == (3, 16)
 
 
-def test_a_common_batch_that_is_too_large_is_made_smaller_and_stays_common(inference, engine):
+def test_too_large_common_batch_shrinks_and_stays_common(inference, engine):
     engine.fits, images = 6, {"front": WIDE[:, :320], "left": WIDE[:, :320], "right": WIDE[:, :320]}
     for _ in range(3):
         assert processed(inference, images) == dict.fromkeys(images, FRAME)
@@ -298,13 +298,13 @@ def test_a_common_batch_that_is_too_large_is_made_smaller_and_stays_common(infer
     assert batch_windows(inference) == "16 (reduced to 3: out of memory)"
 
 
-def test_a_camera_that_does_not_fit_takes_no_windows_from_the_others(inference, engine):
+def test_camera_that_does_not_fit_costs_others_no_windows(inference, engine):
     engine.poison = {7: OUT_OF_MEMORY}
     assert processed(inference, {"bad": BAD, "front": WIDE}) == {"bad": OUT_OF_MEMORY, "front": FRAME}
     assert batch_windows(inference) == "16 (reduced to 4 for bad: out of memory)"
 
 
-def test_what_fitted_at_warm_up_is_not_exceeded_until_there_may_be_more_memory(engine, now):
+def test_batch_stays_within_what_fitted_at_warm_up(engine, now):
     engine.fitting_windows = engine.fits = 4
     inference = Inference(engine, clock=lambda: now[0])
     assert infer(inference, [WIDE, WIDE]) == [FRAME] * 2
@@ -357,7 +357,7 @@ def test_what_goes_together_has_its_outcome_before_the_others_are_tried(inferenc
     assert [*parts] == [{"rear": engine.poison[7]}]
 
 
-def test_only_images_that_need_the_semantic_classes_are_tried_alone_with_them(inference, engine):
+def test_only_semantic_images_are_retried_with_classes(inference, engine):
     def infer_batch(images_rgb, *, semantic=False, config=None):
         frames = process(images_rgb, semantic=semantic, config=config)
         if semantic:
@@ -443,7 +443,7 @@ SCENARIOS = {
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_in_ten_minutes_only_the_camera_that_does_not_fit_loses_frames(now, scenario):
+def test_only_the_camera_that_does_not_fit_loses_frames(now, scenario):
     images, periods_s, make_engine, windows, cameras, most_freed, least = SCENARIOS[scenario]
     engine = make_engine(now)
     inference = Inference(engine, clock=lambda: now[0])
@@ -462,7 +462,7 @@ def test_in_ten_minutes_only_the_camera_that_does_not_fit_loses_frames(now, scen
     assert all(max(inference.backoffs_s.values(), default=0.0) <= LONGEST_BACKOFF_S for _ in outcomes)
 
 
-def test_a_camera_that_only_fits_after_freeing_comes_back_after_a_time_of_no_memory(now):
+def test_camera_that_fits_after_freeing_recovers(now):
     engine = CapturingEngine(now, capture_s=0.5)
     inference, images = Inference(engine, clock=lambda: now[0]), {"large": BAD, "front": image()}
     drive(inference, now, images, {"large": 0.1, "front": 0.1}, for_s=60.0)
@@ -484,7 +484,7 @@ def test_a_camera_that_sends_no_more_is_not_waited_for(inference, engine, now):
         now[0] += FIRST_BACKOFF_S
 
 
-def test_what_failed_is_told_until_that_camera_has_a_frame(inference, engine):
+def test_failure_is_reported_until_the_camera_has_a_frame(inference, engine):
     engine.poison = {7: KeyError("layer 7")}
     processed(inference, {"front": image(), "rear": image(7)})
     processed(inference, {"front": image()})

@@ -230,7 +230,7 @@ def test_the_limit_itself_is_accepted(monkeypatch):
 
 
 def test_an_error_names_the_rule_and_what_came():
-    with pytest.raises(ImageError, match=r"'rgb8' of height 2 with step 6 holds 12 bytes, got 11"):
+    with pytest.raises(ImageError, match=r"'rgb8' of height 2 with step 6 must have 12 bytes, got 11"):
         to_rgb(image_msg("rgb8", 2, 2, 6, bytes(11)))
 
 

@@ -72,7 +72,7 @@ def test_every_output_is_the_engines_own_and_carries_the_images_header(make_rig,
     assert encodings == {"probability": "32FC1", "mask": "mono8", "overlay": "rgb8", "heatmap": "rgb8"}
 
 
-def test_images_of_changing_size_are_answered_in_their_own_size(rig, engine):
+def test_images_of_changing_size_are_published_in_their_size(rig, engine):
     rig.start("probability")
     for count, (height, width) in enumerate([(48, 80), (31, 97), (64, 32), (48, 80)]):
         pixels = np.random.default_rng(count).integers(0, 256, (height, width, 3), np.uint8)
@@ -100,7 +100,7 @@ def test_every_encoding_that_is_decoded_here_is_answered(rig, engine):
     assert rig.node.counts["published"] == len(DECODED_ENCODINGS)
 
 
-def test_malformed_images_are_counted_by_reason_reported_seldom_and_survived(rig, image_msg, capfd):
+def test_malformed_images_are_counted_by_reason_and_survived(rig, image_msg, capfd):
     rig.start("probability")
     malformed = {
         "size": {"height": 47},
@@ -126,7 +126,7 @@ def test_malformed_images_are_counted_by_reason_reported_seldom_and_survived(rig
     assert "so far" in lines[0]
 
 
-def test_of_a_burst_the_newest_is_answered_and_stamps_increase(rig, image_msg):
+def test_newest_of_a_burst_is_published_with_increasing_stamps(rig, image_msg):
     rig.start("probability")
     slow = SlowEngine(rig.node)
     rig.send(image_msg(1))
@@ -243,7 +243,7 @@ def test_a_program_has_all_outputs_of_an_image_or_none(stand_in, image_msg, monk
         assert [stamp_of(msg) for msg in rig.messages(name)] == [(1000, 2)], name
 
 
-def test_a_picture_that_cannot_be_drawn_holds_nothing_else_back(stand_in, image_msg, monkeypatch, capfd):
+def test_failed_visualisation_delays_no_output(stand_in, image_msg, monkeypatch, capfd):
     rig = stand_in()
     rig.start(*IMAGE_OUTPUTS, "confidence")
     monkeypatch.setattr(rendering, "outline", fail)

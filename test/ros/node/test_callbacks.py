@@ -49,7 +49,7 @@ def set_a_parameter(rig):
     assert rig.node.get_parameter("threshold").value != 0.25
 
 
-def test_whatever_callback_raises_the_node_goes_on_and_reports_it(stand_in, image_msg, monkeypatch, capfd):
+def test_node_survives_and_reports_callback_errors(stand_in, image_msg, monkeypatch, capfd):
     monkeypatch.setattr(diagnostics, "PERIOD_S", 0.2)
     rig = stand_in()
     rig.start("probability")
@@ -84,7 +84,7 @@ def test_whatever_callback_raises_the_node_goes_on_and_reports_it(stand_in, imag
     assert {status.level for status in rig.diagnostics().values()} == {DiagnosticStatus.OK}
 
 
-def test_a_callback_that_ends_in_order_again_is_no_error_any_more(stand_in, image_msg):
+def test_successful_callback_ends_its_error(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
     broken = Broken(rig.cameras[""].subscriptions[0].callback)
@@ -110,7 +110,7 @@ def test_a_parameter_of_no_known_type_is_refused(stand_in, service):
     assert rig.set(threshold=0.25) == ""
 
 
-def test_a_model_whose_facts_cannot_be_published_does_not_end_the_diagnostics(stand_in, image_msg, monkeypatch, capfd):
+def test_unpublishable_description_does_not_end_diagnostics(stand_in, image_msg, monkeypatch, capfd):
     class Unpublishable(stand_in.keywords["engine_factory"]):
         def describe(self, *args):
             return {**super().describe(*args), "exported_from_head": {"a": 1}}

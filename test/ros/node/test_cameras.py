@@ -25,7 +25,7 @@ def headers(rig, camera):
     return [msg.header for msg in rig.messages(f"{camera}/probability")]
 
 
-def test_cameras_that_wait_go_through_the_model_together_each_answer_with_its_own_header(ring, image_msg):
+def test_waiting_cameras_share_a_batch_and_keep_their_headers(ring, image_msg):
     engine = ring.engine
     engine.may_go_on.clear()
     ring.send(image_msg(1, "front"), "front")
@@ -44,7 +44,7 @@ def test_cameras_that_wait_go_through_the_model_together_each_answer_with_its_ow
     assert {camera: ring.node.statistics[camera].counts["dropped"] for camera in CAMERAS} == dict.fromkeys(CAMERAS, 1)
 
 
-def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, image_msg, may_draw):
+def test_visualisation_only_camera_delays_no_other(stand_in, image_msg, may_draw):
     rig = stand_in(cameras=CAMERAS)
     rig.start()
     rig.listen("overlay", "front")
@@ -66,7 +66,7 @@ def test_a_camera_of_which_only_pictures_are_wanted_holds_up_no_other(stand_in, 
     rig.spin_until_counted("published", 6)
 
 
-def test_a_malformed_image_of_a_batch_costs_the_others_nothing(ring, image_msg):
+def test_malformed_image_costs_others_nothing(ring, image_msg):
     ring.engine.may_go_on.clear()
     ring.send(image_msg(1), "front")
     ring.spin_until(lambda: ring.engine.batches, "the first image to be worked on")
@@ -83,7 +83,7 @@ def test_a_malformed_image_of_a_batch_costs_the_others_nothing(ring, image_msg):
     assert counts["left"] == counts["rear"] == {"received": 1, "published": 1}
 
 
-def test_a_camera_dies_is_missed_holds_nobody_and_comes_back(ring, image_msg):
+def test_dead_camera_is_reported_and_delays_nobody(ring, image_msg):
     assert ring.set(diagnostics__silent_after_s=0.5) == ""
 
     def answered(camera):
@@ -139,7 +139,7 @@ def test_a_camera_without_a_polygon_is_named(stand_in):
     assert rig.set(front__polygon=[]).startswith("camera front: region polygon needs a polygon, got none")
 
 
-def test_a_batch_can_be_limited_and_everybody_has_their_turn(stand_in, image_msg):
+def test_limited_batch_gives_every_camera_its_turn(stand_in, image_msg):
     rig = stand_in(cameras=CAMERAS, max_batch_cameras=2)
     rig.start("probability")
     rig.engine.may_go_on.clear()

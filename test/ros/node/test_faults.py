@@ -31,7 +31,7 @@ def values(status):
     return {item.key: item.value for item in status.values}
 
 
-def test_out_of_memory_once_is_answered_with_half_the_batch(stand_in, image_msg):
+def test_out_of_memory_once_halves_the_batch(stand_in, image_msg):
     rig = stand_in(batch_windows=2)
     rig.start("probability")
     rig.engine.failures = [OUT_OF_MEMORY]
@@ -63,7 +63,7 @@ def test_out_of_memory_is_an_error_that_ends_by_itself(stand_in, image_msg, monk
     assert "out of memory: CUDA out of memory" in capfd.readouterr().err
 
 
-def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in, image_msg, monkeypatch):
+def test_camera_with_too_large_images_backs_off_alone(stand_in, image_msg, monkeypatch):
     monkeypatch.setattr(batch_backoff, "FIRST_BACKOFF_S", 60.0)
     rig = stand_in(cameras=["front", "rear"])
     rig.start("probability")
@@ -88,7 +88,7 @@ def test_a_camera_whose_images_are_too_large_rests_and_the_others_go_on(stand_in
 
 
 @pytest.mark.parametrize("end", ["reload", "activate"])
-def test_a_camera_rests_no_longer_than_what_it_rests_for(stand_in, image_msg, monkeypatch, end):
+def test_back_off_ends_with_its_cause(stand_in, image_msg, monkeypatch, end):
     monkeypatch.setattr(batch_backoff, "FIRST_BACKOFF_S", 3600.0)
     rig = stand_in()
     rig.start("probability")
@@ -105,7 +105,7 @@ def test_a_camera_rests_no_longer_than_what_it_rests_for(stand_in, image_msg, mo
     rig.answer(rig.stamped(image_msg(2)))
 
 
-def test_what_goes_together_is_published_before_who_fails_is_tried(stand_in, image_msg):
+def test_common_batch_is_published_before_failing_cameras(stand_in, image_msg):
     rig = stand_in(cameras=["front", "rear"])
     rig.start("probability")
     rig.engine.failures = [KeyError("layer 7")]
@@ -128,7 +128,7 @@ def test_what_goes_together_is_published_before_who_fails_is_tried(stand_in, ima
     assert published == [0, 1, 2], "front, front again, and then rear, alone"
 
 
-def test_a_camera_that_failed_last_and_is_gone_is_no_failing_inference(stand_in, image_msg):
+def test_silent_camera_ends_inference_error(stand_in, image_msg):
     rig = stand_in(cameras=["front", "rear"], diagnostics__silent_after_s=0.5)
     rig.start("probability")
     rig.engine.failures = [InferenceError("the network's result must be finite")] * 2
@@ -148,7 +148,7 @@ def test_a_camera_that_failed_last_and_is_gone_is_no_failing_inference(stand_in,
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
-def test_a_camera_that_nobody_subscribes_to_any_more_is_no_failing_inference(stand_in, image_msg):
+def test_camera_without_subscribers_ends_inference_error(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [KeyError("layer 7")]
@@ -162,7 +162,7 @@ def test_a_camera_that_nobody_subscribes_to_any_more_is_no_failing_inference(sta
     assert (statuses["inference"].level, statuses["camera"].level) == (OK, ERROR)
 
 
-def test_a_camera_of_which_only_the_calibration_is_read_now_is_no_failing_inference(stand_in, image_msg):
+def test_camera_info_subscriber_alone_ends_inference_error(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability", "camera_info")
     rig.send_camera_info(CameraInfo(header=image_msg(1).header, height=48, width=80))
@@ -175,7 +175,7 @@ def test_a_camera_of_which_only_the_calibration_is_read_now_is_no_failing_infere
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
-def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejection(stand_in, image_msg, monkeypatch):
+def test_out_of_memory_in_decoding_is_a_failure(stand_in, image_msg, monkeypatch):
     def convert(pixels, code):
         return cv2.copyMakeBorder(pixels, 2_000_000_000, 0, 2_000_000_000, 0, cv2.BORDER_CONSTANT)
 
@@ -192,7 +192,7 @@ def test_an_image_that_there_is_no_memory_to_decode_is_a_failure_and_no_rejectio
 
 
 @pytest.mark.parametrize("error", [InferenceError("the network's result must be finite"), KeyError("layer 7")])
-def test_a_failing_inference_is_an_error_until_the_next_answer(stand_in, image_msg, error):
+def test_failing_inference_is_an_error_until_the_next_output(stand_in, image_msg, error):
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [error]
@@ -242,7 +242,7 @@ def test_scores_that_cannot_be_true_fail_their_image_and_no_other(stand_in, imag
 
 
 @pytest.mark.parametrize("stage", ["decode", "infer", "obstacles", "publish"])
-def test_a_node_whose_every_image_fails_is_an_error_until_one_does_not(stand_in, image_msg, monkeypatch, stage):
+def test_failing_images_are_an_error_until_one_succeeds(stand_in, image_msg, monkeypatch, stage):
     def fail(*_, **__):
         raise KeyError("layer 7")
 
@@ -266,7 +266,7 @@ def test_a_node_whose_every_image_fails_is_an_error_until_one_does_not(stand_in,
     assert {status.level for status in rig.diagnostics().values()} == {OK}
 
 
-def test_a_visualisation_drawn_late_does_not_hide_that_a_newer_image_failed(stand_in, image_msg, may_draw):
+def test_late_visualisation_does_not_hide_a_newer_failure(stand_in, image_msg, may_draw):
     rig = stand_in()
     rig.start("overlay")
     rig.engine.failures = [None, KeyError("layer 7")]
@@ -293,7 +293,7 @@ def test_a_refused_score_leaves_nothing_behind_when_memory_is_short(stand_in, im
     rig.answer(image_msg(2))
 
 
-def test_where_memory_cannot_even_be_freed_the_image_fails_and_the_next_is_answered(stand_in, image_msg, monkeypatch):
+def test_failure_to_free_memory_costs_one_image(stand_in, image_msg, monkeypatch):
     rig = stand_in()
     rig.start("probability")
     lost = RuntimeError("CUDA error: unspecified launch failure")
@@ -312,7 +312,7 @@ def test_where_memory_cannot_even_be_freed_the_image_fails_and_the_next_is_answe
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_configured_anew(stand_in, image_msg):
+def test_dead_inference_thread_is_an_error_until_configured(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
     rig.engine.failures = [SystemExit()]
@@ -328,9 +328,7 @@ def test_an_inference_thread_that_has_ended_is_an_error_until_the_node_is_config
     rig.answer(image_msg(2))
 
 
-def test_whatever_drawing_raises_costs_programs_nothing_and_the_next_image_is_drawn(
-    stand_in, image_msg, monkeypatch, capfd
-):
+def test_drawing_error_affects_only_its_visualisation(stand_in, image_msg, monkeypatch, capfd):
     def end(*_):
         raise SystemExit
 
@@ -423,7 +421,7 @@ def test_without_a_semantic_map_the_region_drivable_leaves_the_node_unconfigured
     assert "region drivable needs the class of each pixel" in rig.diagnostics()["inference"].message
 
 
-def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_failed(stand_in, image_msg, monkeypatch):
+def test_failed_reload_frees_the_new_model_and_reports_its_place(stand_in, image_msg, monkeypatch):
     class Model:
         pass
 
@@ -454,9 +452,7 @@ def test_a_reload_that_fails_keeps_nothing_of_the_new_model_and_says_where_it_fa
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "empty"])
-def test_a_checkpoint_that_cannot_be_used_leaves_the_node_unconfigured_with_the_reason(
-    make_rig, tiny_model, tmp_path, damage, capfd
-):
+def test_bad_checkpoint_leaves_node_unconfigured_with_reason(make_rig, tiny_model, tmp_path, damage, capfd):
     from safetensors.torch import save_file
 
     path, data = tmp_path / "model.safetensors", tiny_model.read_bytes()

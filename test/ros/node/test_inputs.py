@@ -61,7 +61,7 @@ def test_a_compressed_mosaic_is_answered_in_its_colours(stand_in, capfd):
         )
 
 
-def test_a_smaller_size_goes_for_images_and_calibration_and_can_change_live(stand_in):
+def test_publish_scale_is_live_for_images_and_calibration(stand_in):
     rig = stand_in(image_transport="compressed", publish_scale=0.5)
     outputs = ("probability", "mask", "overlay", "heatmap", "semantic", "confidence", "camera_info")
     rig.start(*outputs)
@@ -78,7 +78,7 @@ def test_a_smaller_size_goes_for_images_and_calibration_and_can_change_live(stan
     assert "out of range" in rig.set(publish_scale=0.0)
 
 
-def test_a_calibration_of_another_size_is_withheld_and_said_so(rig, image_msg, capfd):
+def test_calibration_of_another_size_is_withheld(rig, image_msg, capfd):
     rig.start("probability", "camera_info")
     info = camera_info()
     info.header.frame_id, info.width = "camera_optical", 160
@@ -106,7 +106,7 @@ def test_where_no_calibration_comes_in_it_is_said_once(stand_in, image_msg, capf
     assert rig.node.statistics["rear"].counts["withheld/camera_info"] == 9
 
 
-def test_a_calibration_that_comes_late_each_time_is_none_that_never_comes(stand_in, image_msg, capfd):
+def test_late_calibration_is_not_reported_as_missing(stand_in, image_msg, capfd):
     rig = stand_in()
     rig.start("probability", "camera_info")
     for turn in range(11):

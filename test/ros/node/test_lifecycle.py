@@ -71,7 +71,7 @@ def test_an_inactive_node_answers_nothing(rig, image_msg):
     assert len(rig.messages("probability")) == 1
 
 
-def test_configuring_without_a_checkpoint_fails_says_why_and_can_be_put_right(make_rig, tiny_model, capfd):
+def test_configuring_without_checkpoint_fails_with_reason(make_rig, tiny_model, capfd):
     rig = make_rig(checkpoint="/nowhere/model.pth")
     assert not rig.change_state("configure")
     assert rig.state == "unconfigured"
@@ -94,7 +94,7 @@ def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(make
     assert "in broken" in err
 
 
-def test_what_is_wrong_with_a_new_camera_is_told_where_configuring_finds_it(make_rig):
+def test_wrong_new_camera_fails_configuring_with_reason(make_rig):
     rig = make_rig(front__polygon=[0.5, 0.5])
     assert rig.set(cameras=["front"]) == ""
     assert not rig.change_state("configure")
@@ -138,7 +138,7 @@ def test_diagnostics_go_on_while_a_transition_waits(stand_in, image_msg, monkeyp
     assert set(told) == {(state, "")}
 
 
-def test_a_node_that_is_cleaned_up_holds_no_memory_of_the_gpu(rig, monkeypatch):
+def test_cleanup_frees_gpu_memory(rig, monkeypatch):
     seen = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(layers()))
     gc.collect()
@@ -150,7 +150,7 @@ def test_a_node_that_is_cleaned_up_holds_no_memory_of_the_gpu(rig, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["loading", "agreeing", "advertising"])
-def test_a_node_that_could_not_be_configured_holds_no_memory_of_the_gpu(rig, monkeypatch, where):
+def test_failed_configuring_frees_gpu_memory(rig, monkeypatch, where):
     def broken(*_, **__):
         raise RuntimeError("no room")
 
@@ -202,7 +202,7 @@ def test_an_image_that_waits_at_the_shutdown_is_accounted_for(stand_in, image_ms
     assert dict(rig.node.counts) == {"received": 2, "published": 1, "dropped": 1}
 
 
-def test_a_thread_that_does_not_end_is_an_error_that_can_be_left(rig, image_msg, monkeypatch, capfd):
+def test_hanging_thread_is_an_error_with_a_way_out(rig, image_msg, monkeypatch, capfd):
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 0.05)
     rig.start("probability")
     begun, may_end = threading.Event(), threading.Event()
@@ -237,7 +237,7 @@ def test_a_node_can_be_destroyed_in_each_state_and_twice(context, tiny_model, st
 
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("argument", ["threshold:=2.0", "max_windows:=1.5", "device:=tpu", "score:=magic"])
-def test_a_wrong_parameter_at_the_start_ends_the_process_with_one_line(argument, capfd):
+def test_wrong_parameter_at_start_ends_with_one_line(argument, capfd):
     assert main(["--ros-args", "-p", argument]) == 1
     err = capfd.readouterr().err
     assert "cannot start" in err
@@ -263,7 +263,7 @@ def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypat
 
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("ends_after_s", [0.0, 0.1, None])
-def test_what_the_executor_raises_is_an_error_unless_the_context_ends_with_it(monkeypatch, capfd, ends_after_s):
+def test_executor_error_is_reported_unless_context_ends(monkeypatch, capfd, ends_after_s):
     class Interrupted(SingleThreadedExecutor):
         def spin_once(self, timeout_sec=None):
             if ends_after_s == 0:

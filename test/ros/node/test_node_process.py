@@ -149,7 +149,7 @@ def end(process, how):
     return log
 
 
-def test_a_camera_at_15_hz_is_answered_in_order_until_sigint_amid_inference(processes, make_client):
+def test_sigint_during_inference_ends_the_process(processes, make_client):
     client = make_client("auto")
     client.find_node()
     assert client.caller.state == "active"

@@ -40,7 +40,7 @@ def test_a_disabled_node_answers_nothing_and_says_so(stand_in, image_msg):
     assert rig.diagnostics()["inference"].level == b"\x00"
 
 
-def test_the_reply_says_what_state_keeps_images_from_being_answered(stand_in):
+def test_reply_names_the_state_that_prevents_processing(stand_in):
     rig = stand_in()
     unconfigured = (
         "images are not processed: the node is unconfigured; configuring enables it, whatever is asked for now"
@@ -73,7 +73,7 @@ def test_why_images_need_no_answer_is_told_apart(stand_in, image_msg):
     assert rig.diagnostics()["camera"].message.endswith("Hz out: the node was disabled")
 
 
-def test_what_waits_when_the_node_is_disabled_is_let_go(stand_in, image_msg):
+def test_disabling_drops_waiting_images(stand_in, image_msg):
     rig = stand_in()
     rig.start("probability")
     rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))
@@ -83,9 +83,7 @@ def test_what_waits_when_the_node_is_disabled_is_let_go(stand_in, image_msg):
     assert dict(rig.node.counts) == {"received": 2, "published": 1, "dropped": 1}
 
 
-def test_reload_takes_up_another_checkpoint_and_keeps_the_old_one_where_it_cannot(
-    make_rig, tiny_model, tmp_path, image_msg
-):
+def test_reload_keeps_the_old_model_on_failure(make_rig, tiny_model, tmp_path, image_msg):
     path = tmp_path / "model.safetensors"
     path.write_bytes(tiny_model.read_bytes())
     rig = make_rig(checkpoint=str(path))
@@ -151,7 +149,7 @@ def test_a_reload_holds_up_no_transition_and_is_not_cut_short(stand_in, capfd):
         assert rig.change_state(transition)
 
 
-def test_the_names_of_the_classes_are_told_again_only_with_another_threshold_or_model(stand_in, monkeypatch):
+def test_label_info_is_repeated_only_for_new_threshold_or_model(stand_in, monkeypatch):
     told = []
     monkeypatch.setattr(Camera, "publish_label_info", lambda camera, names, threshold: told.append(threshold))
     rig = stand_in()
@@ -165,7 +163,7 @@ def test_the_names_of_the_classes_are_told_again_only_with_another_threshold_or_
     assert told == [0.5, 0.75, 0.75]
 
 
-def test_a_model_without_class_names_takes_back_those_of_the_one_before(stand_in, monkeypatch):
+def test_model_without_class_names_clears_label_info(stand_in, monkeypatch):
     latched = []
     monkeypatch.setattr(camera_module, "to_label_info", lambda names, threshold, header: list(names))
     node = stand_in().node

@@ -27,7 +27,7 @@ def test_launch_files_can_read_it_without_numpy_and_opencv():
     assert done.stdout.strip() == "set()"
 
 
-def test_each_output_renders_a_message_of_its_type_with_the_header_of_the_image():
+def test_every_output_has_its_type_and_the_header_of_the_image():
     pytest.importorskip("sensor_msgs")
     from sensor_msgs.msg import CameraInfo
     from std_msgs.msg import Header

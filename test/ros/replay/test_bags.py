@@ -108,7 +108,7 @@ def test_a_spoilt_metadata_file_is_reported(drive, text):
         assert "metadata.yaml cannot be read" in bag.problems[0]
 
 
-def test_files_that_are_missing_are_reported_and_no_bag_at_all_is_an_error(drive, tmp_path):
+def test_missing_files_are_reported_and_no_bag_is_an_error(drive, tmp_path):
     recorded = drive()
     recorded.file.rename(recorded.path / "other.mcap")
     with Bag(recorded.path) as bag:

@@ -191,7 +191,7 @@ def test_mcap_of_other_recorders(tmp_path, data):
         (bytes(30), "opcode 0"),
     ],
 )
-def test_what_cannot_be_used_is_said(tmp_path, data, problem):
+def test_unusable_content_is_reported(tmp_path, data, problem):
     path = tmp_path / "other.mcap"
     path.write_bytes(START + data + END)
     found, problems = readable(path)
@@ -199,7 +199,7 @@ def test_what_cannot_be_used_is_said(tmp_path, data, problem):
     assert any(problem in line for line in problems), problems
 
 
-def test_a_chunk_that_claims_the_memory_of_the_machine_is_not_opened(tmp_path):
+def test_chunk_that_claims_all_memory_is_not_opened(tmp_path):
     head = struct.pack("<QQQI", 1, 9, 1 << 50, 0) + text("zstd") + struct.pack("<Q", 4) + b"\x28\xb5\x2f\xfd"
     (tmp_path / "bomb.mcap").write_bytes(START + record(6, head) + END)
     assert "it claims" in readable(tmp_path / "bomb.mcap")[1][0]

@@ -153,7 +153,7 @@ def test_messages_that_became_something_else_are_missed(tmp_path, opcode, readab
     assert problems == [f"a.mcap: {TOPIC}: only 2 of 3 messages found"]
 
 
-def test_a_chunk_is_passed_over_only_if_its_index_says_the_same(drive, readable):
+def test_chunk_is_skipped_only_if_its_index_agrees(drive, readable):
     recorded = drive(frames=8, compression="storage", size_hw=(240, 320), topics=(TOPIC, "/other/image"))
     (recorded.path / "metadata.yaml").unlink()
     spoilt, position, changed = bytearray(recorded.file.read_bytes()), len(MAGIC), 0

@@ -113,7 +113,7 @@ def test_frames_whose_times_no_clock_gives_are_processed(drive, replay, read_out
     assert "received at -5 ns: impossible time, its stamp is used instead" in outcome.text
 
 
-def test_a_log_that_the_recorder_left_is_read_and_left_as_it_is(drive, readable, tmp_path):
+def test_write_ahead_log_is_read_unchanged(drive, readable, tmp_path):
     path = drive(frames=2, storage="sqlite3").file
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=WAL")

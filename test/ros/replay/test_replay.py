@@ -72,7 +72,7 @@ def test_what_is_written(drive, replay, tmp_path):
     assert all(latency_ms > 0 for latency_ms in timing.values())
 
 
-def test_labels_of_a_topic_and_of_a_folder_give_the_same_metrics(drive, replay, labels_of, tmp_path):
+def test_label_topic_and_folder_agree(drive, replay, labels_of, tmp_path):
     bag = drive(labels="png")
     folder = tmp_path / "labels" / "drive"
     folder.mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_labels_of_a_topic_and_of_a_folder_give_the_same_metrics(drive, replay, 
     assert found["scores"]["head"]["pixel"]["num_anomalous"] == 6 * 18 * 30
 
 
-def test_labels_without_anomalies_are_reported_with_what_their_values_may_mean(drive, replay, labels_of, tmp_path):
+def test_labels_without_anomalies_are_reported(drive, replay, labels_of, tmp_path):
     bag, folder = drive(frames=3), tmp_path / "labels"
     folder.mkdir()
     for index in range(3):
@@ -110,7 +110,7 @@ def test_labels_without_anomalies_are_reported_with_what_their_values_may_mean(d
     assert metrics(outcome)["sets"][0]["scores"]["head"]["pixel"]["num_anomalous"] == 3 * 18 * 30
 
 
-def test_labels_that_do_not_fit_are_reported_and_the_frame_still_shown(drive, replay, labels_of, tmp_path):
+def test_mismatched_labels_are_reported(drive, replay, labels_of, tmp_path):
     bag = drive(frames=4)
     folder = tmp_path / "labels"
     folder.mkdir()
@@ -204,7 +204,7 @@ def test_colours_that_were_lost_before_the_recording_are_reported_once(write_bag
 
     assert outcome.status == 0, outcome.text
     (problem,) = (outcome.folder / "problems.txt").read_text().splitlines()
-    assert problem.startswith("drive: /camera/image has no colours: its publisher made grey of the colours")
+    assert problem.startswith("drive: /camera/image has no colours: its publisher converted the colours to grey")
     assert "has no colours" in outcome.text
 
 
@@ -273,7 +273,7 @@ def test_an_interruption_keeps_what_was_done(drive, replay, read_outputs, monkey
     assert signal.getsignal(number) is before
 
 
-def test_a_video_that_cannot_be_written_ends_the_replay_in_order(drive, replay, read_outputs, monkeypatch):
+def test_unwritable_video_ends_the_replay_cleanly(drive, replay, read_outputs, monkeypatch):
     def refuse(self, frame_rgb):
         raise OSError("no space left on device")
 

@@ -75,7 +75,7 @@ def test_with_the_required_arguments_alone_node_and_recorder_start(launched, bag
     assert recorder.cmd[:6] == ["ros2", "bag", "record", "--use-sim-time", "--output", f"{bag}_anomaly"]
 
 
-def test_arguments_of_the_node_reach_it_and_its_own_stay_with_it(launched):
+def test_node_arguments_are_passed_on(launched):
     replay = launched(checkpoint="my.safetensors", device="cpu", image_topic="/camera/image/compressed", autostart="1")
     node = replay.processes[0]
     assert node.parameters[1] == {
@@ -98,7 +98,7 @@ def test_the_bag_is_played_when_the_node_is_active(launched, bag):
     assert player.cmd[4:] == ["--clock", "--rate", "0.5", "--delay", "2.0", "--start-offset", "3.5"]
 
 
-def test_the_player_is_given_no_delay_of_0_which_it_refuses(launched):
+def test_player_gets_no_zero_delay(launched):
     replay = launched(delay="0")
     replay.activate(True, True)
     assert "--delay" not in replay.processes[-1].cmd
@@ -107,7 +107,7 @@ def test_the_player_is_given_no_delay_of_0_which_it_refuses(launched):
 @pytest.mark.parametrize(("replies", "step"), [((False,), "configure"), ((True, False), "activate")])
 def test_a_node_that_does_not_become_active_ends_the_replay(launched, replies, step):
     replay = launched(namespace="car")
-    with pytest.raises(RuntimeError, match=f"replay failed: /car/eomt_ext did not {step}; its log says why"):
+    with pytest.raises(RuntimeError, match=f"replay failed: /car/eomt_ext did not {step}; see its log"):
         replay.activate(*replies)
     assert len(replay.processes) == 2, "nothing is played"
 
@@ -171,7 +171,7 @@ def test_player_and_recorder_carry_large_images_too(launched, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [0, signal.SIGINT, -signal.SIGINT])
-def test_the_end_of_the_bag_ends_the_recording_a_moment_later_and_then_everything(launched, code):
+def test_end_of_bag_ends_recording_then_launch(launched, code):
     replay = launched()
     replay.activate(True, True)
     _, recorder, player = replay.processes
@@ -187,7 +187,7 @@ def test_the_end_of_the_bag_ends_the_recording_a_moment_later_and_then_everythin
 
 
 @pytest.mark.parametrize(("which", "code"), [(0, 0), (0, -11), (1, 0), (1, 2), (2, 1)])
-def test_a_process_that_fails_or_ends_too_early_fails_the_replay(launched, which, code):
+def test_failing_or_early_process_fails_the_replay(launched, which, code):
     replay = launched()
     replay.activate(True, True)
     with pytest.raises(RuntimeError, match=f"replay failed: .* ended with exit code {code}"):
@@ -203,7 +203,7 @@ def test_a_recorder_that_fails_at_its_end_fails_the_replay(launched):
         replay.exit(recorder, 1)
 
 
-def test_what_ends_with_the_launch_and_what_others_started_fail_nothing(launched, launch_stand_in):
+def test_processes_ending_with_the_launch_do_not_fail_it(launched, launch_stand_in):
     replay = launched(rviz="true")
     node, rviz, _ = replay.processes
     replay.exit(rviz, 1)

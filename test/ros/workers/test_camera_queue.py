@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from eomt_ext_ros.workers.camera_queue import CameraQueue
 
 
-def test_all_cameras_that_wait_are_taken_at_once_with_their_newest_items():
+def test_batch_takes_newest_item_of_each_waiting_camera():
     queue = CameraQueue()
     assert [queue.put("front", 1), queue.put("front", 2), queue.put("left", 3)] == [False, True, False]
     assert queue.take(now_s=0.0) == {"front": 2, "left": 3}
@@ -56,7 +56,7 @@ def test_a_camera_waits_for_its_period_and_holds_no_other():
     assert queue.take(10.5) == {"front": 2}
 
 
-def test_a_camera_that_backs_off_delays_no_other_and_its_period_counts_on():
+def test_back_off_keeps_the_period_and_delays_no_other():
     queue = CameraQueue(period_s=0.5)
     queue.back_off("front", until_s=11.0)
     for camera in ("front", "left"):

@@ -42,7 +42,7 @@ def bench():
     assert bench.thread.stop(TIMEOUT_S)
 
 
-def test_the_newest_of_a_burst_is_worked_on_and_the_rest_is_dropped(bench):
+def test_only_newest_of_a_burst_is_processed(bench):
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     assert [bench.thread.put("front", item) for item in range(1, 6)] == [False, True, True, True, True]
@@ -61,7 +61,7 @@ def test_items_that_come_slowly_are_all_worked_on(bench):
     assert bench.done == [{"front": 0}, {"front": 1}, {"front": 2}]
 
 
-def test_a_job_comes_before_the_batch_that_waits_and_gives_its_result_or_exception(bench):
+def test_job_runs_before_waiting_batch(bench):
     bench.thread.put("front", 0)
     bench.wait_until_begun()
     bench.thread.put("front", 1)
@@ -102,7 +102,7 @@ def test_what_waits_can_be_forgotten(bench):
     assert bench.done == [{"front": 0}]
 
 
-def test_a_camera_backs_off_as_long_as_it_is_told_and_delays_no_other(bench):
+def test_back_off_of_a_camera_delays_no_other(bench):
     bench.backoffs_s = {"front": 0.2}
     bench.allow(3)
     bench.thread.put("front", 0)
@@ -150,7 +150,7 @@ def test_stop_ends_an_idle_thread():
     assert "idle thread" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_an_exception_of_the_work_is_printed_and_ends_only_its_batch(monkeypatch):
+def test_exception_ends_only_its_batch(monkeypatch):
     printed, done = [], []
     monkeypatch.setattr(threading, "excepthook", printed.append)
 
@@ -169,7 +169,7 @@ def test_an_exception_of_the_work_is_printed_and_ends_only_its_batch(monkeypatch
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_ends_amid_its_work_is_not_waited_for():
+def test_dead_thread_is_not_waited_for():
     def work(batch):
         raise SystemExit
 

@@ -57,7 +57,7 @@ def test_the_task_after_the_most_waits_for_a_slot(worker, gate):
 
 
 @pytest.mark.parametrize("error", [IndexError, SystemExit])
-def test_a_task_that_fails_is_printed_and_the_next_is_done(worker, monkeypatch, error):
+def test_failing_task_is_printed_and_next_runs(worker, monkeypatch, error):
     def fail():
         raise error
 
@@ -70,7 +70,7 @@ def test_a_task_that_fails_is_printed_and_the_next_is_done(worker, monkeypatch, 
     assert [args.exc_type for args in printed] == [error]
 
 
-def test_what_there_is_to_do_is_done_before_the_end_and_nothing_after():
+def test_close_finishes_waiting_tasks_and_refuses_new_ones():
     worker, gate, done = VisualisationWorker(2), threading.Event(), []
     worker.submit(gate.wait, TIMEOUT_S)
     worker.submit(done.append, "last")

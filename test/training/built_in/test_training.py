@@ -65,7 +65,7 @@ def test_training_finds_the_outliers(tmp_path: Path) -> None:
     assert exported == [30, 60]
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_resumed_training_equals_uninterrupted(tmp_path: Path) -> None:
     config = JointTraining(steps=6, batch_size=2, lr=1e-3, warmup_steps=2, loss=LOSS)
     whole = train_together(tiny(), Squares(), config, tmp_path / "whole").state_dict()
 
@@ -123,7 +123,7 @@ def test_the_average_leaves_the_start_soon() -> None:
     assert averaged.state["weight"].item() < 1.0
 
 
-def test_the_command_makes_a_model_and_goes_on_where_it_was_left(tmp_path: Path) -> None:
+def test_command_resumes_and_saves_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ["--quick", "--output", str(folder / "demo.safetensors"), "--cache", str(tmp_path / "scenes")]
     command.main([*arguments, "--workers", "0", "--run", "2"])  # one run of the last stage alone

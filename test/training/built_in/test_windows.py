@@ -145,7 +145,7 @@ def test_waviness_bends_edges_and_their_labels_alike(scenes: SceneSet) -> None:
     assert heights[bent] > 5
 
 
-def test_an_item_is_the_same_each_time_and_none_is_like_another(scenes: SceneSet) -> None:
+def test_items_are_fixed_and_all_different(scenes: SceneSet) -> None:
     one, same = (RandomisedScenes([scenes], CROP_HW, 6, RANDOM, seed=4) for _ in range(2))
     assert len(one) == 6
     for index in (5, 0):

@@ -1,7 +1,7 @@
 """Train the built-in model further from a demonstration model, on drawn scenes with randomised looks.
 
 ``python -m eomt_ext_training.demo_model`` trains a network and a head from nothing; this trains both further, together,
-in stages. It may be interrupted at any time: the same command goes on from the last save in the folder of its output.
+in stages. You can interrupt it at any time: the same command continues from the last save in the folder of its output.
 The newest averaged weights are always in ``stageN-RUN-latest.safetensors`` beside it.
 """
 
@@ -42,7 +42,7 @@ _IMAGE_HW = (540, 960)
 class Stage:
     """A stage of the training, on windows made smaller by ``shrink``.
 
-    Of several ``runs``, each from the same start with a seed of its own, the weights are averaged: a "model soup"
+    The weights of several ``runs``, each from the same start with its own seed, are averaged: a "model soup"
     (Wortsman et al., ICML 2022), which costs nothing at inference.
     """
 

@@ -23,7 +23,7 @@ class JointLoss:
 
     head: float = option(10.0, "weight of the anomaly head's loss next to that of the classes", minimum=0.0)
     pos_weight: float = option(10.0, "weight of anomalous pixels, that of the head's own training", minimum=0.0)
-    typical_px: float = option(400.0, "area of an outlier whose pixels weigh ``pos_weight``", minimum=1.0)
+    typical_px: float = option(400.0, "area of an outlier with pixels of the weight ``pos_weight``", minimum=1.0)
     largest_boost: float = option(4.0, "how much more pixels of smaller outliers weigh at most", minimum=1.0)
     classes_every: int = option(3, "steps between two that teach the classes", minimum=1)
 
@@ -54,7 +54,7 @@ def outlier_weights(semantic: Tensor, config: JointLoss) -> Tensor:
 def head_loss(head: PixelAnomalyHead, prediction: Prediction, semantic: Tensor, config: JointLoss) -> Tensor:
     """Binary cross-entropy of the head on the grid of the mask logits.
 
-    The features take its gradient, the masks and classes do not: they are to stay what the labels say.
+    The features have gradients, masks and classes do not: those are trained by the labels only.
 
     Args:
         head: in training mode.

@@ -80,13 +80,13 @@ def train_together(
 ) -> EoMTExt:
     """Train all parameters of a model, continuing from ``state_file`` if it exists.
 
-    Item ``i`` of the data is in step ``i // batch_size``, so that an interrupted run goes on as if it had not been.
+    Item ``i`` of the data is in step ``i // batch_size``, so that a resumed run equals an uninterrupted one.
 
     Args:
         model: with a head, and as many queries as classes; its parameters are changed in place.
         data: ``steps · batch_size`` windows of the model's crop size.
         config: steps, rates and seed.
-        state_file: what is needed to go on: weights, averaged weights, optimizer and step.
+        state_file: state to resume from: weights, averaged weights, optimizer and step.
         save_every: steps between two of its saves.
         on_save: called after each with the step and the model with the averaged weights, in eval mode.
         num_workers: processes that make windows.
@@ -152,7 +152,7 @@ def averaged(models: Sequence[EoMTExt], fractions: Sequence[float] | None = None
         fractions = [1 / len(models)] * len(models)
     states = [model.state_dict() for model in models]
     parts = list(zip(states, fractions, strict=True))
-    return with_weights(models[0], {key: sum(part[key] * share for part, share in parts) for key in states[0]})
+    return with_weights(models[0], {key: sum(part[key] * fraction for part, fraction in parts) for key in states[0]})
 
 
 def _loss(model: EoMTExt, images: Tensor, semantic: Tensor, config: JointTraining, step: int) -> dict[str, Tensor]:
@@ -200,14 +200,13 @@ def _save(
 def _restore(
     file: Path, model: EoMTExt, optimizer: torch.optim.Optimizer, average: Averaged, config: JointTraining
 ) -> int:
-    """Take over a saved state; the step to go on with."""
+    """Load a saved state; returns the next step."""
     if not file.is_file():
         return 0
     content = torch.load(file, map_location="cpu", weights_only=True)
     if content["training"] != repr(asdict(config)):
         raise CheckpointError(
-            f"{file} is of another training: move it away to begin anew, or set what it was made with, "
-            f"{content['training']}"
+            f"{file} is of another training: move it away to start again, or use its settings, {content['training']}"
         )
     model.load_state_dict(content["model"])
     average.state = content["averaged"]

@@ -58,7 +58,7 @@ class AnomalyData(LightningDataModule):
         self._loaded: dict[str, Dataset[Any]] = dict(self._samples)
 
     def setup(self, stage: str) -> None:
-        """Compute what is missing of the frozen outputs that a stage needs; each process its share.
+        """Compute the missing frozen outputs of a stage; each process computes its part.
 
         Raises:
             DatasetError: if the labels show no anomalous or no normal pixel, there is no room for all outputs, or
@@ -80,11 +80,11 @@ class AnomalyData(LightningDataModule):
         for name, cache in caches.items():
             missing = cache.missing()
             trainer.strategy.barrier(f"{name} cache looked through")
-            share = missing[trainer.global_rank :: trainer.world_size]
+            part = missing[trainer.global_rank :: trainer.world_size]
             _log.info("%s: %d of %d frozen outputs in %s", name, len(cache) - len(missing), len(cache), cache.folder)
-            with progress(f"frozen outputs, {name}", len(share), shown=trainer.is_global_zero) as update:
+            with progress(f"frozen outputs, {name}", len(part), shown=trainer.is_global_zero) as update:
                 done = 0
-                for written in cache.compute(network, share, self._num_workers):
+                for written in cache.compute(network, part, self._num_workers):
                     done += written
                     update(done, "")
             trainer.strategy.barrier(f"{name} cache complete")
@@ -106,7 +106,7 @@ class AnomalyData(LightningDataModule):
         return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of each process's share; no sample twice."""
+        """Create batches of the part of each process, without repeating any sample."""
         return self._loader("val", ShareSampler(self._loaded["val"], *self._place()))
 
     def _check_kinds(self, names: Sequence[str]) -> None:
@@ -151,7 +151,7 @@ class JoinedSamples(ConcatDataset[Sample]):
 
 
 class ShareSampler(DistributedSampler[Any]):
-    """Every ``world_size``-th sample, from ``rank`` on: unlike its base it repeats none to make shares equal."""
+    """Every ``world_size``-th sample, from ``rank`` on; unlike its base, it repeats none to make parts equal."""
 
     def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:
         super().__init__(dataset, world_size, rank, shuffle=False)

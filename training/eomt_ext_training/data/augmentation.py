@@ -16,7 +16,7 @@ from eomt_ext_training.targets import with_label_map
 
 
 class Augmented(Dataset[Sample]):
-    """Each sample as it is, and further copies of it mirrored and in other light.
+    """Each sample unchanged, and further copies of it, mirrored and with other light.
 
     Args:
         samples: the data set.

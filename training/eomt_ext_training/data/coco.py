@@ -45,7 +45,7 @@ class CocoCutouts:
         seed: of the draw.
 
     Attributes:
-        skipped: a line for each instance whose outline or image cannot be read.
+        skipped: a line for each instance with an unreadable outline or image.
 
     Raises:
         DatasetError: if the annotations cannot be read, or no instance is left.

@@ -14,7 +14,7 @@ def fingerprint_of(settings: Any, files: Iterable[str | Path] = (), generators: 
     """Digest settings, files and source code.
 
     Args:
-        settings: whatever determines the data besides; its ``repr`` must be the same for equal settings.
+        settings: everything else that determines the data; equal settings must have the same ``repr``.
         files: each by its absolute path, size and modification time.
         generators: modules or packages that draw the data, each by its source code.
 

@@ -27,7 +27,7 @@ class LabelledImages:
     """Whole images with anomaly labels: ``images/*`` with ``labels/{stem}.png``, or a benchmark's own layout.
 
     Args:
-        folder: with ``images`` and ``labels`` in it, or whatever ``eomt_ext_core.datasets`` recognises.
+        folder: with ``images`` and ``labels`` in it, or any layout known to ``eomt_ext_core.datasets``.
         label_values: the meaning of the values in the labels, if it differs from 0 normal, 1 anomaly, 255 void and
             from that of the layout.
 
@@ -66,10 +66,10 @@ class LabelledImages:
         return image, labels
 
     def check_kinds(self) -> None:
-        """Refuse labels without an anomalous or a normal pixel, unless ``label_values`` were given, which say why.
+        """Check that the labels have anomalous and normal pixels, unless ``label_values`` were given.
 
         Raises:
-            DatasetError: naming the values met and what they may mean.
+            DatasetError: naming the values found and their possible meaning.
         """
         if self.label_values is not None:
             return

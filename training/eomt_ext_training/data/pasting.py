@@ -20,9 +20,9 @@ from eomt_ext_training.data.sample import ANOMALOUS, VOID
 
 _SOLID, _TOUCHED = 0.8, 0.08  # coverage from which a pixel is the thing's, and from which it is not the scene's alone
 _FIRST_HORIZON, _LAST_HORIZON, _MIDDLE = 0.25, 0.65, 0.45  # range of the horizon, as fractions of the height
-_LEAST_GROUND = 0.02  # share of a row that must be ground for the ground to begin there
-_LEAST_FOOTING = 0.7  # share of a thing's base that must be ground
-_LARGEST = 0.7  # share of the image's sides that a thing may fill at most
+_LEAST_GROUND = 0.02  # fraction of a row that must be ground for the ground to begin there
+_LEAST_FOOTING = 0.7  # fraction of a thing's base that must be ground
+_LARGEST = 0.7  # largest size of a thing, as a fraction of the image's sides
 _TRIES = 20
 
 
@@ -31,7 +31,7 @@ class Pasting:
     """Settings of pasting.
 
     Args:
-        probability: share of the images that get any.
+        probability: fraction of the images with things.
         max_objects: most things in an image; the number is uniform from 1 on.
         camera_height_m: of the camera above the ground; a lower one makes things larger.
         min_px: a thing is never placed so far away that its longer side has fewer pixels.
@@ -88,8 +88,8 @@ def horizon_row(ground: NDArray[np.bool_]) -> float:
     """Estimate the row of the horizon: a little above the first row with ground, or a usual row without ground."""
     height, width = ground.shape
     first = np.flatnonzero(ground.sum(axis=1) >= max(1, _LEAST_GROUND * width))
-    share = _MIDDLE if not first.size else int(first[0]) / height - 0.01
-    return float(height * min(max(share, _FIRST_HORIZON), _LAST_HORIZON))
+    fraction = _MIDDLE if not first.size else int(first[0]) / height - 0.01
+    return float(height * min(max(fraction, _FIRST_HORIZON), _LAST_HORIZON))
 
 
 def px_per_m_at(row: float, horizon: float, camera_height_m: float) -> float:
@@ -153,7 +153,7 @@ def transfer_colours(rgba: NDArray[np.uint8], scene: SceneColours, strength: flo
     Args:
         rgba: (h, w, 4).
         scene: what to draw towards.
-        strength: 0 leaves it as it is; 1 gives it the mean and deviation of the scene (the latter within a factor
+        strength: 0 changes nothing; 1 sets the mean and deviation of the scene (the latter within a factor
             of 2).
             Lightness is drawn farther than hue, by the root of the strength: light falls on all things alike.
     """
@@ -163,9 +163,9 @@ def transfer_colours(rgba: NDArray[np.uint8], scene: SceneColours, strength: flo
     lab = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2LAB)
     means, deviations = cv2.meanStdDev(lab, mask=solid)
     own_mean, own_deviation = means[:, 0], deviations[:, 0]
-    shares = np.array([np.sqrt(strength), strength, strength])
-    ratio = np.clip(scene.deviation / np.maximum(own_deviation, 1.0), 0.5, 2.0) ** shares
-    moved = (lab - own_mean) * ratio + own_mean + shares * (scene.mean - own_mean)
+    strengths = np.array([np.sqrt(strength), strength, strength])
+    ratio = np.clip(scene.deviation / np.maximum(own_deviation, 1.0), 0.5, 2.0) ** strengths
+    moved = (lab - own_mean) * ratio + own_mean + strengths * (scene.mean - own_mean)
     rgb = cv2.cvtColor(np.clip(np.rint(moved), 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
     return np.dstack([rgb, rgba[..., 3]])
 

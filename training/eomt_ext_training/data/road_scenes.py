@@ -37,7 +37,7 @@ class RoadScenes:
     Args:
         pairs: image and label files.
         class_of: class ids of the values in the label maps, 255 void.
-        class_names: of the known classes, in the order of their ids.
+        class_names: of the semantic classes, in the order of their ids.
         ground_classes: ids of what an object may stand on.
         what: names the set in messages.
 
@@ -118,8 +118,8 @@ class CamVid(RoadScenes):
 
     Args:
         folder: with both folders in it.
-        class_names: of the known classes.
-        void_ids: values in the label maps that say nothing.
+        class_names: of the semantic classes.
+        void_ids: values of void pixels in the label maps.
         ground_classes: ids of what an object may stand on.
     """
 

@@ -27,7 +27,7 @@ class ProceduralScenes(Dataset[Sample]):
         first_seed: seed of the first.
         image_hw: size that scenes are drawn at; they are resized and cut into windows as the engine does, and each
             gives one of its windows. Without it, they are drawn at the crop's size.
-        obstacle_probability: share of 60 m stretches of road with obstacles.
+        obstacle_probability: fraction of 60 m stretches of road with obstacles.
         obstacle_families: which obstacles there are.
         rendered: folder for the cache of drawn scenes; without it, each scene is drawn on every access.
 

@@ -106,8 +106,8 @@ def fixed_view(image_hw: tuple[int, int], crop_hw: tuple[int, int], number: int,
     [0, 100, 200]
     """
     resized_hw = _covering(image_hw, crop_hw, 1.0)
-    share = 0.5 if count == 1 else number / (count - 1)
-    top, left = (round(share * (size - crop)) for size, crop in zip(resized_hw, crop_hw, strict=True))
+    fraction = 0.5 if count == 1 else number / (count - 1)
+    top, left = (round(fraction * (size - crop)) for size, crop in zip(resized_hw, crop_hw, strict=True))
     return View(resized_hw, top, left, False, crop_hw)
 
 

@@ -38,7 +38,7 @@ class Sensor:
 
 
 def photographed(image_rgb: Image, sensor: Sensor, rng: Rng) -> Image:
-    """Take a picture of a scene with a random camera: (h, w, 3) uint8 to the same."""
+    """Apply a random camera to a scene, (h, w, 3) uint8."""
     image = _optics(image_rgb, sensor, rng)
     image = _processor(image, sensor, rng)
     if rng.random() < sensor.noise:

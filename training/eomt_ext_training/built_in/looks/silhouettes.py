@@ -12,7 +12,7 @@ Mask = NDArray[np.uint8]
 Rng = np.random.Generator
 
 _SIDE = 192
-_LEAST_FILLED = 0.03  # of the canvas; thinner drawings are made anew
+_LEAST_FILLED = 0.03  # of the canvas; thinner drawings are drawn again
 
 
 def silhouette(rng: Rng) -> Mask:

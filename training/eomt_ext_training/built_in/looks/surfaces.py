@@ -98,9 +98,9 @@ class _Canvas:
             region = float(np.mean(cv2.mean(self.image, (weight > 0).astype(np.uint8))[:3]))
             bright = region / max(float(texture.mean()), 8.0)
             covered = cv2.convertScaleAbs(texture, alpha=bright)
-            share = weight * np.float32(strength)
+            opacity = weight * np.float32(strength)
             self.image = np.asarray(
-                cv2.blendLinear(covered, np.ascontiguousarray(self.image), share, 1 - share), np.uint8
+                cv2.blendLinear(covered, np.ascontiguousarray(self.image), opacity, 1 - opacity), np.uint8
             )
         else:
             light = np.asarray(cv2.cvtColor(texture, cv2.COLOR_RGB2GRAY), np.float32)
