@@ -19,7 +19,7 @@ from eomt_ext_core.backends.inference_network import inference_network
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.normality import Normality
+from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.factored import CPU_BAND_FLOATS, GPU_BAND_FLOATS
 from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
 from eomt_ext_core.scoring.semantic_bands import semantic_bands

@@ -12,11 +12,11 @@ from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.files import printable
-from eomt_ext_core.normality.learning import LearnConfig
+from eomt_ext_core.normality.learn_config import LearnConfig
 
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.normality import Normality
+    from eomt_ext_core.normality.normality import Normality
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(LearnConfig)}
 
@@ -51,9 +51,9 @@ def learn_normal(
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.engine.loading import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
-    from eomt_ext_core.normality import save_normality
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
+    from eomt_ext_core.normality.normal_file import save_normality
 
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")

@@ -25,7 +25,7 @@ from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.errors import ConfigError, InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.normality import Normality
+from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
 from eomt_ext_core.scoring.uncertainty import baseline_probability

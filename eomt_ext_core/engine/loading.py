@@ -12,7 +12,8 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.model.checkpoint import load_model, resolve_source
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.normality import Normality, load_normality
+from eomt_ext_core.normality.normal_file import load_normality
+from eomt_ext_core.normality.normality import Normality
 
 _BLOCK_BYTES = 1 << 20
 

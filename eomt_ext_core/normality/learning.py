@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eomt_ext_core.config import check_options, option
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.normality.drift import LEAST_REFERENCE, DriftReference
 from eomt_ext_core.normality.drives import Drive
+from eomt_ext_core.normality.learn_config import LearnConfig
 from eomt_ext_core.normality.normal_file import rounded
 from eomt_ext_core.normality.normality import Normality, Reading
-from eomt_ext_core.normality.patch_distance import NUM_PROTOTYPES, learn_distance
+from eomt_ext_core.normality.patch_distance import learn_distance
 from eomt_ext_core.progress import progress
 
 MOST_PATCHES = 40_000
@@ -27,23 +26,6 @@ _UPPER = 0.99  # the quantile that stands for the tail when two scores are broug
 _HEAD_WEIGHT = 2.0  # of the head in fused, beside the distance
 _STEEPNESS = 5.0  # logits between the median of the held-out pixels and the threshold
 _LEAST_SPREAD = 1e-6
-
-
-@dataclass(frozen=True)
-class LearnConfig:
-    """How a drive is learnt from."""
-
-    held_out: float = option(
-        0.25, "last fraction of each drive that the scores are fitted on", minimum=0.05, maximum=0.9
-    )
-    false_alarm_rate: float = option(
-        0.0005, "fraction of the held-out pixels that may lie above the threshold 0.5", minimum=1e-5, maximum=0.5
-    )
-    every: int = option(1, "take every n-th image", minimum=1)
-    prototypes: int = option(NUM_PROTOTYPES, "most kinds of ordinary patches", minimum=1, maximum=256)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 class Engine(Protocol):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NUM_PROTOTYPES = 32  # what the choice was measured with: docs/normality.md
+from eomt_ext_core.normality.learn_config import LearnConfig
+
 _ITERATIONS = 12
 _LEAST_OF_A_GROUP = 16
 _LEAST_SHRINKAGE = 0.01
@@ -46,7 +47,7 @@ class PatchDistance:
         return PatchDistance(self.whitening.to(device), self.prototypes.to(device))
 
 
-def learn_distance(patches: Tensor, num_prototypes: int = NUM_PROTOTYPES) -> PatchDistance:
+def learn_distance(patches: Tensor, num_prototypes: int = LearnConfig.prototypes) -> PatchDistance:
     """Learn prototypes and whitening of ordinary patches.
 
     Patches are grouped by direction (spherical k-means); the covariance within the groups, which they share, is shrunk

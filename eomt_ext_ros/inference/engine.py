@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_core.normality import Normality
+from eomt_ext_core.normality.normality import Normality
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 

@@ -136,8 +136,10 @@ def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device:
     """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.engine.loading import sha256_of
-    from eomt_ext_core.normality import Normality, save_normality
-    from eomt_ext_core.normality.learning import LearnConfig, learn_normality
+    from eomt_ext_core.normality.learn_config import LearnConfig
+    from eomt_ext_core.normality.learning import learn_normality
+    from eomt_ext_core.normality.normal_file import save_normality
+    from eomt_ext_core.normality.normality import Normality
     from eomt_ext_training.held_out import FramesAsDrive
 
     def make_engine(known: Normality | None) -> AnomalyEngine:

@@ -16,10 +16,12 @@ from eomt_ext_core.cli import app
 from eomt_ext_core.engine.loading import sha256_of
 from eomt_ext_core.export.export_config import ExportConfig
 from eomt_ext_core.model.checkpoint import save_model
-from eomt_ext_core.normality import Normality, PatchDistance, load_normality, save_normality
 from eomt_ext_core.normality.drives import ImageDrive
-from eomt_ext_core.normality.learning import HeldOutScores, LearnConfig, Sample, learn_normality
-from eomt_ext_core.normality.normality import Reading
+from eomt_ext_core.normality.learn_config import LearnConfig
+from eomt_ext_core.normality.learning import HeldOutScores, Sample, learn_normality
+from eomt_ext_core.normality.normal_file import load_normality, save_normality
+from eomt_ext_core.normality.normality import Normality, Reading
+from eomt_ext_core.normality.patch_distance import PatchDistance
 
 DIM = 32  # of the tiny model's features
 CPU = EngineConfig(device="cpu", precision="fp32")
