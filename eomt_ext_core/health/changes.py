@@ -2,7 +2,8 @@
 
 What cannot be told: a static scene that is drawn without noise is what "frozen" means here, and a camera whose
 compression leaves no noise at all looks frozen while vehicle and scene stand still. Dirt that was there from the start
-looks like the own bonnet, dirt that comes slowly like the sky. Channels swapped from the start are a matter of taste.
+looks like the own bonnet, dirt that comes slowly like the sky, dirt at the left or right border like what a passing
+vehicle leaves bare. Channels swapped from the start look like another light.
 """
 
 from __future__ import annotations
@@ -147,7 +148,9 @@ class Dirt:
 
 
 def _stands_out(here: NDArray[np.bool_], colours: NDArray[np.float32]) -> bool:
-    """Whether hardly anything around a part of the image looks like it."""
+    """Whether hardly anything around a part of the image looks like it, and nothing can have left the image there."""
+    if here[:, 0].any() or here[:, -1].any():
+        return False
     near = cv2.dilate(here.view(np.uint8), np.ones((7, 7), np.uint8))
     around = near.view(np.bool_) & ~cv2.dilate(here.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
     alike = (np.abs(colours[around] - np.median(colours[here], axis=0)) <= _STAYS).all(axis=-1)

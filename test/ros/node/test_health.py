@@ -38,7 +38,7 @@ def latched(rig):
 
 
 def test_a_frozen_camera_is_told_of_and_its_mask_goes_on(stand_in):
-    rig = stand_in()
+    rig = stand_in(health__enabled=True)
     rig.start("mask")
     assert latched(rig).level == STALE
     for index in range(6):
@@ -58,7 +58,7 @@ def test_a_frozen_camera_is_told_of_and_its_mask_goes_on(stand_in):
 
 
 def test_nothing_is_published_of_a_camera_that_must_be_well_until_it_is(stand_in):
-    rig = stand_in(health__leave_s=0.15)
+    rig = stand_in(health__enabled=True, health__leave_s=0.15)
     rig.start("mask")
     assert rig.set(health__require=True) == ""
     for index in range(3):
@@ -72,7 +72,7 @@ def test_nothing_is_published_of_a_camera_that_must_be_well_until_it_is(stand_in
 
 
 def test_the_road_above_the_sky_is_seen_where_classes_are_computed(stand_in):
-    rig = stand_in(health__enter_s=0.0)
+    rig = stand_in(health__enabled=True, health__enter_s=0.0)
     rig.start("semantic")
     rig.engine.class_names = ("road", "sky")  # the stand-in takes green for the second
     pixels = IMAGE.copy()
@@ -82,7 +82,7 @@ def test_the_road_above_the_sky_is_seen_where_classes_are_computed(stand_in):
 
 
 def test_health_alone_is_judged_and_nothing_inferred(stand_in):
-    rig = stand_in(health__enter_s=0.0)
+    rig = stand_in(health__enabled=True, health__enter_s=0.0)
     rig.start("health")
     rig.send(message(noisy(0), 0))
     rig.spin_until_counted("skipped")

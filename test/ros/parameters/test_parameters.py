@@ -18,7 +18,7 @@ from eomt_ext_ros.parameters.ros_parameters import FIXED_NOTE, read_parameters, 
 FIELDS = {item.name: item for item in parameter_fields(NodeConfig)}
 # A value other than the default for each live parameter.
 LIVE = {
-    "health.enabled": False,
+    "health.enabled": True,
     "health.require": True,
     "health.enter_s": 0.5,
     "health.leave_s": 2.0,
