@@ -1,31 +1,30 @@
 """Whether a drive is still like the one that a threshold was fitted on: a sequential test with a bounded error.
 
-Each image has a strangeness. Its conformal p-value, its rank among those of the calibration and of the drive so far, is
-uniform and independent of the earlier ones as long as all are exchangeable (Vovk, Gammerman & Shafer 2005). A fifth is
-bet, each time, on an image that is among the strangest fiftieth: the stake multiplies by 0.8, or by 10.8, with the
-expectation 1. Less is no reason for an alarm, as a stretch of road is always a little unlike the average. The test bets
-from each image on, with weights that add up to 1, so that a long ordinary drive does not hide a change: the sum is a
-non-negative martingale of expectation 1, and exceeds 1/α ever with a probability of at most α (Ville's inequality).
+Each image has a strangeness. An image is strange if it exceeds the k-th largest of the n calibration images: for k with
+P(Binomial(n, τ) ≥ k) ≥ 1 − α/2, at most a fraction τ of the images of such a drive are, with a confidence of 1 − α/2
+(a distribution-free tolerance limit, Wilks 1941). A fifth is bet, each time, on a strange image: the stake multiplies
+by 0.8, or by 0.8 + 0.2/τ, with an expectation of at most 1. Less is no reason for an alarm, as a stretch of road is
+always a little unlike the average. The test bets from each image on, with weights that add up to 1, so that a long
+ordinary drive does not hide a change. The sum is a non-negative supermartingale that starts at 1, and ever exceeds 2/α
+with a probability of at most α/2 (Ville's inequality). Together that is α, for images that are independent and like
+those of the calibration.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-
 from eomt_ext_core.errors import CheckpointError, DatasetError
 
 MOST_REFERENCE = 2000
 PERIOD_S = 1.0
-_STRANGE, _STAKE = 0.02, 0.2
-LEAST_REFERENCE = 20  # fewer cannot make a p-value small
-_MOST_REMEMBERED = 20_000
+_FRACTION, _STAKE = 0.05, 0.2
+_MOST = 1e300
+LEAST_REFERENCE = 20  # of fewer, too large a fraction may be exceeded
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,16 @@ class DriftTest:
 
     Attributes:
         num_images: watched so far.
-        evidence: the martingale; the largest so far is what is compared with 1/α.
+        evidence: the supermartingale, which is compared with 2/α.
         since: the image, from 1 on, since which the drive is another one by the best guess; None before an alarm.
         since_s: when that image was taken, if they were added with their time.
     """
 
     def __init__(self, reference: DriftReference, alpha: float) -> None:
+        rank, fraction = _rank(len(reference.strangeness), alpha / 2)
         self._alpha = alpha
-        self._seen = sorted(reference.strangeness)
-        self._ties = np.random.default_rng(0)
+        self._strange_above = sorted(reference.strangeness)[-rank]
+        self._gain = 1 - _STAKE + _STAKE / fraction
         self._bets = 0.0
         self._best, self._start, self._start_s = 0.0, 1, 0.0
         self.num_images = 0
@@ -111,23 +111,30 @@ class DriftTest:
     def add(self, strangeness: float, time_s: float = 0.0) -> None:
         """Watch an image, taken at a time."""
         self.num_images += 1
-        gain = 1 - _STAKE + (_STAKE / _STRANGE if self._p_value(strangeness) <= _STRANGE else 0.0)
+        gain = self._gain if strangeness > self._strange_above else 1 - _STAKE
         weight = 1 / (self.num_images * (self.num_images + 1))
         if weight > self._best:
             self._best, self._start, self._start_s = weight, self.num_images, time_s
-        self._best = min(self._best * gain, 1e300)
-        self._bets = min((self._bets + weight) * gain, 1e300)
+        self._best = min(self._best * gain, _MOST)
+        self._bets = min((self._bets + weight) * gain, _MOST)
         self.evidence = self._bets + 1 / (self.num_images + 1)  # what has not been bet yet
-        if self.since is None and self.evidence >= 1 / self._alpha:
+        if self.since is None and self.evidence >= 2 / self._alpha:
             self.since, self.since_s = self._start, self._start_s
 
-    def _p_value(self, strangeness: float) -> float:
-        """Rank among all so far, ties broken at random; the image is then one of them."""
-        low, high = bisect.bisect_left(self._seen, strangeness), bisect.bisect_right(self._seen, strangeness)
-        above, equal, count = len(self._seen) - high, high - low, len(self._seen)
-        if count < _MOST_REMEMBERED:
-            self._seen.insert(high, strangeness)
-        return (above + float(self._ties.random()) * (equal + 1)) / (count + 1)
+
+def _rank(count: int, risk: float) -> tuple[int, float]:
+    """The rank from above of the limit of strange images, and the fraction of images that exceeds it at most.
+
+    >>> _rank(20, 0.005)[0], _rank(1000, 0.005)
+    (1, (33, 0.05))
+    """
+    rank, below = 0, 0.0  # below: P(Binomial < rank + 1)
+    while True:
+        below += math.comb(count, rank) * _FRACTION**rank * (1 - _FRACTION) ** (count - rank)
+        if below > risk:
+            break
+        rank += 1
+    return (rank, _FRACTION) if rank else (1, 1 - risk ** (1 / count))
 
 
 class DriftWatch:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "eomt_ext_core.commands.evaluate",
     "predict": "eomt_ext_core.commands.predict",
     "export": "eomt_ext_core.commands.export",
+    "learn_normal": "eomt_ext_core.commands.learn_normal",
     "replay": "eomt_ext_ros.replay.command",
     "demo": "eomt_ext_ros.demo.command",
     "calibrate": "eomt_ext_training.calibrate_command",
@@ -19,7 +20,15 @@ COMMANDS = {
 # Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
 SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
 # A file, not a folder; a device or a precision of what is written, not of what computes; a camera.
-OTHERS = {"calibrate --output", "export --output", "export --device", "export --precision", "demo --device"}
+OTHERS = {
+    "calibrate --output",
+    "calibrate --normality",
+    "learn_normal --output",
+    "export --output",
+    "export --device",
+    "export --precision",
+    "demo --device",
+}
 
 
 def declared(command: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def alarm(seed: int, strangeness: list[float]) -> DriftTest:
     return test
 
 
-def test_exchangeable_drives_raise_no_more_alarms_than_promised() -> None:
+def test_drives_like_the_calibration_raise_no_more_alarms_than_promised() -> None:
     alarms = sum(alarm(seed, drive(seed, 200)).has_drifted for seed in range(100))
     assert alarms <= 5  # of 100 at 5 %; what Ville's inequality bounds is the expectation
 
@@ -35,11 +35,19 @@ def test_less_strange_images_are_no_alarm() -> None:
     assert not alarm(0, drive(0, 200, shift=-4.0)).has_drifted
 
 
-def test_equal_images_are_ranked_at_random() -> None:
+def test_images_as_strange_as_the_strangest_are_no_alarm() -> None:
     test = DriftTest(DriftReference((1.0,) * 50), ALPHA)
     for _ in range(300):
         test.add(1.0)
     assert not test.has_drifted
+
+
+@pytest.mark.parametrize("count", [20, 100, 2000])
+def test_any_number_of_calibration_images_tells_another_road_soon(count: int) -> None:
+    test = DriftTest(DriftReference.of_images(drive(0, count)), 0.01)
+    while not test.has_drifted:
+        test.add(9.0)
+    assert test.num_images <= 12
 
 
 def test_the_alarm_stays() -> None:
