@@ -118,11 +118,12 @@ def evaluate(
         if num_evaluated + len(problems) < num_frames:
             where = escape(printable(folder))
             console.print(
-                f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images evaluated, see {where}."
+                f"[yellow]Interrupted:[/yellow] {num_evaluated} of {num_frames} images evaluated, see {where}",
+                soft_wrap=True,
             )
             raise typer.Exit(EXIT_INTERRUPTED)
     page, metrics = (escape(printable(output / name)) for name in ("report.html", "metrics.json"))
-    console.print(f"\nLook at [bold]{page}[/bold]; metrics: {metrics}")
+    console.print(f"\nLook at [bold]{page}[/bold]\nmetrics: {metrics}", soft_wrap=True)
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)

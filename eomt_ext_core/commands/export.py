@@ -29,10 +29,12 @@ def export(
 ) -> None:
     """Write a model as one file that runs without this package, after comparing it with the engine."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from eomt_ext_core.engine.loading import sha256_of
     from eomt_ext_core.export.exporting import export_model
+    from eomt_ext_core.files import printable
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
 
     config = ExportConfig(
@@ -58,4 +60,4 @@ def export(
     console = Console()
     console.print("Largest difference from the engine in fp32, on drawn road scenes:")
     console.print(table)
-    console.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {precision}")
+    console.print(f"{escape(printable(output))}: {output.stat().st_size / 1e6:.1f} MB, {precision}", soft_wrap=True)

@@ -70,8 +70,7 @@ def predict(
         num_frames = int(progress.tasks[task].completed)
     print_problems(problems)
     num_inputs = len(sources) + len(unusable)
-    console.print(
-        f"{num_complete} of {num_inputs} inputs; look at [bold]{escape(printable(output / 'overlay'))}[/bold]"
-    )
+    where = f"; look at [bold]{escape(printable(output / 'overlay'))}[/bold]" if num_frames else ""
+    console.print(f"{num_complete} of {num_inputs} inputs{where}", soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_INCOMPLETE if num_frames else EXIT_NOTHING)

@@ -15,6 +15,7 @@ from typing import IO, Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -22,7 +23,7 @@ from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
 from eomt_ext_core.exits import describe_exit
-from eomt_ext_core.files import output_folder
+from eomt_ext_core.files import output_folder, printable
 from eomt_ext_ros.bags.messages import IMAGE
 from eomt_ext_ros.demo import camera, recorder
 from eomt_ext_ros.demo.flicker import flicker
@@ -74,7 +75,8 @@ def demo(
     with output_folder(output, overwrite, [path for path in (video, images) if path]) as folder:
         summary = _run(console, arguments, frames, rate_hz, checkpoint, folder, is_drawn=is_drawn)
         if not summary["frames_received"]:
-            console.print("[red]The node processed no frame.[/red] See its log,", str(folder / "node.log"))
+            log = escape(printable(folder / "node.log"))
+            console.print(f"[red]The node processed no frame.[/red] See its log, {log}", soft_wrap=True)
             raise typer.Exit(1)
     _print_summary(console, summary, output)
     if summary["problems"]:
@@ -257,5 +259,5 @@ def _print_summary(console: Console, summary: dict[str, Any], output: Path) -> N
     if "range_error" in summary:
         table.add_row("range error", f"{summary['range_error']:.1%} median, of {summary['ranges']} obstacles located")
     console.print(table)
-    console.print(f"\nLook at [bold]{output / 'overlay.mp4'}[/bold] in any browser; bag: {output / 'bag'}; "
-                  f"metrics: {output / 'summary.json'}")  # fmt: skip
+    video, bag, metrics = (escape(printable(output / name)) for name in ("overlay.mp4", "bag", "summary.json"))
+    console.print(f"\nLook at [bold]{video}[/bold] in any browser\nbag: {bag}\nmetrics: {metrics}", soft_wrap=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
@@ -248,13 +248,12 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
     for problem in problems[:_MAX_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MAX_PROBLEMS:
-        console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {output / 'problems.txt'}")
-    table = Table(show_header=False, box=None)
-    table.add_row("frames processed", f"{num_processed} of {num_frames}")
-    for what, path in (("metrics", "metrics.json"), ("report", "report.html")):
-        if (output / path).exists():
-            table.add_row(what, str(output / path))
-    console.print(table)
+        file = escape(printable(output / "problems.txt"))
+        console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {file}", soft_wrap=True)
+    console.print(f"{num_processed} of {num_frames} frames processed")
+    for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
+        if (output / name).exists():
+            console.print(f"{what}: {escape(printable(output / name))}", soft_wrap=True)
     if any(report.interrupted for report in reports):
         return EXIT_INTERRUPTED
     if not num_processed:

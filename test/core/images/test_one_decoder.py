@@ -8,6 +8,7 @@ FOLDERS = [ROOT / name for name in ("eomt_ext_core", "eomt_ext_ros", "training/e
 CALL = re.compile(r"cv2\.(?:im(?:read|write|decode)\w*|Video(?:Capture|Writer)|haveImage\w*)\(")
 OWN_DATA = {  # what the program has just encoded itself, and a camera's number
     "eomt_ext_core/evaluation/spool.py": ["cv2.imdecode("],
+    "eomt_ext_core/scenes/faults.py": ["cv2.imdecode("],
     "eomt_ext_core/scenes/weather.py": ["cv2.imdecode("],
     "eomt_ext_ros/demo/camera.py": ["cv2.VideoCapture("],
     "training/eomt_ext_training/built_in/looks/sensor.py": ["cv2.imdecode("],

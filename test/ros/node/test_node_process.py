@@ -93,7 +93,7 @@ def processes(tiny_model, tmp_path_factory):
     }
     started = {}
     for name, (program, extra) in starts.items():
-        parameters = ["-p", f"checkpoint:={tiny_model}", "-p", "device:=cpu", *extra]
+        parameters = ["-p", f"checkpoint:={tiny_model}", "-p", "device:=cpu", "-p", "health.enabled:=false", *extra]
         command = [sys.executable, "-c", program, "--ros-args", "-r", f"__ns:=/{name}", *parameters]
         with (logs / name).open("wb") as log:
             # The whole environment: where ROS is installed from wheels it holds more than PYTHONPATH.

@@ -40,4 +40,4 @@ def test_a_replay_says_since_when_the_drive_is_another_one(drive, replay, tiny_n
     outcome = replay(drive(frames=150), normality=tiny_normality, scores="fused,head")
     assert outcome.status == 0, outcome.text
     assert "since 2023-11-14 22:13:20" in " ".join(outcome.text.split())
-    assert b'"mask_share": 1.0' in (outcome.folder / "metrics.json").read_bytes()
+    assert b'"mask_fraction": 1.0' in (outcome.folder / "metrics.json").read_bytes()
