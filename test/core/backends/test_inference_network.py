@@ -64,6 +64,7 @@ def test_upscaling_by_hand() -> None:
 
 def test_it_compiles_as_one_piece(tiny_model: Make) -> None:
     """By the tracer alone: to generate code takes minutes on a CPU."""
+    torch._dynamo.reset()  # of what other tests compiled: a process may compile a function only so many times
     network = inference_network(tiny_model().network, CPU, torch.float32)
     images = pictures(1, network)
     with torch.inference_mode():
