@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eomt_ext_core.config import SCORES
+
 NUM_STATISTICS = 4
 SEMANTIC_FLOOR = 1e-7
 
-BASELINES = ("msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")
+BASELINES = tuple(score for score in SCORES if score != "head")
 
 
 def semantic_map(mask_logits: Tensor, class_logits: Tensor, size_hw: tuple[int, int]) -> Tensor:

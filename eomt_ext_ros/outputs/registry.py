@@ -1,7 +1,7 @@
 """The outputs of the node, one row for each topic ``~/output/<name>``.
 
-Whatever names an output reads it here: parameters, cameras, launch files, replay, demo, and the tests of the guides and
-of the SROS 2 policy. To add one, add its row, and to :class:`Rendering` what only this output computes.
+Parameters, cameras, launch files, replay and demo read it here; the guides, the SROS 2 policy and ``anomaly.yaml`` name
+each output by hand, and tests compare. To add one, see ``docs/architecture.md``.
 
 Importing this module imports neither NumPy nor OpenCV: launch files read it too, and the interpreter of ``ros2 launch``
 may have neither.

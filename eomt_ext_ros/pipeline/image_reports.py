@@ -52,8 +52,9 @@ class ImageReports:
             camera.statistics.rejected(error.reason, str(error))
             self._log.error("rejected", f"{source} rejected: {error}")
         elif is_out_of_memory(error):
-            camera.statistics.failed("memory", str(error), taken_s)
-            self._log.error("failed", f"{source} not processed, out of memory: {error}")
+            text = f"out of memory: {str(error) or type(error).__name__}"  # a MemoryError says nothing
+            camera.statistics.failed("memory", text, taken_s)
+            self._log.error("failed", f"{source} not processed, {text}")
         else:
             camera.statistics.failed(stage, in_brief(error), taken_s)
             self._log.error("failed", f"{source} not processed, {stage} failed: {explained(error)}")
