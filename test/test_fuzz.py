@@ -87,3 +87,12 @@ def test_too_large_file_is_refused(fuzz, tmp_path):
     case = fuzz.Case("large", large, ("builtins:exec", "pass"))
     with pytest.raises(ValueError, match="large: must be new and below"):
         fuzz.run_cases(None, [case], tmp_path, lambda text: None)
+
+
+def test_intact_bags_are_replayed(fuzz, tmp_path):
+    """Or the program would see nothing but the failures of its own stand-in for the engine."""
+    pytest.importorskip("rosbags")
+    bags = importlib.import_module("benchmarks.fuzz.bags")
+    for number, case in enumerate(bags.cases(0, 3, tmp_path / "files")):
+        assert case.expect == "success", case.name
+        assert bags.replay(case.command[1], str(tmp_path / f"out{number}")) == 0
