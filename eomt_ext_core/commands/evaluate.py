@@ -136,9 +136,8 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
 
     for result in results:
         count = f" ({len(result.frames)} of {result.num_found} images)" if result.skipped else ""
-        table = Table(
-            title=escape(result.name) + count, title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
+        table = Table(title=escape(result.name) + count, title_justify="left", title_style="bold", box=None)
+        table.padding = (0, 1, 0, 0)  # the widest table of figures fits 80 columns
         table.add_column("score, %", no_wrap=True)
         for column in ("AuPRC ↑", "FPR95 ↓", "AUROC ↑", "F1 ↑", "at", "sIoU ↑", "PPV ↑", "mF1 ↑", "ECE ↓"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -147,7 +146,7 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
             pixels = (pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1)
             parts = (segment.mean_siou, segment.mean_ppv, segment.mean_f1) if segment is not None else (math.nan,) * 3
             percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
-            table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3g}"), *percents[4:])
+            table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3f}"), *percents[4:])
         console.print(table)
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eomt_ext_core import HeadConfig, cli
+from eomt_ext_core.config import SCORES
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import printable
 from eomt_ext_core.images import VideoReader, VideoWriter
@@ -82,6 +83,15 @@ def test_evaluate_refuses_labels_without_anomalies(masks_of_0_and_255, checkpoin
     done = invoke(*arguments, "--label-values", "normal=0,anomaly=255")
     assert done.exit_code == 0, done.output
     assert "nan" not in done.output
+
+
+def test_tables_of_all_scores_fit_80_columns(dataset, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    scores = ",".join(SCORES)
+    done = invoke("evaluate", dataset, "--checkpoint", checkpoint, "--scores", scores, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "…" not in done.output
+    assert all(len(line) <= 80 for line in done.output.splitlines() if "%" in line or line.startswith(SCORES))
 
 
 def test_evaluate_says_which_metrics_there_are_not(checkpoint, tmp_path):
