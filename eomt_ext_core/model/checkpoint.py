@@ -17,7 +17,7 @@ from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.model.layouts import Weights, sort_weights, without_class_position
+from eomt_ext_core.model.layouts import Weights, sort_weights
 from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
 from eomt_ext_core.model.metadata import VERSION, check_info, read_own, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
@@ -73,12 +73,10 @@ def load_model(
     head_state = None if head is None else _read_head(resolve_source(head, download=download))
     try:
         state, metadata = _read(path, weights)
-        found = sort_weights(state)
+        found = sort_weights(state, is_own="version" in metadata)
         if not found.network and found.head:
             raise CheckpointError("it holds only an anomaly head: give it as head, on top of a model")
         found = _absolute(found, None if base is None else resolve_source(base, download=download))
-        if not metadata:
-            found = replace(found, network=without_class_position(found.network))
         known = _merge_config(metadata.get("model", {}), config)
         model_config = infer_model_config(found.network, found.attn_mask_probs, known)
         if known.get("trained_crop_hw") is None and POSITIONS in found.network:

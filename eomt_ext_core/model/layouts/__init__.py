@@ -1,5 +1,5 @@
 """Conversion of published state-dict layouts to the names of :class:`~eomt_ext_core.model.eomt.EoMT`."""
 
-from eomt_ext_core.model.layouts.sort import Weights, sort_weights, without_class_position
+from eomt_ext_core.model.layouts.sort import Weights, sort_weights
 
-__all__ = ["Weights", "sort_weights", "without_class_position"]
+__all__ = ["Weights", "sort_weights"]

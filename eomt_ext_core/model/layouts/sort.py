@@ -37,10 +37,14 @@ class Weights:
     attn_mask_probs: Tensor | None
 
 
-def sort_weights(state: Mapping[str, Tensor]) -> Weights:
+def sort_weights(state: Mapping[str, Tensor], *, is_own: bool = False) -> Weights:
     """Convert a state dict to the official layout.
 
     Unknown keys keep their names; strict loading reports them.
+
+    Args:
+        state: of a file.
+        is_own: whether this package wrote it, whose models never have a position for the class token.
 
     Raises:
         CheckpointError: if tensors that belong together do not fit together.
@@ -60,10 +64,12 @@ def sort_weights(state: Mapping[str, Tensor]) -> Weights:
         plain = DINOV2.apply(plain)
         if (positions := plain.get(_POSITIONS)) is not None and positions.ndim == 2:
             plain[_POSITIONS] = positions[None]
+    elif not is_own:
+        plain = _without_class_position(plain)
     return Weights(plain, head, probs)
 
 
-def without_class_position(network: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_class_position(network: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add the position of the class token to that token: a DINOv2 without registers has one.
 
     The number of positions tells, if the rest of them is a square.
