@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eomt_ext_core import (
@@ -92,13 +92,15 @@ def official(reference: Any, prefix: str = "network.") -> dict[str, Tensor]:
     return renamed | {f"{prefix}encoder.pixel_mean": mean, f"{prefix}encoder.pixel_std": std}
 
 
-def backbone_alone(reference: Any) -> dict[str, Tensor]:
-    """The state dict of the DINOv3 that the network stands on, as ``DINOv3ViTModel`` has it."""
-    base = {}
-    for key, value in reference.state_dict().items():
-        if key.startswith(("embeddings.", "layers.", "layernorm.")):
-            base[key.replace("layers.", "layer.").replace("layernorm.", "norm.")] = torch.randn_like(value)
-    return base | {"embeddings.mask_token": torch.zeros(1, 1, 48)}
+def backbone_alone(num_layers: int = 4) -> Any:
+    """Make a DINOv3 as it is published: Transformers' own ``DINOv3ViTModel``, with other weights."""
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=48, intermediate_size=96, num_hidden_layers=num_layers, num_attention_heads=3, num_register_tokens=4
+    )
+    model = transformers.DINOv3ViTModel(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
@@ -112,6 +114,17 @@ def test_outputs_are_those_of_transformers(
     assert ours.config.masked_attention is masked
     assert ours.config.crop_hw == CROP_HW
     assert max(differences(theirs, ours, image(2, CROP_HW, seed))) <= TOLERANCE
+
+
+def test_a_published_size(reference: Make, tmp_path: Path, image: Make) -> None:
+    """ViT-S at 640×640 with 100 queries; the differences grow with depth and width."""
+    sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
+    theirs = reference(8, **sizes, image_size=640, num_blocks=3, num_queries=100, num_labels=19)
+    theirs.save_pretrained(tmp_path)
+    ours = load_model(tmp_path)
+    assert ours.config.backbone == "vit_small_patch16_dinov3_qkvb"
+    assert set(ours.config.backbone_overrides) == {"norm_eps"}
+    assert max(differences(theirs, ours, image(1, (640, 640)))) <= 5e-4
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-5, 1e-3])
@@ -151,31 +164,42 @@ def test_the_window_must_be_named_if_nothing_tells_it(reference: Make, tmp_path:
         load_model(tmp_path / "m.bin", {name: KNOWN[name] for name in ("num_blocks", "backbone_overrides")})
 
 
-def delta_and_base(theirs: Any, folder: Path) -> tuple[Path, Path]:
-    """The published form: differences to the backbone in a file, and the backbone in a folder of Transformers."""
-    base, state = backbone_alone(theirs), official(theirs)
+def delta_and_base(theirs: Any, folder: Path, form: str = "folder") -> tuple[Path, Path]:
+    """The published form: differences to the backbone in a file, and the backbone, a folder or a state dict."""
+    backbone = backbone_alone()
+    base = {key.removeprefix("model."): value for key, value in backbone.state_dict().items()}
+    state, num_differences = official(theirs), 0
     for key in state:
         short = key.removeprefix("network.encoder.backbone.")
         short = short.replace("patch_embed.", "embeddings.").replace("blocks.", "layer.")
         if short in base:
-            state[key] = state[key] - base[short]
+            state[key], num_differences = state[key] - base[short], num_differences + 1
+    assert num_differences == len(base) - 1, "all but the token that the backbone was trained with"
     state["network.encoder.pixel_mean"] = torch.zeros(1, 3, 1, 1)
     state["network.encoder.pixel_std"] = torch.zeros(1, 3, 1, 1)
     state["network.attn_mask_probs"] = theirs.attn_mask_probs - 1
     torch.save(state, folder / "delta.bin")
-    (folder / "base").mkdir()
-    save_file({key: value.contiguous() for key, value in base.items()}, folder / "base" / "model.safetensors")
-    return folder / "delta.bin", folder / "base"
+    path = folder / "base"
+    if form == "folder":
+        backbone.save_pretrained(path)
+    else:
+        torch.save(backbone.state_dict(), path)
+    return folder / "delta.bin", path
 
 
+@pytest.mark.parametrize("form", ["folder", "state dict"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_delta_and_its_base_add_up(reference: Make, tmp_path: Path, image: Make, masked: bool) -> None:
+def test_a_delta_and_its_base_add_up(reference: Make, tmp_path: Path, image: Make, masked: bool, form: str) -> None:
     theirs = reference(4, masked, layer_norm_eps=1e-5)
-    delta, base = delta_and_base(theirs, tmp_path)
+    delta, base = delta_and_base(theirs, tmp_path, form)
     ours = load_model(delta, KNOWN, base=base)
     assert ours.config.masked_attention is masked
-    stored, added = torch.load(delta), load_file(base / "model.safetensors")
-    summed = stored["network.encoder.backbone.blocks.1.mlp.up_proj.weight"] + added["layer.1.mlp.up_proj.weight"]
+    stored = torch.load(delta)
+    added = load_file(base / "model.safetensors") if form == "folder" else torch.load(base)
+    name = "layer.1.mlp.up_proj.weight"
+    summed = stored["network.encoder.backbone.blocks.1.mlp.up_proj.weight"] + added.get(
+        name, added.get("model." + name)
+    )
     assert torch.equal(ours.network.encoder.backbone.blocks[1].mlp.fc1.weight, summed)
     assert max(differences(theirs, ours, image(1, CROP_HW))) <= 10 * TOLERANCE  # of sums with noise
 
@@ -190,11 +214,10 @@ def test_a_delta_alone_is_not_taken_for_weights(reference: Make, tmp_path: Path)
 
 
 def test_a_base_of_another_size_is_refused(reference: Make, tmp_path: Path) -> None:
-    delta, base = delta_and_base(reference(4), tmp_path)
-    other = backbone_alone(reference(4, num_hidden_layers=3))
-    save_file({key: value.contiguous() for key, value in other.items()}, base / "model.safetensors")
+    delta, _ = delta_and_base(reference(4), tmp_path)
+    backbone_alone(3).save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"the base does not fit: encoder\.backbone\.blocks\.3\..* is missing"):
-        load_model(delta, KNOWN, base=base)
+        load_model(delta, KNOWN, base=tmp_path / "other")
 
 
 def test_a_saved_model_is_loaded_as_it_was(reference: Make, tmp_path: Path, image: Make) -> None:
