@@ -193,3 +193,12 @@ def test_classes_are_named_on_the_command_line(tiny_model: Make, tmp_path: Path)
         assert load_model(tmp_path / "n.safetensors").info["class_names"] == ["road", "car", "person", "sky", "tree"]
     done = CliRunner().invoke(app, [*arguments[:-1], "road,car"])
     assert "class_names must be 5 texts" in str(done.exception)
+
+
+def test_as_many_names_as_ade20k_has(tiny_model: Make, tmp_path: Path) -> None:
+    save_model(tiny_model(num_classes=150), tmp_path / "m.safetensors")
+    names = [f"class {number}" for number in range(150)]  # longer together than the name of a file may be
+    arguments = ["convert", str(tmp_path / "m.safetensors"), str(tmp_path / "n.safetensors"), "--class-names"]
+    done = CliRunner().invoke(app, [*arguments, ",".join(names)])
+    assert done.exit_code == 0, done.exception
+    assert load_model(tmp_path / "n.safetensors").info["class_names"] == names

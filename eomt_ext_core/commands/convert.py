@@ -1,0 +1,79 @@
+"""``eomt-ext convert``: write a checkpoint of any layout as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eomt_ext_core.errors import ConfigError
+
+_MOST_NAMES_BYTES = 1 << 20
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
+    target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
+    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="name of one of several networks in the file, such as ema")
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            help="names of the semantic classes: a text file with one on each line, or a comma-separated list"
+        ),
+    ] = None,
+    crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
+    trained_crop: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="height and width of the window in training, if not square and missing from the file"),
+    ] = None,
+    num_heads: Annotated[int | None, typer.Option(help="attention heads, if the weights do not determine it")] = None,
+    num_blocks: Annotated[
+        int | None, typer.Option(help="blocks that see the queries, if the weights do not determine it")
+    ] = None,
+    masked_attention: Annotated[
+        bool | None, typer.Option(help="use masked attention, if training ended before it was annealed away")
+    ] = None,
+) -> None:
+    """Write a checkpoint as one safetensors file with its architecture and a known answer to test it by."""
+    from eomt_ext_core.engine.probing import make_probe
+    from eomt_ext_core.model.checkpoint import load_model, save_model
+
+    known: dict[str, Any] = {
+        "crop_hw": crop,
+        "trained_crop_hw": trained_crop,
+        "num_blocks": num_blocks,
+        "masked_attention": masked_attention,
+    }
+    if num_heads is not None:
+        known["backbone_overrides"] = {"num_heads": num_heads}
+    known = {name: value for name, value in known.items() if value is not None}
+    model = load_model(source, known, head=head, base=base, weights=weights)
+    if class_names is not None:
+        model.info["class_names"] = _read_names(class_names)
+    save_model(model, target, make_probe(model))
+    config = model.config
+    typer.echo(
+        f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "
+        f"window {config.crop_hw[1]}×{config.crop_hw[0]}, "
+        f"{config.num_queries} queries, {config.num_classes} classes, "
+        f"{'with' if model.anomaly_head is not None else 'without'} anomaly head"
+    )
+
+
+def _read_names(text: str) -> list[str]:
+    """Read names from a list or from a file; a list is too long for the name of a file."""
+    if "," in text or not (path := Path(text)).is_file():
+        return [name.strip() for name in text.split(",")]
+    if path.stat().st_size > _MOST_NAMES_BYTES:
+        raise ConfigError(f"{text}: class names must have at most {_MOST_NAMES_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{text}: class names must be UTF-8 text: {error}") from error
