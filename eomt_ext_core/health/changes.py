@@ -94,7 +94,7 @@ class _Patch:
 
 
 class Dirt:
-    """Whether a part of the image has stopped to change while the rest goes on.
+    """Whether a part of the image has stopped changing while the rest goes on.
 
     A part counts that changed at once, unlike before, has been as it is since then, and is unlike what is around it. So
     the own bonnet does not: it is there from the start; nor a vehicle ahead, which comes little by little; nor a piece

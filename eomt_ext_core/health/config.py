@@ -52,7 +52,7 @@ class HealthConfig:
     )
     dirt_fraction: float = option(
         0.012,
-        "fraction of the image that must stop to change at once, while the rest goes on, to be dirt",
+        "fraction of the image that must stop changing at once, while the rest goes on, to be dirt",
         minimum=0.002,
         maximum=0.5,
         live=True,

@@ -13,7 +13,7 @@ FAULT_TEXTS: Mapping[str, str] = {
     "dead_channel": "a colour channel has the same value everywhere",
     "swapped_channels": "the colour channels have changed places",
     "upside_down": "the road is above the sky",
-    "dirt": "a part of the image has stopped to change: is there dirt on the lens?",
+    "dirt": "a part of the image has stopped changing: is there dirt on the lens?",
 }
 """Every kind of fault, in words for an operator."""
 
@@ -44,7 +44,7 @@ class Fault:
     @property
     def text(self) -> str:
         """The fault in words."""
-        return f"{self.kind} since {self.since_s:.3f} s: {FAULT_TEXTS[self.kind]}"
+        return f"{self.kind} since the stamp {self.since_s:.3f}: {FAULT_TEXTS[self.kind]}"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ThrottledLog:
                 return
             self._logged_at_s[kind] = now_s
             total = self._counts[kind]
-        self._node.get_logger().error(f"{text} ({total} {kind} so far)")
+        self._node.get_logger().error(f"{text} (number {total} of this kind)")
 
 
 def in_brief(error: BaseException) -> str:

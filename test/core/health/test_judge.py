@@ -77,7 +77,7 @@ def test_it_says_since_when(drive):
         judge.look(np.zeros_like(drive[0]), 100 + index / 10, CONFIG)
     (fault,) = judge.health.faults
     assert fault.since_s == 100
-    assert "black since 100.000 s" in fault.text
+    assert "black since the stamp 100.000" in fault.text
     assert judge.health.has_error
 
 

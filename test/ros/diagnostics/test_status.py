@@ -72,7 +72,7 @@ def test_a_camera_that_is_not_well_says_why_and_since_when():
     broken = Health((Fault("frozen", 12.5), Fault("dirt", 9.0)))
     status = statuses(health=broken)[1]
     assert (status.level, values(status)["health"]) == (ERROR, "frozen, dirt")
-    assert status.message.startswith("camera is not well: frozen since 12.500 s: ")
+    assert status.message.startswith("camera is not well: frozen since the stamp 12.500: ")
     dirty = statuses(health=Health((Fault("dirt", 9.0),)))[1]
     assert dirty.level == WARN
     well = statuses(health=Health())[1]

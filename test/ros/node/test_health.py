@@ -51,7 +51,7 @@ def test_a_frozen_camera_is_told_of_and_its_mask_goes_on(stand_in):
     assert [(item.key, item.value) for item in status.values] == [("frozen", "100.700")]
     camera = rig.diagnostics()["camera"]
     assert camera.level == ERROR
-    assert "camera is not well: frozen since 100.700 s" in camera.message
+    assert "camera is not well: frozen since the stamp 100.700" in camera.message
     assert rig.set(health__enabled=False) == ""
     rig.answer(message(IMAGE, 12), "mask")
     assert latched(rig).level == STALE
