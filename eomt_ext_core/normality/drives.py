@@ -37,7 +37,7 @@ class Drive(Protocol):
         """Give every n-th image of a part, each (H, W, 3) uint8 RGB.
 
         Raises:
-            ImageError: message_with_path the file, if one cannot be read.
+            ImageError: naming the file, if one cannot be read.
         """
         ...
 

@@ -173,8 +173,8 @@ class _Replay:
         overlay_rgb = rendering.overlay
         received_ns = self._received_ns(frame, stamp)
         for name in self.config.outputs:
-            pixels = overlay_rgb if name == "overlay" else OUTPUTS[name].content(rendering)
-            message = serialize_image(pixels, OUTPUTS[name].encoding, msg.header)
+            content = overlay_rgb if name == "overlay" else OUTPUTS[name].content(rendering)
+            message = serialize_image(content, OUTPUTS[name].encoding, msg.header)
             self.annotated.write(output_topic(camera, name), received_ns, message)
         self._add_to_video(frame.topic, overlay_rgb)
 

@@ -1,14 +1,17 @@
 """The replay command on tiny bags: every frame, every digit, and what it says when something is missing."""
 
+import base64
 import functools
 import json
 import os
+import re
 import signal
 
 import cv2
 import numpy as np
 import pytest
 
+from eomt_ext_core.evaluation.panels import image_thumbnail
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.bags.messages import plane
 from eomt_ext_ros.replay import one_bag
@@ -47,6 +50,14 @@ def test_every_frame_is_answered_under_its_own_header(drive, replay, read_output
                 np.testing.assert_array_equal(plane(msg), frame.probability)
             elif topic == MASK:
                 np.testing.assert_array_equal(plane(msg), frame.mask * np.uint8(255))
+
+
+@pytest.mark.parametrize("outputs", ["probability,mask,overlay", "overlay,probability"])
+def test_the_report_shows_the_images_as_they_were_recorded(drive, replay, pixels_of, outputs):
+    outcome = replay(drive(frames=3, labels="raw"), label_topic="/camera/labels", outputs=outputs)
+    page = (outcome.folder / "report.html").read_text()
+    shown = re.findall(r'alt="image of [^"]*" src="data:image/jpeg;base64,([^"]*)"', page)
+    assert {base64.b64decode(each) for each in shown} == {image_thumbnail(pixels_of(index)) for index in range(3)}
 
 
 def test_two_runs_are_the_same_to_the_last_byte(drive, replay):
