@@ -84,7 +84,7 @@ class Canvas:
             cv2.fillPoly(self.labels, corners, 0, cv2.LINE_8, _SHIFT)
 
     def sees(self, s_from: float, s_to: float, d_from: float, d_to: float) -> bool:
-        """Whether ground between two distances and two offsets, or what stands on it, can be in the picture."""
+        """Whether ground between two distances and two offsets, or what stands on it, can be in the image."""
         near = max(s_from, self.camera.s + NEAR_M)
         if s_to < near:
             return False
@@ -172,7 +172,7 @@ class Canvas:
         size = (x1 - x0, y1 - y0)
         lit = np.zeros((4, 5))
         lit[:3, :3], lit[:3, 4], lit[3, 3] = matrix[:, :3], matrix[:, 3], opacity
-        # Light whichever is smaller, the drawing or its place in the picture.
+        # Light whichever is smaller, the drawing or its place in the image.
         early = sprite.rgba.shape[0] * sprite.rgba.shape[1] < size[0] * size[1]
         rgba = cv2.transform(sprite.rgba, lit) if early else sprite.rgba
         if transform[2, 0] == 0 and transform[2, 1] == 0:
@@ -262,7 +262,7 @@ class Canvas:
         cv2.min(region, cv2.convertScaleAbs(cover, alpha=-self.light.shadow, beta=255.0), dst=region)
 
     def glow(self, s: float, d: float, y: float, radius_m: float, colour: Colour) -> None:
-        """Remember a lamp to be added to the finished picture."""
+        """Remember a lamp to be added to the finished image."""
         z = s - self.camera.s
         if z > NEAR_M:
             column, row = self.camera.pixels(self.camera.lateral(s, d), y, z)

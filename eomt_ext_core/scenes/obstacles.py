@@ -22,9 +22,9 @@ def _shaded(texture: Image, factor: float) -> Image:
     return cv2.convertScaleAbs(texture, alpha=factor)  # type: ignore[return-value]
 
 
-def _settled(corners: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.float64]:
-    """Cut the lowest `share` off an outline in the unit square, so that it lies on the ground instead of balancing."""
-    return np.stack([corners[:, 0], np.maximum(corners[:, 1] - share, 0.0) / (1.0 - share)], -1)
+def _settled(corners: npt.NDArray[np.float64], fraction: float) -> npt.NDArray[np.float64]:
+    """Cut the lowest `fraction` off an outline in the unit square, so that it lies flat instead of balancing."""
+    return np.stack([corners[:, 0], np.maximum(corners[:, 1] - fraction, 0.0) / (1.0 - fraction)], -1)
 
 
 def _box(pen: Pen, rng: Rng, w: float, h: float, texture: Texture) -> None:

@@ -72,9 +72,9 @@ def scaled(colour: Colour, factor: float) -> Colour:
     return (min(255.0, colour[0] * factor), min(255.0, colour[1] * factor), min(255.0, colour[2] * factor))
 
 
-def mixed(one: Colour, share: float, other: Colour, other_share: float) -> Colour:
+def mixed(one: Colour, weight: float, other: Colour, other_weight: float) -> Colour:
     """The weighted sum of two colours."""
-    r, g, b = (share * a + other_share * c for a, c in zip(one, other, strict=True))
+    r, g, b = (weight * a + other_weight * c for a, c in zip(one, other, strict=True))
     return (r, g, b)
 
 

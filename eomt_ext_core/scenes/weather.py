@@ -42,7 +42,7 @@ class Lens:
     noise: float
     chroma_noise: float
     jpeg_quality: int  # 0: none
-    bonnet: float  # share of the image height that the own vehicle covers
+    bonnet: float  # fraction of the image height that the own vehicle covers
     bonnet_colour: Colour
 
 

@@ -229,7 +229,7 @@ def test_a_network_that_is_not_finite_is_an_error(tiny_model: Make, score: str) 
 
 
 @pytest.mark.parametrize("bias", [float("inf"), float("-inf")])
-def test_an_infinite_logit_is_an_error_though_its_probability_is_finite(tiny_model: Make, bias: float) -> None:
+def test_infinite_logit_is_an_error(tiny_model: Make, bias: float) -> None:
     model = tiny_model(HeadConfig(16, 0.3, 8))
     assert model.anomaly_head is not None
     with torch.no_grad():

@@ -31,7 +31,7 @@ def test_the_parameter_file_sets_nothing_by_itself(overrides_of):
     assert given == {}, "or it would override what an including launch file sets by SetParameter"
 
 
-def test_the_parameter_file_uncommented_holds_every_parameter_with_its_default(overrides_of, tmp_path):
+def test_parameter_file_holds_every_default(overrides_of, tmp_path):
     from eomt_ext_ros.parameters.node_config import NodeConfig
 
     text = (CONFIG / "anomaly.yaml").read_text(encoding="utf-8")

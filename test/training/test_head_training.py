@@ -263,7 +263,7 @@ def test_validation_without_anomalies_is_an_error(train) -> None:
         train("--data.val.init_args.obstacle_probability", "0.0", "--trainer.limit_train_batches", "1")
 
 
-def test_training_without_anomalies_is_an_error_before_anything_is_computed(train, tmp_path: Path) -> None:
+def test_training_without_anomalies_is_refused_early(train, tmp_path: Path) -> None:
     few = "--data.train.init_args.count", "4", "--data.cache", "null"
     with pytest.raises(DatasetError, match=r"the train data: .* got no anomalous one in 4 label maps"):
         train("--data.train.init_args.obstacle_probability", "0.0", *few)

@@ -45,7 +45,7 @@ def calibrate(
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
-    The threshold finds, in expectation, at least the target share of a frame's anomalous pixels on frames like these
+    The threshold finds, in expectation, at least the target fraction of a frame's anomalous pixels on frames like these
     (conformal risk control); with the guarantee obstacles, at least that fraction of the obstacles of each size that
     the frames show often enough, with a confidence of 99 %.
     """
@@ -182,7 +182,7 @@ def _check(engine: AnomalyEngine, calibration: LogitCalibration, frames: HeldOut
 def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> Any:
     from rich.table import Table
 
-    table = Table(title="reliability: said probability and share of anomalous pixels")
+    table = Table(title="reliability: predicted probability and fraction of anomalous pixels")
     for column in ("bin", "pixels before", "said", "true", "pixels after", "said", "true"):
         table.add_column(column, justify="right")
     for row, (low, high) in enumerate(zip(before.bin_edges, before.bin_edges[1:], strict=False)):
@@ -191,8 +191,8 @@ def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> A
         cells = [f"{low:.2f}–{high:.2f}"]
         for result in (before, after):
             if result.num_pixels[row]:
-                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
-                cells += [f"{result.num_pixels[row]:,}", *shares]
+                fractions = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
+                cells += [f"{result.num_pixels[row]:,}", *fractions]
             else:
                 cells += ["0", "", ""]
         table.add_row(*cells)

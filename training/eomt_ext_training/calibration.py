@@ -2,11 +2,10 @@
 
 Both work on a fixed grid of logits, so that any number of frames fits into the same few kilobytes.
 
-The threshold follows conformal risk control (Angelopoulos et al. 2022): with the loss of a frame being the share of its
-anomalous pixels that the mask misses, which grows with the threshold and never exceeds 1, the largest threshold with
-``(n · mean loss + 1) / (n + 1) ≤ α`` has an expected loss of at most α on a further frame that is exchangeable with the
-n frames. Scale and shift may come from the same frames: they do not change which logits lie above which.
-"""
+The threshold follows conformal risk control (Angelopoulos et al. 2022): with the loss of a frame being the fraction of
+its anomalous pixels that the mask misses, which grows with the threshold and never exceeds 1, the largest threshold
+with ``(n · mean loss + 1) / (n + 1) ≤ α`` has an expected loss of at most α on a further frame that is exchangeable
+with the n frames. Scale and shift may come from the same frames: they do not change which logits lie above which."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ class PlattScaling:
 
 
 class LogitCounts:
-    """What calibration needs to know of any number of frames: counts of logits on a grid, and shares missed.
+    """What calibration needs to know of any number of frames: counts of logits on a grid, and fractions missed.
 
     The logits of a bin are represented by their mean, which changes a likelihood by less than 1e-5.
     """
@@ -77,7 +76,7 @@ class LogitCounts:
         """Minimise the negative log-likelihood over scale and shift (Platt 1999), by L-BFGS.
 
         Raises:
-            DatasetError: without pixels of both kinds, or where anomalous pixels have lower logits than others.
+            DatasetError: without pixels of both kinds, or if anomalous pixels have lower logits than others.
         """
         filled = self._counts > 0
         if not filled.any(axis=1).all():
@@ -145,7 +144,7 @@ class LogitCounts:
         return float(_EDGES[within[-1]]) if within.size else -math.inf
 
     def mean_miss_share(self, logit: float) -> float:
-        """Mean over frames of the share of anomalous pixels at or below an edge of the grid."""
+        """Mean over frames of the fraction of anomalous pixels at or below an edge of the grid."""
         return float(self._missed[np.searchsorted(_EDGES, logit)] / self.num_frames)
 
 

@@ -286,7 +286,7 @@ def test_live_parameters_reach_the_running_engine_through_the_service(rig, image
     assert rig.node.config.overlay_opacity == 0.5
 
 
-def test_qos_overrides_are_declared_and_take_effect_on_their_topic_alone(make_rig):
+def test_qos_overrides_apply_to_their_topic_alone(make_rig):
     prefix = "qos_overrides./eomt_ext/"
     rig = make_rig(
         **{
