@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..errors import ConfigError
 from .camera import Camera
-from .obstacles import OBSTACLE_FAMILIES
-from .textures import TEXTURE_FAMILIES
+from .drawing.textures import TEXTURE_FAMILIES
+from .things.obstacles import OBSTACLE_FAMILIES
 from .world import World
 
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .canvas import BUILDING, ROAD, SKY, VEGETATION, Canvas, Light
-from .textures import Colour, Image, hsv, noise_patch, scaled
+from .drawing.canvas import BUILDING, ROAD, SKY, VEGETATION, Canvas, Light
+from .drawing.textures import Colour, Image, hsv, noise_patch, scaled
 
 CONDITIONS = ("sunny", "clear", "overcast", "rain", "fog", "dusk", "night")
 

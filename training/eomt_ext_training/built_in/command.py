@@ -29,8 +29,8 @@ from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfi
 from eomt_ext_training.built_in.plan import Machine, Plan, Stage, fitted
 from eomt_ext_training.built_in.randomised import RandomisedScenes
 from eomt_ext_training.built_in.training import JointTraining, averaged, train_together
-from eomt_ext_training.data.rendered import SceneSet, load_scenes
 from eomt_ext_training.data.scenes import ProceduralScenes
+from eomt_ext_training.data.stored.rendered import SceneSet, load_scenes
 from eomt_ext_training.demo_model import HELD_OUT_FAMILIES, MODEL, TEST_SEEDS
 from eomt_ext_training.measure import measure
 

@@ -19,7 +19,7 @@ from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.built_in.joint_loss import JointLoss, head_loss
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
-from eomt_ext_training.network_loss import NetworkLossWeights, network_loss
+from eomt_ext_training.network.loss import NetworkLossWeights, network_loss
 
 _log = logging.getLogger(__name__)
 
