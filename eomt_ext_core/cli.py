@@ -14,6 +14,7 @@ from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.convert import convert
 from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
+from eomt_ext_core.commands.info import info
 from eomt_ext_core.commands.learn_normal import learn_normal
 from eomt_ext_core.commands.predict import predict
 from eomt_ext_core.exits import exit_on_error
@@ -27,6 +28,7 @@ app.command()(bench)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(export)
+app.command()(info)
 app.command()(learn_normal)
 app.command()(predict)
 

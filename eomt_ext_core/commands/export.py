@@ -32,9 +32,8 @@ def export(
     from rich.markup import escape
     from rich.table import Table
 
-    from eomt_ext_core.engine.loading import sha256_of
     from eomt_ext_core.export.exporting import export_model
-    from eomt_ext_core.files import printable
+    from eomt_ext_core.files import printable, sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
 
     config = ExportConfig(

@@ -49,7 +49,7 @@ def learn_normal(
     as you will run it. The file belongs to this checkpoint; another one refuses it.
     """
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality

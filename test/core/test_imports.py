@@ -24,7 +24,7 @@ FLOORS = [
     {"backends"},
     {"export"},
     {"engine"},
-    {"evaluation", "bench"},
+    {"about", "evaluation", "bench"},
     {"commands"},
     {"cli"},
     {"entry"},
@@ -46,7 +46,7 @@ MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
-ON_TOP = {"evaluation", "bench", "scenes", "commands", "cli", "entry"}
+ON_TOP = {"about", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
 OFFLINE_ROOMS = {"replay", "demo"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",

@@ -135,7 +135,7 @@ def calibrate(
 def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device: str, path: Path) -> None:
     """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.files import sha256_of
     from eomt_ext_core.normality.learn_config import LearnConfig
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
