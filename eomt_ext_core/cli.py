@@ -12,6 +12,7 @@ import typer
 
 from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.convert import convert
+from eomt_ext_core.commands.doctor import doctor
 from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.info import info
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ro
 
 app.command()(bench)
 app.command()(convert)
+app.command()(doctor)
 app.command()(evaluate)
 app.command()(export)
 app.command()(info)

@@ -38,7 +38,7 @@ ROOMS = [
     {"bags", "diagnostics", "inference"},
     {"pipeline"},
     {"node", "replay"},
-    {"demo"},
+    {"demo", "doctor"},
     {"entry"},
 ]
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -47,7 +47,7 @@ ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
 ON_TOP = {"about", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
-OFFLINE_ROOMS = {"replay", "demo"}
+OFFLINE_ROOMS = {"replay", "demo", "doctor"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
     "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",

@@ -25,8 +25,6 @@ NAMES = ["road", "car", "sky", "pole", "person"]
 CALIBRATION = {"scale": 1.0, "shift": -2.0, "threshold": 0.25, "target_tpr": 0.95, "num_frames": 40, "data": "val"}
 INFO = {"class_names": NAMES}
 CONTENTS = ExportContents((64, 96), 5, ("head", "rba"), "fp16", 2, 1, INFO, {"checkpoint_sha256": "a"})
-    (64, 96), 5, ("head", "rba"), "fp16", 2, 1, {"class_names": NAMES}, {"checkpoint_sha256": "a"}
-)
 
 
 @pytest.fixture
