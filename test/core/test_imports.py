@@ -19,7 +19,7 @@ FLOORS = [
     {"errors"},
     {"config", "processor", "stages"},
     {"windows", "scoring", "obstacles", "images", "health"},
-    {"model", "datasets", "ground", "tracking"},
+    {"model", "datasets", "ground", "tracking", "intervals"},
     {"normality"},
     {"backends"},
     {"export"},
@@ -46,7 +46,7 @@ MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
-ON_TOP = {"about", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
+ON_TOP = {"about", "intervals", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
 OFFLINE_ROOMS = {"replay", "demo", "doctor"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
