@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +48,7 @@ def learn_normal(
     Of each drive the first part is learnt from, and the last is held out to fit the scores. Use windows and precision
     as you will run it. The file belongs to this checkpoint; another one refuses it.
     """
+    from eomt_ext_core.about.record import RECORD, make_record
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
@@ -74,6 +75,10 @@ def learn_normal(
         return AnomalyEngine(model, engine_config, normality)
 
     normality = learn_normality(opened, make_engine, origin, config)
+    engine = make_engine(None)
+    names = [drive.name for drive in opened]
+    record = make_record(model=origin, device=str(engine.device), precision=engine.precision, drives=names)
+    normality = replace(normality, about={**normality.about, RECORD: record})
     save_normality(normality, output)
     about = normality.about
     typer.echo(
