@@ -15,6 +15,7 @@ from eomt_ext_core.files import printable
 from eomt_ext_core.normality.learn_config import LearnConfig
 
 if TYPE_CHECKING:
+    from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.normality.normality import Normality
 
@@ -75,9 +76,10 @@ def learn_normal(
         return AnomalyEngine(model, engine_config, normality)
 
     normality = learn_normality(opened, make_engine, origin, config)
-    engine = make_engine(None)
+    found = choose_device(device)
+    used = choose_precision(precision, found)
     names = [drive.name for drive in opened]
-    record = make_record(model=origin, device=str(engine.device), precision=engine.precision, drives=names)
+    record = make_record(model=origin, device=str(found), precision=used, drives=names)
     normality = replace(normality, about={**normality.about, RECORD: record})
     save_normality(normality, output)
     about = normality.about
