@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from eomt_ext_core.commands.bench import bench
+from eomt_ext_core.commands.compare import compare
 from eomt_ext_core.commands.convert import convert
 from eomt_ext_core.commands.doctor import doctor
 from eomt_ext_core.commands.evaluate import evaluate
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ro
 
 
 app.command()(bench)
+app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
 app.command()(evaluate)

@@ -17,6 +17,7 @@ from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts
 
 METRICS = ("auprc", "fpr95", "mean_siou", "mean_ppv", "mean_f1")
 NUM_RESAMPLES = 2000
+_MOST_NUMBERS = 10_000_000  # of a table of resamples; a day's recording gets fewer of them
 CONFIDENCE = 0.95
 
 
@@ -31,6 +32,7 @@ class Interval:
 def resamples(num_frames: int, number: int = NUM_RESAMPLES, seed: int = 0) -> FloatArray:
     """Draw how often each frame is taken: (number, num_frames), each row adds up to ``num_frames``."""
     generator = np.random.default_rng(seed)
+    number = min(number, max(100, _MOST_NUMBERS // max(1, num_frames)))
     return generator.multinomial(num_frames, np.full(num_frames, 1 / num_frames), number).astype(np.float64)
 
 
