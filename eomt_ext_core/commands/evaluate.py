@@ -112,7 +112,7 @@ def evaluate(
         problems = [problem for result in results for problem in result.skipped.values()]
         if problems and not num_evaluated:
             raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
-        write_report(results, folder, about)
+        write_report(results, folder, about, record_of(results, names))
         print_tables(console, results)
         print_problems(problems)
         if num_evaluated + len(problems) < num_frames:
@@ -127,6 +127,15 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def record_of(results: Sequence[EvaluationResult], scores: Sequence[str]) -> dict[str, Any]:
+    """Record an evaluation: what each engine said of itself, the scores, and which frames it was."""
+    from eomt_ext_core.about.record import make_record
+    from eomt_ext_core.evaluation.result import data_digest
+
+    engines = {tuple(sorted(engine.items())): engine for result in results for engine in result.engines}
+    return make_record(engines=list(engines.values()), scores=list(scores), data_sha256=data_digest(results))
 
 
 def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:

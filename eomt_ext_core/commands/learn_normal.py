@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from eomt_ext_core.files import printable
 from eomt_ext_core.normality.learn_config import LearnConfig
 
 if TYPE_CHECKING:
+    from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.normality.normality import Normality
 
@@ -49,8 +50,9 @@ def learn_normal(
     as you will run it. The file belongs to this checkpoint; another one refuses it. The same command goes on with a run
     that was interrupted.
     """
+    from eomt_ext_core.about.record import RECORD, make_record
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
@@ -85,6 +87,11 @@ def learn_normal(
     }
     unfinished = Unfinished(output, run)
     normality = learn_normality(opened, make_engine, origin, config, unfinished)
+    found = choose_device(device)
+    used = choose_precision(precision, found)
+    names = [drive.name for drive in opened]
+    record = make_record(model=origin, device=str(found), precision=used, drives=names)
+    normality = replace(normality, about={**normality.about, RECORD: record})
     save_normality(normality, output)
     unfinished.finish()
     about = normality.about

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from eomt_ext_core.backends.device import choose_device, choose_optimize, choose_precision
@@ -10,12 +9,11 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import WindowScorer
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import sha256_of
 from eomt_ext_core.model.checkpoint import load_model, resolve_source
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normal_file import load_normality
 from eomt_ext_core.normality.normality import Normality
-
-_BLOCK_BYTES = 1 << 20
 
 
 def load_scorer(
@@ -70,12 +68,3 @@ def torch_scorer(model: EoMTExt, config: EngineConfig, normality: Normality | No
     device = choose_device(config.device)
     precision, optimize = choose_precision(config.precision, device), choose_optimize(config.optimize, device)
     return TorchWindowScorer(model, device, precision, optimize, config.score_stride, normality)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

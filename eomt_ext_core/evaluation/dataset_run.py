@@ -67,6 +67,7 @@ class DatasetShard:
             mask_threshold=engine.threshold,
             spool_folder=run.spool_folder,
         )
+        evaluator.ran_on(engine.describe())
         try:
             for sample in dataset.samples[self.worker :: self.num_workers]:
                 try:

@@ -7,7 +7,8 @@ can name files too. Only tags are read here (protobuf's wire format, and the fie
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from eomt_ext_core.errors import CheckpointError
@@ -26,6 +27,7 @@ _INNER: Mapping[str, Mapping[int, str]] = {
     "tensor": {},
 }
 _NODE_DOMAIN, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 7, 13, 14
+_METADATA_ENTRY = 14
 _STANDARD = (b"", b"ai.onnx")
 
 
@@ -40,6 +42,39 @@ def check_onnx(path: Path) -> None:
             raise CheckpointError("not an ONNX file: it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _check_message(data, 0, len(data), "model", 0)
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a file that :func:`check_onnx` let pass; what is not UTF-8 is left out.
+
+    Raises:
+        CheckpointError: if an entry is damaged.
+    """
+    found: dict[str, str] = {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, start, end in _texts_and_messages(data, 0, len(data)):
+            if number == _METADATA_ENTRY:
+                parts = {inner: data[first:last] for inner, first, last in _texts_and_messages(data, start, end)}
+                with suppress(UnicodeDecodeError):
+                    found[parts.get(1, b"").decode()] = parts.get(2, b"").decode()
+    return found
+
+
+def _texts_and_messages(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Give the number, start and end of each field of a message that has a length."""
+    while position < end:
+        tag, position = _read_varint(data, position, end)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            _, position = _read_varint(data, position, end)
+        elif wire_type == _BYTES:
+            length, start = _read_varint(data, position, end)
+            position = start + length
+            if position > end:
+                raise CheckpointError("not an ONNX file, or a truncated one")
+            yield number, start, position
+        else:
+            position += 8 if wire_type == _FIXED64 else 4
 
 
 def _check_message(data: mmap.mmap, position: int, end: int, kind: str, depth: int) -> None:

@@ -184,6 +184,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
+    from eomt_ext_core.commands.evaluate import record_of
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
@@ -213,7 +214,8 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
     with Evaluator(setup.scores, name=setup.name, **settings) as merged:
         for evaluator in evaluators:
             merged.merge(evaluator)
-        write_report(merged.result(), output, about)
+        result = merged.result()
+        write_report(result, output, about, record_of([result], config.scores))
 
 
 def _problems(reports: Sequence[BagReport]) -> list[str]:

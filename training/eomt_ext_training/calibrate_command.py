@@ -51,11 +51,13 @@ def calibrate(
     """
     from rich.console import Console
 
+    from eomt_ext_core.about.record import make_record, with_record
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.errors import ConfigError, DatasetError
-    from eomt_ext_core.model.checkpoint import load_model, save_model
+    from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
     from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
@@ -76,6 +78,7 @@ def calibrate(
     if guarantee not in _GUARANTEES:
         raise ConfigError(f"--guarantee must be one of {', '.join(_GUARANTEES)}, got {guarantee!r}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
+    digest = sha256_of(resolve_source(checkpoint))
     model = load_model(checkpoint)
     plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
     model.info = plain
@@ -103,7 +106,14 @@ def calibrate(
     calibration = LogitCalibration(scaling.scale, scaling.shift, stored["threshold"])
     before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
-    model.info = plain | {INFO_KEY: stored}
+    record = make_record(
+        model={"checkpoint_sha256": digest},
+        device=str(engine.device),
+        precision=engine.precision,
+        data=data,
+        data_sha256=frames.digest(),
+    )
+    model.info = with_record(plain | {INFO_KEY: stored}, record)
     probe = make_probe(model)
     save_model(model, target, probe)  # before the check, which may fail
     if fresh is not None:
@@ -135,7 +145,7 @@ def calibrate(
 def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device: str, path: Path) -> None:
     """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.files import sha256_of
     from eomt_ext_core.normality.learn_config import LearnConfig
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality

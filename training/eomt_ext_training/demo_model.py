@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
+from eomt_ext_core.about.record import make_record, with_record
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.probing import make_probe
@@ -121,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "plan": asdict(plan),
         "results": results,
     }
+    model.info = with_record(model.info, make_record())
     save_model(model, args.output, make_probe(model))
     Console().print(_table(results), f"saved {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
 

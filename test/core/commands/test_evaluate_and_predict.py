@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from eomt_ext_core import HeadConfig, cli
 from eomt_ext_core.config import SCORES
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.files import printable
+from eomt_ext_core.files import printable, sha256_of
 from eomt_ext_core.images import VideoReader, VideoWriter
 from eomt_ext_core.model.checkpoint import save_model
 
@@ -51,6 +51,10 @@ def test_evaluate(dataset, checkpoint, tmp_path):
         assert f"\n{score} " in done.output
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics["sets"][0]["scores"]) == list(scores)
+    (engine,) = metrics["record"]["engines"]
+    assert engine["checkpoint_sha256"] == sha256_of(checkpoint)
+    assert engine["precision"] in ("fp32", "bf16", "fp16")
+    assert len(metrics["record"]["data_sha256"]) == 64
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "timing.json"]
 
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, HeadConfig
 from eomt_ext_core.cli import app
-from eomt_ext_core.engine.loading import sha256_of
 from eomt_ext_core.export.export_config import ExportConfig
+from eomt_ext_core.files import sha256_of
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_core.normality.drives import ImageDrive
 from eomt_ext_core.normality.learn_config import LearnConfig

@@ -24,7 +24,7 @@ def outcome_of(replay, bags, out, **options):
 
 def files(folder):
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): path.read_bytes().partition(b'"record": {')[0]  # which has date and command
         for path in folder.rglob("*")
         if path.is_file() and path.name in ("metrics.json", "annotated.mcap", "metadata.yaml")
     }

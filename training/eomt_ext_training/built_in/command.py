@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 
+from eomt_ext_core.about.record import make_record, with_record
 from eomt_ext_core.backends.device import choose_device
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
@@ -129,6 +130,7 @@ def make(
             for score, result in measured.items()
         },
     }
+    model.info = with_record(model.info, make_record())
     save_model(model, output, make_probe(model))
     _log.info("saved %s; head on unseen drawn scenes: %s", output, model.info["results"]["head"])
     return model

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from eomt_ext_core.about.record import make_record, with_record
 from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.checkpoint import save_model
@@ -83,6 +84,12 @@ class ExportBest(Callback):
                 "seed": pl_module.seed,
             }
         }
+        facts = {
+            "device": str(pl_module.device),
+            "precision": str(trainer.precision),
+            "seeds": {"seed": pl_module.seed},
+        }
+        model.info = with_record(model.info, make_record(**facts))
         save_model(model.eval(), folder / "model.safetensors", make_probe(model))
         save_head(model, folder / "head.safetensors")
         rank_zero_info(f"wrote model.safetensors and head.safetensors to {folder} ({keeper.monitor} {score})")

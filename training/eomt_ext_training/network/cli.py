@@ -8,6 +8,7 @@ from typing import cast
 from jsonargparse import auto_cli
 from torch.utils.data import Dataset
 
+from eomt_ext_core.about.record import make_record, with_record
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
@@ -40,7 +41,7 @@ def train(
         raise ConfigError(f"output must end in .safetensors, got {str(output)!r}")
     output.parent.mkdir(parents=True, exist_ok=True)
     trained = train_from_scratch(model, cast(SemanticDataset, data), stages, output)
-    trained.info = {"class_names": list(class_names)}
+    trained.info = with_record({"class_names": list(class_names)}, make_record())
     save_model(trained, output)
 
 
