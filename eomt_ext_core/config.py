@@ -248,7 +248,8 @@ class EngineConfig:
     )
     threshold: float = option(
         -1.0,
-        "probability above which a pixel is in the mask; negative: the checkpoint's threshold, or 0.5",
+        "probability above which a pixel is in the mask; negative: that of the checkpoint's calibration, else 0.5, but "
+        "for a baseline, which needs one",
         minimum=-1.0,
         maximum=1.0,
         live=True,

@@ -101,7 +101,7 @@ def infer(path: str, backend: str) -> None:
     from eomt_ext_core import AnomalyEngine, EngineConfig
 
     score = "rba" if backend == "torch" else "head"
-    config = EngineConfig(device="cpu", precision="fp32", backend=backend, score=score)
+    config = EngineConfig(device="cpu", precision="fp32", backend=backend, score=score, threshold=0.5)
     engine = AnomalyEngine.load(path, config, download=False)
     json.dumps(engine.describe()).encode()  # as the diagnostics do
     frame = engine.infer(np.zeros((48, 80, 3), np.uint8))

@@ -157,8 +157,26 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
             percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
             table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3f}"), *percents[4:])
         console.print(table)
+        if result.scores:
+            console.print(_threshold_table(result))
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
+
+
+def _threshold_table(result: EvaluationResult) -> Any:
+    """Give for each score the threshold that finds 95 % and the one that marks 1 % of the normal pixels."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("threshold", no_wrap=True)
+    for column in ("95 % found", "marked", "1 % marked", "found"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, score in result.scores.items():
+        pixel = score.pixel
+        pairs = (pixel.fpr95_threshold, pixel.fpr95), (pixel.fpr1_threshold, pixel.tpr_at_fpr1)
+        cells = [(_or_dash(f"{at:.5g}"), _or_dash(f"{100 * rate:.2f}")) for at, rate in pairs]
+        table.add_row(name, *cells[0], *cells[1])
+    return table
 
 
 def _or_dash(text: str) -> str:

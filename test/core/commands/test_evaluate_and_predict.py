@@ -48,7 +48,8 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert done.exit_code == 0, done.output
     assert "streets: 2 images, all labelled (images + labels_masks)" in done.output
     for score in scores:
-        assert f"\n{score} " in done.output
+        assert len(re.findall(rf"\n{score} ", done.output)) == 2, "a row of metrics, and one of thresholds"
+    assert re.search(r"threshold +95 % found +marked +1 % marked +found", done.output)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics["sets"][0]["scores"]) == list(scores)
     (engine,) = metrics["record"]["engines"]

@@ -245,11 +245,14 @@ def test_a_score_that_the_model_has_not_is_refused(make_rig, tiny_model, tmp_pat
     from eomt_ext_core import EoMTExt, load_model, save_model
 
     save_model(EoMTExt(load_model(tiny_model).config), tmp_path / "headless.safetensors")
-    rig = make_rig(checkpoint=str(tmp_path / "headless.safetensors"), score="msp")
+    rig = make_rig(checkpoint=str(tmp_path / "headless.safetensors"), score="msp", threshold=0.5)
     rig.start()
     result = set_one(rig.node, "score", "head")
     assert not result.successful
     assert "needs a model with an anomaly head" in result.reason
+    result = set_one(rig.node, "threshold", -1.0)
+    assert not result.successful
+    assert "score msp needs a threshold" in result.reason
     assert rig.node.config.engine.score == rig.engine_config.score == "msp"
 
 
