@@ -22,6 +22,7 @@ FLOORS = [
     {"model", "datasets", "ground", "tracking"},
     {"normality"},
     {"backends"},
+    {"runtimes"},
     {"export"},
     {"engine"},
     {"evaluation", "bench"},

@@ -26,7 +26,9 @@ _DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COU
 
 
 def calibrate(
-    checkpoint: Annotated[str, typer.Argument(help="checkpoint with an anomaly head: file, hf://owner/name, or demo")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="model with an anomaly head: file, hf://owner/name, demo, or .onnx")
+    ],
     data: Annotated[str, typer.Option(help=_DATA_HELP)],
     target_tpr: Annotated[float, typer.Option(help="fraction of anomalous pixels, or of obstacles, to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
@@ -42,6 +44,7 @@ def calibrate(
         Path | None,
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
+    backend: options.Backend = EngineConfig.backend,
 ) -> None:
     """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
 
@@ -52,19 +55,19 @@ def calibrate(
     from rich.console import Console
 
     from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.errors import ConfigError, DatasetError
-    from eomt_ext_core.model.checkpoint import load_model, save_model
-    from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
+    from eomt_ext_core.scoring.calibration import LogitCalibration
+    from eomt_ext_training.calibrated_file import CalibratedFile
     from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
-    if target.suffix != ".safetensors":
+    if target.suffix not in (".safetensors", ".onnx"):
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
+    if normality is not None and target.suffix == ".onnx":
+        raise ConfigError("an exported file gives no features: --normality needs the checkpoint it was exported from")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"--plot must end in .svg, got {str(plot)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +79,8 @@ def calibrate(
     if guarantee not in _GUARANTEES:
         raise ConfigError(f"--guarantee must be one of {', '.join(_GUARANTEES)}, got {guarantee!r}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
-    model = load_model(checkpoint)
-    plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
-    model.info = plain
-    engine = AnomalyEngine(model, EngineConfig(device=device))
+    file = CalibratedFile(checkpoint, target, EngineConfig(device, backend))
+    engine = file.engine
 
     obstacles = MissedObstacles() if guarantee == "obstacles" else None
     counts = _count(engine, frames, obstacles)
@@ -103,13 +104,11 @@ def calibrate(
     calibration = LogitCalibration(scaling.scale, scaling.shift, stored["threshold"])
     before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
-    model.info = plain | {INFO_KEY: stored}
-    probe = make_probe(model)
-    save_model(model, target, probe)  # before the check, which may fail
+    file.save(stored)  # before the check, which may fail
     if fresh is not None:
         found = _check(engine, calibration, fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
-        save_model(model, target, probe)
+        file.save(stored)
 
     console.print(_reliability_table(before, after))
     console.print(
@@ -127,8 +126,8 @@ def calibrate(
 
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
-    if normality is not None:
-        _save_normality(model, target, frames, device, normality)
+    if normality is not None and file.model is not None:
+        _save_normality(file.model, target, frames, device, normality)
         console.print(f"saved {normality}", highlight=False)
 
 
