@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.fuzz.case import Case
 from benchmarks.fuzz.mutations import mutate_bytes, mutate_json
 
-PRELOAD = ("torch", "timm", "eomt_ext_core.engine", "eomt_ext_core.cli", "eomt_ext_core.export.onnx_scorer")
+PRELOAD = ("torch", "timm", "eomt_ext_core.engine", "eomt_ext_core.cli", "eomt_ext_core.runtimes.onnx_scorer")
 FORBIDDEN_EVENTS = ("pickle.find_class",)
 
 _CROP_HW = (32, 48)

@@ -37,6 +37,7 @@ def evaluate(
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     blend: options.Blend = WindowConfig.blend,
@@ -79,7 +80,7 @@ def evaluate(
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
-            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=window_config),
+            engine=EngineConfig(device, backend, precision, score=names[0], windows=window_config),
             scores=names,
             normality=None if normality is None else str(normality.resolve()),
             mode="exact" if exact else "streaming",

@@ -89,8 +89,8 @@ class AnomalyEngine:
         """Make an engine of a file.
 
         Args:
-            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file where
-                ``config.backend`` is ``onnxruntime``.
+            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file unless
+                ``config.backend`` is ``torch``.
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.

@@ -26,7 +26,7 @@ _DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COU
 
 
 def calibrate(
-    checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, hf://owner/name, or demo")],
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, hf://owner/name, demo, or .onnx")],
     data: Annotated[str, typer.Option(help=_DATA_HELP)],
     target_tpr: Annotated[float, typer.Option(help="fraction of anomalous pixels, or of obstacles, to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
@@ -43,6 +43,7 @@ def calibrate(
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
     score: Annotated[str, typer.Option(help=f"score to calibrate, one of {', '.join(SCORES)}")] = "head",
+    backend: options.Backend = EngineConfig.backend,
 ) -> None:
     """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.
 
@@ -52,22 +53,23 @@ def calibrate(
     """
     from rich.console import Console
 
-    from eomt_ext_core.about.record import make_record, with_record
+    from eomt_ext_core.about.record import make_record
     from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.files import sha256_of
-    from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
+    from eomt_ext_core.model.checkpoint import resolve_source
     from eomt_ext_core.scoring.calibration import LogitCalibration
+    from eomt_ext_training.calibrated_file import CalibratedFile
     from eomt_ext_training.calibration import BIN_WIDTH, ScoreGrid, frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
-    if target.suffix != ".safetensors":
+    if target.suffix not in (".safetensors", ".onnx"):
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
+    if normality is not None and target.suffix == ".onnx":
+        raise ConfigError("an exported file gives no features: --normality needs the checkpoint it was exported from")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"--plot must end in .svg, got {str(plot)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +84,12 @@ def calibrate(
         raise ConfigError(f"--score must be one of {', '.join(SCORES)}, got {score!r}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     digest = sha256_of(resolve_source(checkpoint))
-    model = load_model(checkpoint)
-    plain = _with_calibration(model.info, score, None)
-    model.info = plain
-    engine = AnomalyEngine(model, EngineConfig(device=device, score=score))
+    config = EngineConfig(device, backend, score=score)
+    file = CalibratedFile(checkpoint, target, config)
+    engine, num_classes = file.engine, file.engine.scorer.num_classes
 
     obstacles = MissedObstacles() if guarantee == "obstacles" else None
-    grid = ScoreGrid.of(score, model.config.num_classes)
+    grid = ScoreGrid.of(score, num_classes)
     counts = _count(engine, score, grid, frames, obstacles)
     scaling = counts.fit()
     of_scores = grid.of_scores(scaling)
@@ -111,7 +112,7 @@ def calibrate(
         "data": data if frames.images is None else frames.images.folder.name,
     }
     calibration = LogitCalibration(of_scores.scale, of_scores.shift, stored["threshold"])
-    before, after = _reliabilities(counts, score, grid, scaling, model.config.num_classes)
+    before, after = _reliabilities(counts, score, grid, scaling, num_classes)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     record = make_record(
         model={"checkpoint_sha256": digest},
@@ -120,13 +121,11 @@ def calibrate(
         data=data,
         data_sha256=frames.digest(),
     )
-    model.info = with_record(_with_calibration(plain, score, stored), record)
-    probe = make_probe(model)
-    save_model(model, target, probe)  # before the check, which may fail
+    file.save(stored, record)  # before the check, which may fail
     if fresh is not None:
         found = _check(engine, score, grid, scaling, calibration, fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
-        save_model(model, target, probe)
+        file.save(stored, record)
 
     console.print(_reliability_table(before, after))
     console.print(
@@ -145,22 +144,9 @@ def calibrate(
 
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
-    if normality is not None:
-        _save_normality(model, target, frames, EngineConfig(device=device, score=score), normality)
+    if normality is not None and file.model is not None:
+        _save_normality(file.model, target, frames, config, normality)
         console.print(f"saved {normality}", highlight=False)
-
-
-def _with_calibration(info: dict[str, Any], score: str, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Give the metadata of a checkpoint with the calibration of a score, or without one."""
-    from eomt_ext_core.scoring.calibration import INFO_KEY, SCORES_KEY
-
-    if score == "head":
-        plain = {key: value for key, value in info.items() if key != INFO_KEY}
-        return plain if stored is None else plain | {INFO_KEY: stored}
-    others = {name: each for name, each in info.get(SCORES_KEY, {}).items() if name != score}
-    others |= {} if stored is None else {score: stored}
-    plain = {key: value for key, value in info.items() if key != SCORES_KEY}
-    return plain | {SCORES_KEY: others} if others else plain
 
 
 def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, config: EngineConfig, path: Path) -> None:

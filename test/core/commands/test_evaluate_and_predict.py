@@ -260,3 +260,20 @@ def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, comm
     assert isinstance(
         invoke(*arguments[:5], source if command == "predict" else dataset / "images").exception, ConfigError
     )
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_an_exported_file_is_measured_and_run_like_a_checkpoint(backend, dataset, onnx_file, tmp_path, monkeypatch):
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    common = "--checkpoint", onnx_file, "--backend", backend, "--device", "cpu"
+    done = invoke("evaluate", dataset, *common, "--output", tmp_path / "out", "--scores", "head,rba", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert list(metrics["sets"][0]["scores"]) == ["head", "rba"]
+    done = invoke("predict", dataset / "images", *common, "--output", tmp_path / "predicted")
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "predicted" / "overlay").iterdir())) == 2
+    refused = invoke("evaluate", dataset, *common, "--output", tmp_path / "no", "--scores", "msp", "--workers", 1)
+    assert "score 'msp' is not in the exported file: choose from head, rba" in str(refused.exception)

@@ -123,7 +123,7 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         ("batch_windows", "many", "Wrong parameter type"),
         ("precision", "fp8", "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
         ("score", "magic", "score must be one of head, msp"),
-        ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+        ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu' with backend auto"),
         ("windows.mode", "spiral", "mode must be one of eomt, grid, fovea"),
         ("cameras", "front", "cameras must be a list, got 'front'"),
         ("cameras", [1, 2], "cameras must hold values of type str, got 1"),

@@ -1,4 +1,4 @@
-"""The packages of the extra ``export``."""
+"""Packages of the extras for exported files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from eomt_ext_core.errors import ConfigError
 
 
-def require(name: str) -> Any:
-    """Import a package of the extra.
+def require(name: str, extra: str) -> Any:
+    """Import a package of an extra.
 
     Raises:
         ConfigError: if it is not installed.
@@ -17,4 +17,4 @@ def require(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError(f"exported ONNX files need {name}: install the extra 'export' ({error})") from error
+        raise ConfigError(f"exported ONNX files need {name}: install the extra {extra!r} ({error})") from error

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, EoMTExt, InferenceError
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH, SEMANTIC
-from eomt_ext_core.export import onnx_scorer
 from eomt_ext_core.export.check import probe_crops
-from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
+from eomt_ext_core.runtimes import onnx_scorer
+from eomt_ext_core.runtimes.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.scenes import SceneConfig, render_scene
 
 onnx = pytest.importorskip("onnx")
@@ -129,7 +129,7 @@ def test_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="use backend torch for a checkpoint"):
         AnomalyEngine.load("demo", ON_CPU)
     with pytest.raises(CheckpointError, match="ONNX runs with backend onnxruntime"):
-        AnomalyEngine.load(onnx_file, EngineConfig(device="cpu"))
+        AnomalyEngine.load(onnx_file, EngineConfig(device="cpu", backend="torch"))
 
 
 def test_a_failure_inside_onnxruntime_is_an_inference_error(onnx_file: Path) -> None:

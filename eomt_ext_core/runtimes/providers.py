@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.runtimes.compiled_cache import compiled_cache
 
 Providers = Sequence[tuple[str, dict[str, str]]]
 
@@ -24,7 +23,7 @@ def choose_providers(device: str, available: Sequence[str], precision: str) -> l
     Args:
         device: ``auto`` for the first available of TensorRT, CUDA and the CPU; ``cpu``; ``cuda`` or ``cuda:N``.
         available: providers of this build of onnxruntime.
-        precision: of the file's network, ``fp32`` or ``fp16``.
+        precision: of the file's network, ``fp32``, ``fp16`` or ``int8``.
 
     Raises:
         ConfigError: if a GPU is requested and onnxruntime was built without GPUs.
@@ -49,15 +48,11 @@ def choose_providers(device: str, available: Sequence[str], precision: str) -> l
 
 
 def _tensorrt_options(precision: str) -> dict[str, str]:
-    """Keep TensorRT's engine in the user's cache: building it takes minutes, loading it seconds."""
     options = {"trt_fp16_enable": str(precision == "fp16")}
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / "tensorrt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _log.warning("TensorRT builds its engine at every start, as %s cannot be written: %s", folder, error)
-        return options
-    return {**options, "trt_engine_cache_enable": "True", "trt_engine_cache_path": str(folder)}
+    if precision == "int8":
+        options["trt_int8_enable"] = "True"
+    folder = compiled_cache("tensorrt")
+    return {**options, "trt_engine_cache_enable": "True", "trt_engine_cache_path": folder} if folder else options
 
 
 def start_first(providers: Providers, start: Callable[[Providers], Any]) -> Any:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from eomt_ext_core import ConfigError
-from eomt_ext_core.export.providers import Providers, check_provider, choose_providers, device_of, start_first
+from eomt_ext_core.runtimes.providers import Providers, check_provider, choose_providers, device_of, start_first
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -52,7 +52,7 @@ def test_where_nothing_can_be_kept_it_is_said(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     ((_, options),) = choose_providers("cuda", [TENSORRT], "fp32")
     assert options == {"device_id": "0", "trt_fp16_enable": "False"}
-    assert "TensorRT builds its engine at every start" in caplog.messages[0]
+    assert "models are compiled at every start" in caplog.messages[0]
 
 
 PROVIDERS = [(TENSORRT, {"device_id": "1"}), (CUDA, {"device_id": "1"}), (CPU, {})]

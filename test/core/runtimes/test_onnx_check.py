@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from eomt_ext_core import AnomalyEngine, CheckpointError, EngineConfig
-from eomt_ext_core.export.onnx_check import check_onnx
-from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
+from eomt_ext_core.runtimes.onnx_check import check_onnx
+from eomt_ext_core.runtimes.onnx_scorer import OnnxWindowScorer
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from eomt_ext_core import CheckpointError
-from eomt_ext_core.export.contents import ExportContents
+from eomt_ext_core.runtimes.contents import ExportContents
 
 CONTENTS = ExportContents(
     crop_hw=(64, 96),
@@ -51,7 +51,7 @@ def test_everything_comes_back() -> None:
         ({"eomt_ext.outputs": '["head", "head"]'}, "outputs cannot be"),
         ({"eomt_ext.outputs": '["nonsense"]'}, "outputs cannot be"),
         ({"eomt_ext.outputs": "[]"}, "outputs cannot be"),
-        ({"eomt_ext.precision": '"int8"'}, "precision cannot be"),
+        ({"eomt_ext.precision": '"int4"'}, "precision cannot be"),
         ({"eomt_ext.score_stride": "3"}, "score_stride cannot be"),
         ({"eomt_ext.score_stride": "true"}, "score_stride cannot be"),
         ({"eomt_ext.batch": "-1"}, "batch cannot be"),

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from eomt_ext_core.backends.window_scorer import SEMANTIC
-from eomt_ext_core.config import MOST_CLASSES, MOST_WINDOW_PIXELS, SCORES
+from eomt_ext_core.config import MOST_BATCH, MOST_CLASSES, MOST_WINDOW_PIXELS, SCORES
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.export.export_config import MOST_BATCH
 from eomt_ext_core.model.metadata import check_info, check_origin, read_json, write_json
 
 VERSION = 1
+FILE_PRECISIONS = ("fp32", "fp16", "int8")
 _PREFIX = "eomt_ext."
 _VERSION_KEY = f"{_PREFIX}version"
 
@@ -26,7 +26,7 @@ class ExportContents:
         crop_hw: size of a window in pixels.
         num_classes: semantic classes.
         outputs: names of its outputs, in order: scores, and ``SEMANTIC`` if it has the semantic map.
-        precision: of its network, ``fp32`` or ``fp16``.
+        precision: of its network: ``fp32``, ``fp16``, or ``int8`` linear layers in an fp32 network.
         score_stride: 1, 2 or 4.
         batch: windows in each call, or 0 for any number.
         info: metadata of the checkpoint (calibration, class names …).
@@ -54,7 +54,7 @@ class ExportContents:
             "outputs": bool(self.outputs)
             and all(name in (*SCORES, SEMANTIC) for name in self.outputs)
             and len(set(self.outputs)) == len(self.outputs),
-            "precision": self.precision in ("fp32", "fp16"),
+            "precision": self.precision in FILE_PRECISIONS,
             "score_stride": _is_count(self.score_stride) and self.score_stride in (1, 2, 4),
             "batch": _is_count(self.batch, 0) and self.batch <= MOST_BATCH,
         }
