@@ -55,6 +55,7 @@ class OnnxWindowScorer:
         self.device, self.precision = torch.device("cpu"), contents.precision
         self.max_batch = contents.batch or (CPU_BATCH if provider == CPU else GPU_BATCH)
         self._session = session
+        self._warm_batch = 0
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> OnnxWindowScorer:
@@ -138,7 +139,12 @@ class OnnxWindowScorer:
         """Run the largest batch on a GPU, as TensorRT builds an engine for a range of sizes: see the protocol."""
         if self.provider != CPU and not self.contents.batch:
             self(torch.zeros((batch, 3, *self.crop_hw), dtype=torch.uint8), scores)
+            self._warm_batch = max(batch, self._warm_batch)
         return batch
+
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Compare with the largest batch that has run on a GPU: see the protocol."""
+        return self.provider == CPU or self.contents.batch > 0 or batch <= self._warm_batch
 
     def free_memory(self) -> None:
         """Do nothing: onnxruntime keeps its memory while the file is open."""
