@@ -66,6 +66,10 @@ class WindowScorer(Protocol):
         """
         ...
 
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Whether no call with these scores and up to ``batch`` windows has to do what :meth:`warm_up` does."""
+        ...
+
     def free_memory(self) -> None:
         """Free memory that can be allocated again."""
         ...

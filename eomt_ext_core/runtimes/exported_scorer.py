@@ -82,6 +82,10 @@ class ExportedScorer(ABC):
         """Do nothing: see the protocol."""
         return batch
 
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Need no warm-up: see the protocol."""
+        return True
+
     def free_memory(self) -> None:  # noqa: B027 nothing to do is right for most runtimes
         """Do nothing: runtimes keep their memory while the file is open."""
 

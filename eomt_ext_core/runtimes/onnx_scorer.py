@@ -53,6 +53,7 @@ class OnnxWindowScorer(ExportedScorer):
         self.provider, self.runs_on = provider, runs_on
         self._device_name = _name_of(runs_on)
         self._session = session
+        self._warm_batch = 0
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> OnnxWindowScorer:
@@ -123,7 +124,12 @@ class OnnxWindowScorer(ExportedScorer):
         """Run the largest batch on a GPU, as TensorRT builds an engine for a range of sizes: see the protocol."""
         if self.provider != CPU and not self.contents.batch:
             self(torch.zeros((batch, 3, *self.crop_hw), dtype=torch.uint8), scores)
+            self._warm_batch = max(batch, self._warm_batch)
         return batch
+
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Compare with the largest batch that has run on a GPU: see the protocol."""
+        return self.provider == CPU or self.contents.batch > 0 or batch <= self._warm_batch
 
 
 def _name_of(device: torch.device) -> str:

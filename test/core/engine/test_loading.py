@@ -130,6 +130,9 @@ class ConstantScorer:
         self.warmed = (*scores, batch)
         return self.fitting or batch
 
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        return self.warmed == (*scores, batch)
+
     def free_memory(self) -> None: ...
 
 

@@ -200,8 +200,9 @@ def test_gpu_warm_up_runs_largest_batch(onnx_file: Path) -> None:
     gpu = torch.device("cuda:0")
     AnomalyEngine(OnnxWindowScorer(Listening(), on_cpu.contents, "CPUExecutionProvider", CPU), ON_CPU)
     assert sizes == [1]
-    AnomalyEngine(OnnxWindowScorer(Listening(), on_cpu.contents, "CUDAExecutionProvider", gpu), ON_CPU)
+    engine = AnomalyEngine(OnnxWindowScorer(Listening(), on_cpu.contents, "CUDAExecutionProvider", gpu), ON_CPU)
     assert sizes == [1, 16, 1]
+    assert [engine.is_warm(replace(ON_CPU, batch_windows=windows)) for windows in (16, 17)] == [True, False]
     fixed = replace(on_cpu.contents, batch=2)
     AnomalyEngine(OnnxWindowScorer(Listening(), fixed, "CUDAExecutionProvider", gpu), ON_CPU)
     assert sizes == [1, 16, 1, 2]
