@@ -50,7 +50,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of a page in docs/ at pages."""
-    return markdown if page.file.generated_by else linked(markdown, "docs")
+    folder = posixpath.dirname(page.file.src_uri)
+    return markdown if page.file.generated_by else linked(markdown, posixpath.join("docs", folder), folder)
 
 
 def pages() -> dict[str, str]:
@@ -62,12 +63,13 @@ def pages() -> dict[str, str]:
     return {**copied, "topics.md": topics(), "commands.md": commands(), "python.md": python()}
 
 
-def linked(markdown: str, folder: str) -> str:
+def linked(markdown: str, folder: str, page_folder: str = "") -> str:
     """Point links to files of the repository at their pages; without a page, only the text is left.
 
     Args:
         markdown: a file.
         folder: of the file, from the root of the repository.
+        page_folder: of its page, from the root of the site.
 
     >>> linked("[a](docs/export.md#b), [c](training/README.md), [d](config/fastdds.xml)", "")
     '[a](export.md#b), [c](training.md), d'
@@ -79,7 +81,9 @@ def linked(markdown: str, folder: str) -> str:
             return found[0]
         path = posixpath.normpath(posixpath.join(folder, target))
         page = COPIED.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
-        return text if page is None else f"{image}[{text}]({page}{anchor or ''})"
+        if page is None:
+            return text
+        return f"{image}[{text}]({posixpath.relpath(page, page_folder or '.')}{anchor or ''})"
 
     return _LINK.sub(replaced, markdown)
 
