@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ class StandIn:
     class_names = ("road", "car")
     has_semantic = True
     fitting_windows = None
+    most_in_flight = 1
 
     def __init__(self, config: NodeConfig, seconds: float) -> None:
         self._seconds = seconds
@@ -42,13 +43,22 @@ class StandIn:
     def batch_windows_of(self, config: EngineConfig) -> int:
         return config.batch_windows
 
-    def infer_batch(
-        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
+    def submit(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, parts: Collection[str], config: EngineConfig
     ) -> list[AnomalyFrame]:
         began_s = time.monotonic()
         frames = [street(image.shape[:2]) for image in images_rgb]
         time.sleep(max(0.0, began_s + self._seconds - time.monotonic()))
         return frames
+
+    def collect(self, batch: list[AnomalyFrame]) -> list[AnomalyFrame]:
+        return batch
+
+    def is_warm(self, config: EngineConfig, *, semantic: bool) -> bool:
+        return True
+
+    def warm_up(self, *, semantic: bool, config: EngineConfig) -> None:
+        pass
 
     def describe(self, config: EngineConfig) -> dict[str, str]:
         return {"device": "cpu", "device_name": "none: a stand-in"}

@@ -32,6 +32,7 @@ LIVE = {
     "normality": "other_normal.safetensors",
     "max_batch_cameras": 2,
     "max_rate_hz": 7.5,
+    "in_flight": 2,
     "outputs": ["mask", "overlay"],
     "publish_scale": 0.5,
     "overlay_opacity": 0.25,
