@@ -19,6 +19,7 @@ from eomt_ext_core.engine.frame import Part, SubmittedBatch
 from eomt_ext_ros.inference.batch_backoff import GROW_PERIOD_S, BatchBackoff
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.memory import is_out_of_memory
+from eomt_ext_ros.inference.pace import Pace
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals, drop_tracebacks
 
 FREE_PERIOD_S, LONGEST_FREE_PERIOD_S = 10.0, 240.0
@@ -37,6 +38,7 @@ class _Call:
         config, parts: as for :meth:`Inference.submit`.
         tried: how many windows at a time.
         submitted: or why it could not be.
+        submitted_s: when, on the clock.
         is_beside_another: whether a flight was not collected then.
     """
 
@@ -45,6 +47,7 @@ class _Call:
     parts: Parts
     tried: int
     submitted: SubmittedBatch | Exception
+    submitted_s: float
     is_beside_another: bool
 
 
@@ -95,8 +98,9 @@ class Inference:
             self._common.restrict(clock(), engine.fitting_windows)
         self._cameras: dict[str, BatchBackoff] = {}
         self._failures: dict[str, Exception] = {}
-        self._in_flight = set[Flight]()
-        self._overlap_at_s = -math.inf
+        self._in_flight = list[Flight]()
+        self._overlap_again_s = -math.inf
+        self._pace = Pace()
         self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
 
     @property
@@ -127,12 +131,17 @@ class Inference:
         return {**self.engine.describe(config), "batch_windows": batch, "memory freed (times)": str(self._frees)}
 
     @property
-    def may_overlap(self) -> bool:
-        """Whether another batch may be submitted while one is in flight; not if memory is short, or one has failed."""
-        has_failed = any(flight.first and isinstance(flight.first.submitted, Exception) for flight in self._in_flight)
-        return not has_failed and self._clock() >= self._overlap_at_s
+    def overlap_at_s(self) -> float:
+        """When to begin another batch beside the last one, on the clock: just in time for the device.
 
-    def submit(self, images_rgb: Images, config: EngineConfig, parts: Parts) -> Flight:
+        Infinite if nothing may be submitted beside it: it could not be submitted itself, or memory was short for two.
+        """
+        call = self._in_flight[-1].first if self._in_flight else None
+        if call is None or isinstance(call.submitted, Exception) or self._clock() < self._overlap_again_s:
+            return math.inf
+        return self._pace.begin_at_s(call.submitted_s)
+
+    def submit(self, images_rgb: Images, config: EngineConfig, parts: Parts, began_s: float) -> Flight:
         """Begin with images, each (H, W, 3) uint8, by camera.
 
         What the engine raises for an image is its outcome.
@@ -141,6 +150,7 @@ class Inference:
             images_rgb: all of different cameras.
             config: what the engine runs under.
             parts: what the frame of each camera holds; it may hold more.
+            began_s: when the batch began, on the clock.
         """
         refused, together, alone = dict[str, ImageError](), dict[str, NDArray[np.uint8]](), list[Images]()
         for camera, image in images_rgb.items():
@@ -158,7 +168,8 @@ class Inference:
         self._common.grow(self._clock(), self.engine.batch_windows_of(config))
         first, *later = [batch for batch in (together, *alone) if batch] or [{}]
         flight = Flight(refused, self._submit(first, config, parts) if first else None, later, config, parts)
-        self._in_flight.add(flight)
+        self._in_flight.append(flight)
+        self._pace.submitted(began_s, self._clock())
         return flight
 
     def collect(self, flight: Flight) -> Iterator[Mapping[str, Outcome]]:
@@ -166,7 +177,7 @@ class Inference:
 
         Flights are collected in the order in which they were submitted.
         """
-        self._in_flight.discard(flight)
+        self._in_flight.remove(flight)
         self.backoffs_s = {}
         for camera, refusal in flight.refused.items():
             yield {camera: refusal}
@@ -174,7 +185,7 @@ class Inference:
         for call in chain(filter(None, [flight.first]), later):
             outcomes = self._collect(call)
             if call.is_beside_another and is_out_of_memory(outcomes) and not self._in_flight:
-                self._overlap_at_s = self._clock() + GROW_PERIOD_S
+                self._overlap_again_s = self._clock() + GROW_PERIOD_S
                 call = self._submit(call.images_rgb, call.config, call.parts)
                 outcomes = self._collect(call)
             if isinstance(outcomes, Exception):
@@ -195,14 +206,16 @@ class Inference:
         except Exception as error:
             submitted = _without_memory(error)
         tried = min(limit, self._windows(batch, config))
-        return _Call(batch, config, parts, tried, submitted, is_beside_another)
+        return _Call(batch, config, parts, tried, submitted, self._clock(), is_beside_another)
 
     def _collect(self, call: _Call) -> Mapping[str, Outcome] | Exception:
         """Collect a call, once; an exception holds nothing any more of what the call had in memory."""
         if isinstance(call.submitted, Exception):
             return call.submitted
         try:
-            return dict(zip(call.images_rgb, self.engine.collect(call.submitted), strict=True))
+            frames = self.engine.collect(call.submitted)
+            self._pace.collected(call.submitted_s, self._clock())
+            return dict(zip(call.images_rgb, frames, strict=True))
         except Exception as error:
             return _without_memory(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -84,7 +85,7 @@ class Session:
         self._context_lock = threading.Lock()
         self._reload_job: Future[str] | None = None  # the last one, done or not
         self._visualisation = VisualisationWorker(max(1, len(self.cameras)))
-        self._thread = InferenceThread(self.begin, self.finish, self._most_in_flight)
+        self._thread = InferenceThread(self.begin, self.finish, self._begin_beside_s)
 
     def load(self, wait: Callable[[Future[Engine]], Engine]) -> None:
         """Load the model and advertise the outputs.
@@ -128,7 +129,7 @@ class Session:
         try:
             pixels_rgb = {name: image.pixels_rgb for name, image in inferred.items()}
             parts = {name: image.parts(context.config) for name, image in inferred.items()}
-            flight = context.inference.submit(pixels_rgb, context.config.engine, parts)
+            flight = context.inference.submit(pixels_rgb, context.config.engine, parts, started_s)
         except Exception as error:
             flight = error
         return StartedBatch(context, images, flight)
@@ -164,10 +165,11 @@ class Session:
             self._visualisation.submit(draw_and_publish, each, self._reports)
         return context.inference.backoffs_s
 
-    def _most_in_flight(self) -> int:
+    def _begin_beside_s(self, in_flight: int) -> float:
+        """When another batch may begin beside those in flight, on the steady clock; infinite if it may not."""
         context = self.context
         most = context.config.in_flight or context.engine.most_in_flight
-        return most if context.inference.may_overlap else 1
+        return context.inference.overlap_at_s if in_flight < most else math.inf
 
     def _decode(self, camera: Camera, msg: Any, context: BatchContext, started_s: float) -> CameraImage | None:
         """Decode a message if there is anything to publish of it; count it as skipped if there is not."""

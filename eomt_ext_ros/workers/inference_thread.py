@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -19,8 +20,8 @@ Result = TypeVar("Result")
 class InferenceThread(Generic[Item, Started]):
     """Begin and finish batches, in a thread of its own, of the newest items of the cameras that wait.
 
-    A batch is finished before the next one begins, unless several may be in flight and more items wait already. Batches
-    are finished in the order in which they began, all of them before a job runs or the thread stops.
+    A batch is finished before the next one begins, unless that may begin beside it and items wait in time. Batches are
+    finished in the order in which they began, all of them before a job runs or the thread stops.
 
     The thread is a daemon, so that the process can end even if a call never does. If the thread ends before it is
     stopped, nothing further is taken, as after :meth:`stop`.
@@ -30,7 +31,8 @@ class InferenceThread(Generic[Item, Started]):
         finish: called with what ``begin`` gave; gives for how many seconds which cameras back off. Both should report
             their failures themselves: an ``Exception`` ends only its batch, and is left to ``threading.excepthook``,
             which prints it.
-        most_in_flight: how many batches may have begun and not be finished, asked before another one begins.
+        begin_beside_s: asked with how many are in flight: when another one may begin, on the steady clock; infinite if
+            it may not. Until then newer items are waited for.
         name: of the thread, which begins at once.
     """
 
@@ -38,10 +40,10 @@ class InferenceThread(Generic[Item, Started]):
         self,
         begin: Callable[[dict[str, Item]], Started],
         finish: Callable[[Started], Mapping[str, float]],
-        most_in_flight: Callable[[], int],
+        begin_beside_s: Callable[[int], float],
         name: str = "inference",
     ) -> None:
-        self._begin, self._finish, self._most_in_flight = begin, finish, most_in_flight
+        self._begin, self._finish, self._begin_beside_s = begin, finish, begin_beside_s
         self._queue: CameraQueue[Item] = CameraQueue()
         self._jobs: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._in_flight: deque[Started] = deque()
@@ -162,25 +164,25 @@ class InferenceThread(Generic[Item, Started]):
 
     def _next(self) -> tuple[Callable[[], None] | None, dict[str, Item]] | None:
         """Wait for a job or a batch; neither if the oldest batch must be finished first, None if the thread ends."""
-        is_full = len(self._in_flight) >= (self._most_in_flight() if self._in_flight else 1)
+        in_flight = len(self._in_flight)
+        beside_s = self._begin_beside_s(in_flight) if in_flight else -math.inf
         with self._change:
-            if not self._in_flight:
+            if not in_flight:
                 self._busy = False
                 self._change.notify_all()
             while True:
-                if self._in_flight and (is_full or self._stopping or self._jobs):
+                if in_flight and (self._stopping or self._jobs or beside_s == math.inf):
                     return None, {}
                 if self._stopping:
                     return None
-                now_s = time.monotonic()
-                due_s = self._queue.due_s()
-                wait_s = None if due_s is None else due_s - now_s
                 if self._jobs:
                     self._busy = True
                     return self._jobs.popleft()[1], {}
-                if wait_s is not None and wait_s <= 0:
+                now_s, due_s = time.monotonic(), self._queue.due_s()
+                if due_s is not None and max(due_s, beside_s) <= now_s:
                     self._busy = True
                     return None, self._queue.take(now_s)
-                if self._in_flight:
+                if in_flight and beside_s <= now_s:
                     return None, {}
-                self._change.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
+                until_s = beside_s if in_flight else due_s
+                self._change.wait(None if until_s is None else min(until_s - now_s, threading.TIMEOUT_MAX))

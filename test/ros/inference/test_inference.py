@@ -1,6 +1,7 @@
 """What becomes of images if the engine fails or memory is short: no ROS in it."""
 
 import gc
+import math
 import traceback
 import weakref
 
@@ -110,7 +111,7 @@ def configured(batch_windows=16):
 
 def submitted(inference, images_rgb, config=None, semantic=()):
     parts = {camera: {"probability", *(["semantic"] if camera in semantic else [])} for camera in images_rgb}
-    return inference.submit(images_rgb, config or configured(), parts)
+    return inference.submit(images_rgb, config or configured(), parts, inference._clock())
 
 
 def processed(inference, images_rgb, config=None, **kwargs):
@@ -553,16 +554,19 @@ def collected(inference, flight):
 def test_a_batch_that_does_not_fit_beside_another_is_tried_without_it(now):
     engine = CrowdedEngine(now)
     inference = Inference(engine, clock=lambda: now[0])
-    assert inference.may_overlap
-    first, second = submitted(inference, {"front": WIDE}), submitted(inference, {"rear": WIDE})
-    assert not inference.may_overlap, "until the one that failed is tried again"
+    first = submitted(inference, {"front": WIDE})
+    assert inference.overlap_at_s < now[0]
+    second = submitted(inference, {"rear": WIDE})
+    assert inference.overlap_at_s == math.inf, "until the one that failed is tried again"
     assert collected(inference, first) == {"front": FRAME}
-    assert not inference.may_overlap
+    assert inference.overlap_at_s == math.inf
     assert collected(inference, second) == {"rear": FRAME}
     assert (engine.freed, batch_windows(inference), inference.backoffs_s) == (0, "16", {}), "no window is taken away"
-    assert not inference.may_overlap
+    third = submitted(inference, {"front": WIDE})
+    assert inference.overlap_at_s == math.inf
     now[0] += GROW_PERIOD_S
-    assert inference.may_overlap
+    assert inference.overlap_at_s < now[0]
+    assert collected(inference, third) == {"front": FRAME}
 
 
 def test_a_batch_that_does_not_fit_alone_either_is_halved(now):
@@ -575,12 +579,13 @@ def test_a_batch_that_does_not_fit_alone_either_is_halved(now):
     assert batch_windows(inference) == "16 (reduced to 5 for rear: out of memory)"
 
 
-def test_a_failed_submission_is_finished_before_another_begins(inference, engine):
+def test_a_failed_submission_is_finished_before_another_begins(inference, engine, now):
     engine.poison = {7: KeyError("layer 7")}
     flight = submitted(inference, {"front": image(7)})
-    assert not inference.may_overlap
+    assert inference.overlap_at_s == math.inf
     assert collected(inference, flight) == {"front": engine.poison[7]}
-    assert inference.may_overlap
+    submitted(inference, {"front": image()})
+    assert inference.overlap_at_s < now[0]
 
 
 def test_each_flight_runs_under_its_own_configuration(inference, engine):

@@ -1,5 +1,6 @@
 """The inference thread on its own: no ROS in it."""
 
+import math
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -13,7 +14,7 @@ TIMEOUT_S = 30.0
 
 def in_turn(work, name):
     """A thread with one batch at a time in flight."""
-    return InferenceThread(lambda batch: batch, work, lambda: 1, name)
+    return InferenceThread(lambda batch: batch, work, lambda in_flight: math.inf, name)
 
 
 class Bench:
@@ -43,8 +44,11 @@ class Overlapping:
     """Batches of which two may be in flight, each finished when that is allowed."""
 
     def __init__(self):
-        self.log, self.most, self.may_begin, self.may_end = [], 2, threading.Semaphore(0), threading.Semaphore(0)
-        self.thread = InferenceThread(self.begin, self.finish, lambda: self.most, "overlapping")
+        self.log, self.beside_s, self.may_begin, self.may_end = [], 0.0, threading.Semaphore(0), threading.Semaphore(0)
+        self.thread = InferenceThread(self.begin, self.finish, self.begin_beside_s, "overlapping")
+
+    def begin_beside_s(self, in_flight):
+        return self.beside_s if in_flight < 2 else math.inf
 
     def begin(self, batch):
         self.log.append(f"begin {batch['front']}")
@@ -197,6 +201,15 @@ def test_a_waiting_image_begins_before_the_last_one_is_finished(two):
     assert two.thread.batch_for_s == 0
 
 
+def test_newer_items_are_waited_for_until_a_batch_may_begin_beside(two):
+    two.beside_s = time.monotonic() + 0.5
+    two.allow(begin=2)
+    time.sleep(0.1)
+    two.thread.put("front", 2)
+    two.wait_for("begin 0", "begin 2", "finish 0")
+    assert time.monotonic() >= two.beside_s
+
+
 def test_nothing_is_waited_for_that_has_not_come(two):
     assert two.thread.clear() == ["front"]
     two.allow(begin=1, finish=1)
@@ -205,7 +218,7 @@ def test_nothing_is_waited_for_that_has_not_come(two):
 
 
 def test_one_in_flight_can_be_asked_for_at_any_time(two):
-    two.most = 1
+    two.beside_s = math.inf
     two.allow(begin=2, finish=2)
     two.wait_for("begin 0", "finish 0", "begin 1", "finish 1")
 
