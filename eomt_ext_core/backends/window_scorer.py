@@ -27,7 +27,7 @@ class WindowScorer(Protocol):
             ``DISTANCE`` if it knows ordinary driving.
         info: metadata of the checkpoint (calibration, class names …); JSON values.
         device: of windows and scores.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``int8`` if linear layers of an exported file are.
         max_batch: most windows in a call.
     """
 

@@ -17,19 +17,20 @@ from eomt_ext_core import windows
 from eomt_ext_core.backends.device import device_name
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
-from eomt_ext_core.config import DEFAULT_THRESHOLD, NORMALITY_SCORES, EngineConfig, WindowConfig
+from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
 from eomt_ext_core.engine.frame import ALL_OF_SCORE, AnomalyFrame, Part, SubmittedBatch
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
+from eomt_ext_core.engine.threshold import describe_classes, describe_threshold, has_threshold, threshold_in_force
 from eomt_ext_core.engine.transfer import IN_FLIGHT
 from eomt_ext_core.errors import ConfigError, InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
-from eomt_ext_core.scoring.uncertainty import baseline_probability
+from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability
 from eomt_ext_core.stages import STITCH
 
 
@@ -49,8 +50,7 @@ class AnomalyEngine:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         crop_hw: size in pixels of a window.
         class_names: of the known classes, in the order of their ids; empty where the checkpoint does not say.
-        calibration: how the head's logits become probabilities, where the checkpoint holds a calibration; else None,
-            and they do so by a plain sigmoid.
+        calibrations: how scores become probabilities, by name, of those that the checkpoint holds a calibration of.
         fitting_windows: most windows that fitted in memory at a time when it was warmed up; None if that were as many
             as configured.
 
@@ -70,7 +70,8 @@ class AnomalyEngine:
         check_scores((self._config.score,), self._scorer)
         self.device, self.precision = self._scorer.device, self._scorer.precision
         self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
-        self.calibration = LogitCalibration.of(self._scorer.info)
+        found = {name: LogitCalibration.of(self._scorer.info, name) for name in SCORES}
+        self.calibrations = {name: each for name, each in found.items() if each is not None}
         self._path = FramePath(self._scorer)
         self._origin: dict[str, str] = {}
         self.fitting_windows: int | None = None
@@ -89,8 +90,8 @@ class AnomalyEngine:
         """Make an engine of a file.
 
         Args:
-            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file where
-                ``config.backend`` is ``onnxruntime``.
+            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file unless
+                ``config.backend`` is ``torch``.
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
@@ -136,16 +137,21 @@ class AnomalyEngine:
 
     @property
     def threshold(self) -> float:
-        """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
+        """The probability above which a pixel belongs to the mask: see :func:`~eomt_ext_core.engine.threshold`."""
         return self.threshold_of(self._config)
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether there is one: an uncalibrated baseline has none but what is set."""
+        return has_threshold(self._config, self.calibrations)
+
     def threshold_of(self, config: EngineConfig) -> float:
-        """The same under another configuration."""
-        if config.threshold >= 0:
-            return config.threshold
-        if self.calibration is not None and config.score == "head":
-            return self.calibration.threshold
-        return DEFAULT_THRESHOLD
+        """The same under another configuration.
+
+        Raises:
+            ConfigError: if neither that nor the checkpoint has a threshold of a score that means nothing without.
+        """
+        return threshold_in_force(config, self.calibrations).value
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time under a configuration: fewer where it takes no more."""
@@ -176,6 +182,8 @@ class AnomalyEngine:
             "crop": f"{self.crop_hw[1]}×{self.crop_hw[0]}",
             "windows": config.windows.mode,
             "score": config.score,
+            **describe_threshold(config, self.calibrations),
+            "classes": describe_classes(self.class_names, self._scorer.num_classes),
             **self._origin,
         }
 
@@ -214,7 +222,7 @@ class AnomalyEngine:
             fitting = self._scorer.warm_up(self._names(config, semantic), batch)
         if fitting < batch:
             self.fitting_windows = fitting
-        one_window = replace(config, windows=replace(config.windows, mode="eomt"))
+        one_window = replace(config, windows=replace(config.windows, mode="eomt"), threshold=1.0)  # cuts no mask
         with suppress(InferenceError):  # an image reports it
             self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)
 
@@ -365,11 +373,12 @@ class AnomalyEngine:
             return dict(zip(scores, arrays, strict=True))
 
     @torch.inference_mode()
-    def logits(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give the head's anomaly logits of an image, before any calibration: what a calibration is fitted on.
+    def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:
+        """Give a score of an image before it becomes a probability: what a calibration is fitted on.
 
         Args:
             image_rgb: (H, W, 3) uint8.
+            score: the head, whose logits they are, or a baseline.
 
         Returns:
             (H, W) float32, always finite.
@@ -378,8 +387,8 @@ class AnomalyEngine:
             ConfigError: where the model has no head.
             ImageError, InferenceError: as :meth:`infer`.
         """
-        check_scores(("head",), self._scorer)
-        return self._stitched_maps(image_rgb, ("head",))[0]
+        check_scores((score,), self._scorer)
+        return self._stitched_maps(image_rgb, (score,))[0]
 
     @torch.inference_mode()
     def distances(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -454,8 +463,8 @@ class AnomalyEngine:
             return averages
 
     def _probability(self, score: Tensor, name: str) -> Tensor:
-        if name in NORMALITY_SCORES:
-            return score.sigmoid()
-        if name != "head":
+        if name in self.calibrations:
+            return self.calibrations[name].probability(score)
+        if name in BASELINES:
             return baseline_probability(score, name, self._scorer.num_classes)
-        return score.sigmoid() if self.calibration is None else self.calibration.probability(score)
+        return score.sigmoid()
