@@ -36,7 +36,8 @@ class _Call:
     Attributes:
         images_rgb: by camera.
         config, parts: as for :meth:`Inference.submit`.
-        tried: how many windows at a time.
+        windows: of all images.
+        tried: how many of them at a time.
         submitted: or why it could not be.
         submitted_s: when, on the clock.
         is_beside_another: whether a flight was not collected then.
@@ -45,6 +46,7 @@ class _Call:
     images_rgb: Images
     config: EngineConfig
     parts: Parts
+    windows: int
     tried: int
     submitted: SubmittedBatch | Exception
     submitted_s: float
@@ -139,7 +141,7 @@ class Inference:
         call = self._in_flight[-1].first if self._in_flight else None
         if call is None or isinstance(call.submitted, Exception) or self._clock() < self._overlap_again_s:
             return math.inf
-        return self._pace.begin_at_s(call.submitted_s)
+        return self._pace.begin_at_s(call.submitted_s, call.windows)
 
     def submit(self, images_rgb: Images, config: EngineConfig, parts: Parts, began_s: float) -> Flight:
         """Begin with images, each (H, W, 3) uint8, by camera.
@@ -205,8 +207,8 @@ class Inference:
             )
         except Exception as error:
             submitted = _without_memory(error)
-        tried = min(limit, self._windows(batch, config))
-        return _Call(batch, config, parts, tried, submitted, self._clock(), is_beside_another)
+        number = self._windows(batch, config)
+        return _Call(batch, config, parts, number, min(limit, number), submitted, self._clock(), is_beside_another)
 
     def _collect(self, call: _Call) -> Mapping[str, Outcome] | Exception:
         """Collect a call, once; an exception holds nothing any more of what the call had in memory."""
@@ -214,7 +216,7 @@ class Inference:
             return call.submitted
         try:
             frames = self.engine.collect(call.submitted)
-            self._pace.collected(call.submitted_s, self._clock())
+            self._pace.collected(call.submitted_s, self._clock(), call.windows)
             return dict(zip(call.images_rgb, frames, strict=True))
         except Exception as error:
             return _without_memory(error)
