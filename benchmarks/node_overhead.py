@@ -139,17 +139,22 @@ def node() -> None:
     executor = TimedExecutor()
     time_calls(executor, "take", "receive")
     time_calls(Camera, "decode", "decode")
-    time_calls(StandIn, "infer_batch", "inference")
+    StandIn.most_in_flight = 1  # one image after the other
+    time_calls(StandIn, "collect", "inference")
     time_calls(publishing, "find_obstacles", "obstacles")
     time_calls(image_messages, "to_image_msg", "fill messages")
-    for name, stage in (("heatmap", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
+    for name, stage in (("coloured", "heatmap"), ("blend", "overlay"), ("outline", "overlay")):
         time_calls(rendering, name, stage)
-    time_calls(Session, "process", "turn")
-    process, submit = Session.process, VisualisationWorker.submit
+    for name in ("begin", "finish"):
+        time_calls(Session, name, "turn")
+    begin, finish, submit = Session.begin, Session.finish, VisualisationWorker.submit
 
-    def timed_process(session: Session, batch: Any) -> Any:
+    def timed_begin(session: Session, batch: Any) -> Any:
         STAGES.add("began", (time.monotonic(), time.process_time()))
-        backoffs_s = process(session, batch)
+        return begin(session, batch)
+
+    def timed_finish(session: Session, started: Any) -> Any:
+        backoffs_s = finish(session, started)
         STAGES.finish()
         return backoffs_s
 
@@ -163,7 +168,8 @@ def node() -> None:
         OF_VISUALISATIONS.add("until the last visualisation", (time.monotonic() - since_s, 0.0))
         OF_VISUALISATIONS.finish()
 
-    Session.process, VisualisationWorker.submit = timed_process, timed_submit  # type: ignore[method-assign]
+    Session.begin, Session.finish = timed_begin, timed_finish  # type: ignore[method-assign]
+    VisualisationWorker.submit = timed_submit  # type: ignore[method-assign]
     anomaly = AnomalyNode(engine_factory=make_factory(STAND_IN_S))
     executor.add_node(anomaly)
     anomaly.start()

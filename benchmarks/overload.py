@@ -38,9 +38,11 @@ def topics(cameras: Sequence[str], name: str) -> list[str]:
     return [f"/eomt_ext/{camera}/{name}" if camera else f"/eomt_ext/{name}" for camera in cameras]
 
 
-def overload(cameras: Sequence[str], seconds: float, stand_in_s: float | None, size_hw: tuple[int, int]) -> bool:
+def overload(
+    cameras: Sequence[str], seconds: float, stand_in_s: float | None, size_hw: tuple[int, int], in_flight: int
+) -> bool:
     """Whether everything was as it must be."""
-    parameters: dict[str, Any] = {"device": "cpu", "publish_scale": 0.25}
+    parameters: dict[str, Any] = {"device": "cpu", "publish_scale": 0.25, "in_flight": in_flight}
     if cameras != ("",):
         parameters |= {"cameras": cameras, "max_batch_cameras": MANY_AT_ONCE}
     rclpy.init()
@@ -122,10 +124,11 @@ def main(
     service_ms: Annotated[float, typer.Option(help="time that the stand-in takes")] = 100.0,
     height: Annotated[int, typer.Option(help="of an image")] = 240,
     width: Annotated[int, typer.Option(help="of an image")] = 320,
+    in_flight: Annotated[int, typer.Option(help="parameter of the node; the stand-in takes two by itself")] = 0,
 ) -> None:
     prepare_environment()
     stand_in_s = service_ms / 1e3 if engine == "stand-in" else None
-    kept = [overload(cameras, seconds, stand_in_s, (height, width)) for cameras in (("",), CAMERAS)]
+    kept = [overload(cameras, seconds, stand_in_s, (height, width), in_flight) for cameras in (("",), CAMERAS)]
     raise SystemExit(0 if all(kept) else 1)
 
 

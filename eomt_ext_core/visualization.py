@@ -22,7 +22,11 @@ def heatmap(probability: NDArray[np.float32], colour_map: str = "turbo") -> NDAr
 
     ``colour_map`` is one of ``COLOUR_MAPS`` of OpenCV. Raises ``ConfigError`` for any other.
     """
-    levels = cv2.convertScaleAbs(probability, alpha=255)
+    return coloured(np.asarray(cv2.convertScaleAbs(probability, alpha=255), np.uint8), colour_map)
+
+
+def coloured(levels: NDArray[np.uint8], colour_map: str) -> NDArray[np.uint8]:
+    """The same of a probability of 8 bits, (H, W) uint8, 255 where it is 1."""
     return np.asarray(cv2.applyColorMap(levels, _colours_rgb(colour_map)[:, None]), dtype=np.uint8)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -23,15 +23,16 @@ THRESHOLD = 0.5
 
 
 class StandIn:
-    """Answers a batch of any size after ``seconds`` with the same dozen anomalies."""
+    """Answers a batch of any size after ``seconds``, which cost the host nothing, with the same dozen anomalies."""
 
     crop_hw = (640, 640)
     class_names = ("road", "car")
     has_semantic = True
     fitting_windows = None
+    most_in_flight = 2
 
     def __init__(self, config: NodeConfig, seconds: float) -> None:
-        self._seconds = seconds
+        self._seconds, self._done_s = seconds, 0.0
 
     def checked(self, config: EngineConfig) -> EngineConfig:
         return config
@@ -42,13 +43,23 @@ class StandIn:
     def batch_windows_of(self, config: EngineConfig) -> int:
         return config.batch_windows
 
-    def infer_batch(
-        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
-    ) -> list[AnomalyFrame]:
-        began_s = time.monotonic()
+    def submit(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, parts: Collection[str], config: EngineConfig
+    ) -> tuple[float, list[AnomalyFrame]]:
         frames = [street(image.shape[:2]) for image in images_rgb]
-        time.sleep(max(0.0, began_s + self._seconds - time.monotonic()))
+        self._done_s = max(self._done_s, time.monotonic()) + self._seconds
+        return self._done_s, frames
+
+    def collect(self, batch: tuple[float, list[AnomalyFrame]]) -> list[AnomalyFrame]:
+        done_s, frames = batch
+        time.sleep(max(0.0, done_s - time.monotonic()))
         return frames
+
+    def is_warm(self, config: EngineConfig, *, semantic: bool) -> bool:
+        return True
+
+    def warm_up(self, *, semantic: bool, config: EngineConfig) -> None:
+        pass
 
     def describe(self, config: EngineConfig) -> dict[str, str]:
         return {"device": "cpu", "device_name": "none: a stand-in"}

@@ -37,26 +37,26 @@ from eomt_ext_core.stages import STITCH
 class AnomalyEngine:
     """Run a model over images.
 
-    Not for use by several threads at a time, but ``config`` may be replaced by another thread. The model passed in is
-    left as it is.
+    Use it in one thread at a time; only ``config`` may be replaced by another thread. The model that you pass does not
+    change.
 
     Args:
-        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or whatever else scores windows.
+        model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or another scorer of windows.
         config: how to run it.
-        normality: what a drive taught, for a model.
+        normality: learnt from a drive with this model, or none.
 
     Attributes:
-        device: where it runs.
+        device: that it runs on.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         crop_hw: size in pixels of a window.
-        class_names: of the known classes, in the order of their ids; empty where the checkpoint does not say.
-        calibrations: how scores become probabilities, by name, of those that the checkpoint holds a calibration of.
-        fitting_windows: most windows that fitted in memory at a time when it was warmed up; None if that were as many
-            as configured.
+        class_names: of the semantic classes, in the order of their ids; empty if the checkpoint names none.
+        calibrations: how scores become probabilities, by the score's name, if the checkpoint has a calibration of it.
+        fitting_windows: most windows at a time for which the warm-up found memory; None if it was enough for as many as
+            configured.
 
     Raises:
-        ConfigError: where the device is not there, or the head is asked for and the model has none.
-        CheckpointError: where the model's calibration is incomplete or out of range, or its class names are.
+        ConfigError: if the device does not exist, or the score is the head's and the model has none.
+        CheckpointError: if the model's calibration is incomplete or out of range, or its class names do not fit.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AnomalyEngine:
         normality: str | Path | None = None,
         download: bool = True,
     ) -> AnomalyEngine:
-        """Make an engine of a file.
+        """Load an engine from a file.
 
         Args:
             source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file unless
@@ -95,11 +95,11 @@ class AnomalyEngine:
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
-            download: whether ``hf://owner/name`` is allowed; without, errors do not name it either.
+            download: whether ``hf://owner/name`` is allowed; if not, no error suggests it.
 
         Raises:
             CheckpointError, ConfigError: as ``load_model`` and the engine itself.
-            InferenceError: if the file holds a known answer, and the model gives another one here.
+            InferenceError: if the file holds a known answer, and the model gives another one on this machine.
         """
         config = config or EngineConfig()
         scorer, origin = load_scorer(source, config, head, normality=normality, download=download)
@@ -109,10 +109,10 @@ class AnomalyEngine:
 
     @property
     def config(self) -> EngineConfig:
-        """How it runs. To be replaced at any time by one that differs in thresholds, score, windows and batches.
+        """How it runs. Live options may be replaced at any time: thresholds, score, windows and batches.
 
         Raises:
-            ConfigError: where it is replaced by one that differs in something else, or the model lacks the score.
+            ConfigError: if the new one differs in another option, or the model lacks the score.
         """
         return self._config
 
@@ -121,10 +121,10 @@ class AnomalyEngine:
         self._config = self.checked(config)
 
     def checked(self, config: EngineConfig) -> EngineConfig:
-        """Give back a configuration that it can run under from now on.
+        """Return a configuration if the engine can run under it from now on.
 
         Raises:
-            ConfigError: if it differs from the engine's own in what is not live, or the model lacks the score.
+            ConfigError: if an option that is not live differs from the engine's own, or the model lacks the score.
         """
         check_change(self._config, config)
         check_scores((config.score,), self._scorer)
@@ -132,7 +132,7 @@ class AnomalyEngine:
 
     @property
     def scorer(self) -> WindowScorer:
-        """What it runs windows with."""
+        """What scores its windows."""
         return self._scorer
 
     @property
@@ -142,36 +142,36 @@ class AnomalyEngine:
 
     @property
     def has_threshold(self) -> bool:
-        """Whether there is one: an uncalibrated baseline has none but what is set."""
+        """Whether there is one: an uncalibrated baseline has none unless one is set."""
         return has_threshold(self._config, self.calibrations)
 
     def threshold_of(self, config: EngineConfig) -> float:
         """The same under another configuration.
 
         Raises:
-            ConfigError: if neither that nor the checkpoint has a threshold of a score that means nothing without.
+            ConfigError: if neither it nor the checkpoint has a threshold, and the score is a baseline, which needs one.
         """
         return threshold_in_force(config, self.calibrations).value
 
     def batch_windows_of(self, config: EngineConfig) -> int:
-        """Most windows that go through the network at a time under a configuration: fewer where it takes no more."""
+        """Most windows that go through the network at a time: those configured, or fewer if it takes no more."""
         return self._path.batch_windows_of(config)
 
     @property
     def has_semantic(self) -> bool:
-        """Whether it can give the known class of each pixel; an exported file may lack what that takes."""
+        """Whether it can give the semantic class of each pixel; an exported file may lack them."""
         return has_semantic(self._scorer)
 
     @property
     def normality(self) -> Normality | None:
-        """What a drive taught it; None if it has no such file."""
+        """What it learnt from a drive; None if it has no such file."""
         return self._scorer.normality if isinstance(self._scorer, TorchWindowScorer) else None
 
     def describe(self, config: EngineConfig | None = None) -> dict[str, str]:
         """Describe it to an operator: device, precision, backend, scoring path, checkpoint …
 
         Args:
-            config: what it runs under instead of its own.
+            config: to run under, instead of its own.
         """
         config = config or self._config
         return {
@@ -188,14 +188,14 @@ class AnomalyEngine:
         }
 
     def free_memory(self) -> None:
-        """Give the device's memory back that can be had anew, as after an error for lack of it."""
+        """Free memory of the device that can be allocated again, for example after it ran out."""
         self._scorer.free_memory()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @contextmanager
     def marking(self, mark: Callable[[str], None]) -> Iterator[None]:
-        """Have ``mark`` called with a name of :mod:`~eomt_ext_core.stages` where a stage ends, for measuring."""
+        """Call ``mark`` with a name of :mod:`~eomt_ext_core.stages` at the end of each stage, to measure them."""
         self._path.mark = mark
         try:
             yield
@@ -212,7 +212,7 @@ class AnomalyEngine:
             config: for images that are submitted under it instead of the engine's own.
 
         Raises:
-            ConfigError: if there are no such classes, or the engine would not take the configuration.
+            ConfigError: if there are no such classes, or the engine cannot run under the configuration.
         """
         config, (height, width) = self._config if config is None else self.checked(config), self.crop_hw
         if semantic:
@@ -241,8 +241,8 @@ class AnomalyEngine:
             image_rgb: (H, W, 3) uint8.
 
         Raises:
-            ImageError: where the image has another shape or type, or needs more windows than allowed.
-            InferenceError: where the network gives a result that is not finite, or the same for every pixel.
+            ImageError: if the image has another shape or type, or needs more windows than allowed.
+            InferenceError: if the network gives a result that is not finite, or the same for every pixel.
         """
         return self.infer_batch([image_rgb])[0]
 
@@ -287,12 +287,12 @@ class AnomalyEngine:
         Args:
             images_rgb: each (H, W, 3) uint8.
             parts: what the frames hold; nothing else is downloaded.
-            config: to run under instead of the engine's own, from which it may differ as a new one of that may. Later
-                changes of the engine's own do not affect the batch.
+            config: to run under instead of the engine's own; only live options may differ. Later changes of the
+                engine's own do not affect the batch.
 
         Raises:
-            ConfigError: if classes are asked for and the model has more than 256 of them, or no semantic map; or
-                ``config`` is one that the engine would not take.
+            ConfigError: if semantic classes are asked for and the model has none, or more than 256; or if the engine
+                cannot run under ``config``.
             ImageError: if an image has another shape or type, or needs more windows than allowed.
             torch.cuda.OutOfMemoryError, MemoryError: if memory is short; the batch is given up.
         """
@@ -361,7 +361,7 @@ class AnomalyEngine:
             for each name, in order, (H, W) float32 in [0, 1], always finite.
 
         Raises:
-            ConfigError: where a name is unknown or there twice, or the head is asked for and the model has none.
+            ConfigError: if a name is unknown or given twice, or the head is asked for and the model has none.
             ImageError, InferenceError: as :meth:`infer`.
         """
         check_scores(scores, self._scorer)
@@ -374,17 +374,17 @@ class AnomalyEngine:
 
     @torch.inference_mode()
     def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:
-        """Give a score of an image before it becomes a probability: what a calibration is fitted on.
+        """Give a score of an image before it becomes a probability, to fit a calibration on.
 
         Args:
             image_rgb: (H, W, 3) uint8.
-            score: the head, whose logits they are, or a baseline.
+            score: ``head``, for its logits, or a baseline.
 
         Returns:
             (H, W) float32, always finite.
 
         Raises:
-            ConfigError: where the model has no head.
+            ConfigError: if the model does not have the score.
             ImageError, InferenceError: as :meth:`infer`.
         """
         check_scores((score,), self._scorer)
@@ -392,7 +392,7 @@ class AnomalyEngine:
 
     @torch.inference_mode()
     def distances(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give how far each pixel is from ordinary driving, before it is read as a score: what a reading is fitted on.
+        """Give how far each pixel is from ordinary driving, before it becomes a score, to fit a reading on.
 
         Args:
             image_rgb: (H, W, 3) uint8.
@@ -401,7 +401,7 @@ class AnomalyEngine:
             (2, H, W) float32, always finite: distances, and the head's logits; (1, H, W) if the model has no head.
 
         Raises:
-            ConfigError: if it knows no ordinary driving.
+            ConfigError: if it has not learnt ordinary driving.
             ImageError, InferenceError: as :meth:`infer`.
         """
         check_distance(self._scorer)
@@ -431,30 +431,31 @@ class AnomalyEngine:
             return self._path.download(maps, maps, [image_rgb] * len(maps))()
 
     def _names(self, config: EngineConfig, semantic: bool) -> tuple[str, ...]:
-        """What the scorer is asked for: the score; the distance if drives are watched; the semantic map if wanted."""
+        """What the scorer computes: the score, the distance if drives are watched, the semantic map if wanted."""
         watched = config.drift_alpha > 0 and self.normality is not None and self.normality.drift is not None
         return (config.score, *((DISTANCE,) if watched else ()), *((SEMANTIC,) if semantic else ()))
 
     def self_test(self) -> str:
-        """Compare the answer to the probe that came with the model with the stored one; gives the outcome for people.
+        """Answer the model's probe and compare with the stored answer; returns the outcome for people.
 
-        It is done when a file is loaded. The weights of a model in memory may have changed on purpose.
+        This is done when a file is loaded, and not for a model in memory, which may have changed on purpose.
 
         Raises:
-            InferenceError: naming what differs.
+            InferenceError: if they differ; it names what does.
         """
         return check_known_answer(self._scorer, self._config.score, self.averaged_score)
 
     @torch.inference_mode()
     def averaged_score(self, image_rgb: NDArray[np.uint8], name: str | None = None) -> NDArray[np.float64]:
-        """Give a score of an image that one window covers, before it becomes a probability, for comparing models.
+        """Average a score of a single window, before it becomes a probability, to compare models.
 
         Args:
-            image_rgb: (h, w, 3) uint8, of the shape of the window.
-            name: of the score; the configured one if it is None.
+            image_rgb: (h, w, 3) uint8, in the proportions of the window.
+            name: of the score; None for the configured one.
 
         Returns:
-            its averages over the cells of :data:`~eomt_ext_core.scoring.probe.GRID_HW`; not checked to be finite.
+            (rows, columns) float64, the averages over the cells of :data:`~eomt_ext_core.scoring.probe.GRID_HW`; they
+            may be infinite or NaN.
         """
         one_window = replace(self._config, windows=WindowConfig())
         with self._path.on_device():

@@ -1,4 +1,4 @@
-"""What is held to its rules before any work is done: images, plans, and what is asked of a scorer."""
+"""Checks before any work is done: of images, their windows, and what a scorer is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_CLASSES = 256  # ids are uint8
 
 
 def check_image(image: object) -> None:
-    """Refuse what is no (H, W, 3) uint8 array, by an :class:`ImageError`."""
+    """Raise an :class:`ImageError` unless this is a (H, W, 3) uint8 array."""
     if not isinstance(image, np.ndarray):
         raise ImageError(f"an image must be a numpy array, got {type(image).__name__}", reason="shape")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -25,7 +25,7 @@ def check_image(image: object) -> None:
 
 
 def check_window_count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: EngineConfig) -> None:
-    """Refuse an image that needs too many windows, by an :class:`ImageError`."""
+    """Raise an :class:`ImageError` if an image needs too many windows."""
     count = windows.count(image_hw, crop_hw, config.windows)
     if count > config.max_windows:
         height, width = image_hw
@@ -37,7 +37,7 @@ def check_window_count(image_hw: tuple[int, int], crop_hw: tuple[int, int], conf
 
 
 def check_change(before: EngineConfig, after: EngineConfig) -> None:
-    """Refuse another configuration that differs in an option that is not live, by a :class:`ConfigError`."""
+    """Raise a :class:`ConfigError` if an option differs that is not live."""
     fixed = list(_fixed_changes(before, after))
     if fixed:
         raise ConfigError(f"{', '.join(fixed)} cannot change in a running engine: make a new one")
@@ -53,7 +53,7 @@ def _fixed_changes(before: Any, after: Any) -> Iterator[str]:
 
 
 def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
-    """Refuse scores that are unknown, there twice, or not to be had of the scorer, by a :class:`ConfigError`."""
+    """Raise a :class:`ConfigError` if a score is unknown, given twice, or not one of the scorer's."""
     if not scores or len(set(scores)) != len(scores) or not set(scores) <= set(ALL_SCORES):
         raise ConfigError(
             f"scores must be different names out of {', '.join(ALL_SCORES)}, got {', '.join(scores) or 'none'}"
@@ -74,19 +74,19 @@ def check_scores(scores: Sequence[str], scorer: WindowScorer) -> None:
 
 
 def check_distance(scorer: WindowScorer) -> None:
-    """Refuse to ask how far from ordinary driving something is if nothing is known of it, by a :class:`ConfigError`."""
+    """Raise a :class:`ConfigError` if the scorer has not learnt ordinary driving."""
     if DISTANCE not in scorer.scores:
         raise ConfigError("ordinary driving is not known: give a file of `eomt-ext learn-normal` as normality")
 
 
 def has_semantic(scorer: WindowScorer) -> bool:
-    """Whether the scorer gives classes, and no more of them than have an id."""
+    """Whether the scorer gives semantic classes, and no more of them than fit into uint8 ids."""
     return SEMANTIC in scorer.scores and scorer.num_classes <= _MOST_CLASSES
 
 
 def check_semantic(scorer: WindowScorer) -> None:
-    """Refuse to ask for classes where there are none or too many, by a :class:`ConfigError`."""
+    """Raise a :class:`ConfigError` if the scorer gives no semantic classes, or too many."""
     if SEMANTIC not in scorer.scores:
-        raise ConfigError("the known classes are not in the exported file: export it with them")
+        raise ConfigError("the semantic classes are not in the exported file: export it with them")
     if scorer.num_classes > _MOST_CLASSES:
         raise ConfigError(f"class ids are uint8: at most {_MOST_CLASSES} classes, got {scorer.num_classes}")

@@ -13,7 +13,7 @@ from eomt_ext_core.engine.transfer import Arrays
 from eomt_ext_core.errors import ConfigError
 
 Part = Literal["probability", "confidence", "mask", "semantic"]
-"""What a frame can hold; only what was asked for comes from the device."""
+"""What a frame can hold; only what you ask for comes from the device."""
 
 ALL_OF_SCORE: frozenset[Part] = frozenset({"probability", "mask"})
 
@@ -25,8 +25,8 @@ class AnomalyFrame:
 
     It holds the parts that were asked for; the others raise a ``ConfigError``.
 
-    The arrays are the caller's: the engine keeps no hold of them. From a GPU they come in page-locked memory, which
-    goes back to a pool when the last reference is dropped; copy what you keep for long.
+    The arrays belong to the caller; the engine does not keep them. From a GPU they come in page-locked memory, which
+    returns to a pool when the last reference is dropped: copy what you keep for long.
 
     Attributes:
         semantic: (H, W) uint8, the semantic class of each pixel by its index; None if it was not asked for.
@@ -69,8 +69,9 @@ class SubmittedBatch:
 
     Args:
         count: of images.
-        names: of what comes of each image: parts of a frame, and ``strangeness``.
-        arrays: waits for all of it, image after image, and raises if it cannot be true.
+        names: of the arrays of an image: parts of a frame, and ``strangeness``.
+        arrays: waits for the arrays of all images, one image after another; raises an ``InferenceError`` if they cannot
+            be true.
     """
 
     def __init__(self, count: int, names: Sequence[str], arrays: Arrays) -> None:

@@ -29,7 +29,7 @@ class FramePath:
     On a GPU everything is queued without waiting; only the arrays of :meth:`download` are waited for.
 
     Attributes:
-        mark: called with the name of a stage where it ends, or where its end is queued.
+        mark: called with the name of a stage when it ends, or when its end is queued.
     """
 
     def __init__(self, scorer: WindowScorer) -> None:
@@ -49,14 +49,14 @@ class FramePath:
 
         Args:
             images_rgb: each (H, W, 3) uint8.
-            scores: what the scorer is asked for.
-            config: windows and batches.
+            scores: for the scorer.
+            config: of windows and batches.
 
         Returns:
-            for each image its plan and its scores, (K, H', W') float32 of the plan's resized size.
+            for each image its plan and its scores, (K, H', W') float32 in the size that the plan resizes it to.
 
         Raises:
-            ImageError: where an image has another shape or type, or needs more windows than allowed.
+            ImageError: if an image has another shape or type, or needs more windows than allowed.
         """
         if not images_rgb:
             return []
@@ -73,7 +73,7 @@ class FramePath:
         return [(plan, canvas.average()) for plan, canvas in zip(plans, canvases, strict=True)]
 
     def cut(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> tuple[list[WindowPlan], Tensor]:
-        """Cut images, at least one: their plans, and all windows on the device, (N, 3, h, w) uint8."""
+        """Cut images, at least one; returns their plans, and all windows on the device, (N, 3, h, w) uint8."""
         plans = [self._plan(image, config) for image in images_rgb]
         with self._transfer.upload(images_rgb) as uploaded:
             return plans, torch.cat([windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)])
@@ -85,18 +85,18 @@ class FramePath:
     def download(
         self, results: Sequence[Tensor], scores: Sequence[Tensor], images_rgb: Sequence[NDArray[np.uint8]]
     ) -> Arrays:
-        """Begin to download results, which are given if the scores that they were made of are possible.
+        """Begin to download results, and check the scores that they were made from.
 
-        The scores are checked and not the results, as an infinite logit is a finite probability.
+        The results themselves cannot tell: an infinite logit is a finite probability.
 
         Args:
             results: tensors on the device.
-            scores: (H, W) each, what the results were made of.
+            scores: (H, W) each, that the results were made from.
             images_rgb: the image of each score.
 
         Returns:
-            what waits for the results and returns them as arrays. It raises an ``InferenceError`` if a score is not
-            finite, or is the same in every pixel of an image that is not.
+            a function that waits for the results and returns them as arrays. It raises an ``InferenceError`` if a score
+            is not finite, or is the same in every pixel of an image that is not.
         """
         if not scores:
             return list

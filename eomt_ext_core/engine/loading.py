@@ -1,4 +1,4 @@
-"""From a file, or a model, to what scores windows as a configuration says."""
+"""Make the scorer that a configuration describes, from a file or a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_scorer(
     normality: str | Path | None = None,
     download: bool = True,
 ) -> tuple[WindowScorer, dict[str, str]]:
-    """Make the scorer of ``config.backend`` of a file; the second is what the file is, for people.
+    """Make the scorer of ``config.backend`` from a file, and describe the file to an operator.
 
     Args:
         source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes, or an exported ONNX file.
@@ -34,8 +34,8 @@ def load_scorer(
         download: whether ``hf://owner/name`` is allowed.
 
     Raises:
-        CheckpointError: where a file cannot be used.
-        ConfigError: where the configuration does not go with it.
+        CheckpointError: if a file cannot be used.
+        ConfigError: if the configuration does not fit the file.
     """
     path = resolve_source(source, download=download)
     backend = choose_backend(config.backend, source)
@@ -84,7 +84,7 @@ def torch_scorer(model: EoMTExt, config: EngineConfig, normality: Normality | No
     """Make the scorer of backend torch.
 
     Raises:
-        ConfigError: where another backend is configured, the device is not there, or graphs are wanted without a GPU.
+        ConfigError: if another backend is configured, the device does not exist, or graphs are wanted without a GPU.
     """
     if config.backend not in ("auto", "torch"):
         raise ConfigError(f"backend {config.backend} runs an exported file, not a model: use AnomalyEngine.load")

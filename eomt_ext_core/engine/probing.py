@@ -1,4 +1,4 @@
-"""Making the known answer that a model carries with it."""
+"""Make the known answer that is stored with a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_probe(model: EoMTExt) -> dict[str, Any]:
         JSON values, for :func:`~eomt_ext_core.model.checkpoint.save_model`.
 
     Raises:
-        InferenceError: if the model has a probe already and answers it otherwise, or gives scores that are not finite.
+        InferenceError: if the model has a probe already and answers it differently, or a score is not finite.
     """
     has_head = model.anomaly_head is not None
     score = "head" if has_head else "rba"

@@ -1,4 +1,4 @@
-"""Does the model answer here as it did where it was made?"""
+"""Does the model give the same answer on this machine as on the one that made it?"""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
 from eomt_ext_core.scoring.probe import Probe
 
 ALLOWED = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.03, "int8": 0.15}
-"""By precision, the root mean square of the differences that is allowed, as a fraction of the scores' own spread."""
+"""The root mean square of the differences that is allowed, by precision, as a fraction of the scores' own spread."""
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
-# What is added for a stride of the scores, which misses sharp edges; baselines have more of them than the head.
+# Added for a stride of the scores, which misses sharp edges; baselines have more of them than the head.
 _FOR_STRIDE = {"head": {2: 0.02, 4: 0.1}, "baseline": {2: 0.05, 4: 0.4}}
 
 
 def check_known_answer(scorer: WindowScorer, name: str, score: Score) -> str:
-    """Compare a score of the probe that came with a model with the stored one.
+    """Compare a score of the model's probe with the stored one.
 
     Args:
         scorer: of the model.
         name: of the score.
-        score: gives it for an image, averaged over the cells of the probe's grid.
+        score: computes it for an image, averaged over the cells of the probe's grid.
 
     Returns:
-        the outcome for people; a model without a probe runs unchecked.
+        the outcome for people; a model without a probe is not checked.
 
     Raises:
-        InferenceError: naming what differs.
+        InferenceError: if they differ; it names what does.
     """
     probe = Probe.of(scorer.info)
     if probe is None or name not in probe.scores:
@@ -60,7 +60,7 @@ def check_known_answer(scorer: WindowScorer, name: str, score: Score) -> str:
 
 
 def difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    """Root mean square of the differences, as a fraction of the expected spread; NaN if one is not finite."""
+    """Return the root mean square of the differences as a fraction of the expected spread; NaN if one is not finite."""
     spread = max(float(expected.std()), 1e-3 * float(np.abs(expected).max()), 1e-6)
     return float(np.sqrt(np.mean((found - expected) ** 2))) / spread
 
@@ -87,7 +87,7 @@ def _what_differs(
 
 
 def _normalised_as_before(turned: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image with red and blue swapped, each such that normalising gives it the values that the other had."""
+    """Return an image with red and blue swapped, each changed so that it is normalised to the values of the other."""
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     values = mean + std * (turned / 255 - mean[::-1]) / std[::-1]
     image: NDArray[np.uint8] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)

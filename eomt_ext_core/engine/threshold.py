@@ -1,4 +1,4 @@
-"""The threshold of the mask: which one is in force, and where it comes from."""
+"""The threshold of the mask: which one is in force, and what it comes from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLASSES_NAMED = 8
 
 
 class Threshold(NamedTuple):
-    """A probability above which a pixel is in the mask, and where it comes from, for people."""
+    """A probability above which a pixel is in the mask, and what it comes from, for people."""
 
     value: float
     origin: str

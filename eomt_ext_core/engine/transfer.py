@@ -33,7 +33,7 @@ class Transfer(Protocol):
         """Begin to turn tensors into arrays of the same shapes and types, which nothing else holds.
 
         Returns:
-            what waits for the arrays, and returns them.
+            a function that waits for the arrays and returns them.
         """
         ...
 
@@ -42,7 +42,7 @@ class HostTransfer:
     """Moves nothing: the CPU computes."""
 
     def upload(self, images: Sequence[NDArray[np.uint8]]) -> AbstractContextManager[list[Tensor]]:
-        """See :class:`Transfer`; shares the memory of the arrays if it can."""
+        """See :class:`Transfer`; the tensors use the memory of the arrays if they can."""
         return nullcontext([_to_tensor(image).permute(2, 0, 1) for image in images])
 
     def download(self, tensors: Sequence[Tensor]) -> Arrays:

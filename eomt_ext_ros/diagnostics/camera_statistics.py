@@ -70,7 +70,8 @@ class CameraStatistics:
     """Count and time the images of one camera, in bounded memory; for use by several threads.
 
     Each image that is :meth:`received` ends as one of :meth:`dropped`, :meth:`skipped`, :meth:`rejected`,
-    :meth:`failed` or :meth:`published`; of a published one, outputs may be :meth:`withheld`.
+    :meth:`failed` or :meth:`published`; of a published one, outputs may be :meth:`withheld`. ``taken_s`` is then the
+    time since its turn began, if the next image may have had its turn meanwhile.
 
     Args:
         name: of the camera; empty for a single camera.
@@ -88,7 +89,7 @@ class CameraStatistics:
         self._started_s = clock()
         self._newest_input_s: float | None = None
         self._unprocessed_since_s: float | None = None
-        self._last_turn_s = -math.inf
+        self._last_turn_s = self._failed_turn_s = -math.inf
         self._late_in_a_row = 0
         self._failure = self._rejection = self._skip = self._no_ground = self._drift = ""
         self._tracks: Mapping[str, int] = {}
@@ -124,26 +125,23 @@ class CameraStatistics:
         with self._lock:
             self._counts["dropped"] += 1
 
-    def skipped(self, why: str) -> None:
+    def skipped(self, why: str, taken_s: float = 0.0) -> None:
         """Count an image of which there was nothing to publish; ``why`` is for people."""
         with self._lock:
             self._counts["skipped"] += 1
-            self._end_turn(skip=why)
+            self._end_turn(taken_s, skip=why)
 
-    def rejected(self, reason: str, text: str) -> None:
+    def rejected(self, reason: str, text: str, taken_s: float = 0.0) -> None:
         """Count an image that cannot be used; ``reason`` is that of an ``ImageError``, ``text`` is for people."""
         with self._lock:
             self._counts[f"rejected/{reason}"] += 1
-            self._end_turn(rejection=text)
+            self._end_turn(taken_s, rejection=text)
 
     def failed(self, kind: str, text: str, taken_s: float = 0.0) -> None:
-        """Count an image that could have been used and has no outputs; ``text`` is for people.
-
-        ``taken_s`` is the time since its turn began, if the next image may have had its turn since.
-        """
+        """Count an image that could have been used and has no outputs; ``text`` is for people."""
         with self._lock:
             self._counts[f"failed/{kind}"] += 1
-            self._failure = text
+            self._failure, self._failed_turn_s = text, self._clock() - taken_s
             self._end_turn(taken_s)
 
     def followed(self, tracks: Mapping[str, int]) -> None:
@@ -171,7 +169,7 @@ class CameraStatistics:
             self._no_ground = why_not
 
     def published(self, processing_s: float, latency_s: float | None, late_after_s: float) -> None:
-        """Count an image that was published; if only visualisations were, the next one may have had its turn since.
+        """Count an image that was published; the next one may have had its turn since.
 
         Args:
             processing_s: since its turn began.
@@ -182,8 +180,9 @@ class CameraStatistics:
         taken_s = processing_s if latency_s is None else latency_s
         with self._lock:
             self._counts["published"] += 1
-            if self._end_turn(processing_s):
+            if self._clock() - processing_s >= self._failed_turn_s:
                 self._failure = ""
+            self._end_turn(processing_s)
             self._late_in_a_row = self._late_in_a_row + 1 if taken_s > late_after_s else 0
             now_s = self._clock()
             self._outputs.add(now_s)
@@ -240,11 +239,9 @@ class CameraStatistics:
                 drift=self._drift,
             )
 
-    def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:
-        """Note how the turn of an image ended; returns false, and notes nothing, if a later one ended before."""
+    def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> None:
+        """Note how the turn of an image ended, unless a later one has ended before."""
         began_s = self._clock() - taken_s
-        if began_s < self._last_turn_s:
-            return False
-        self._last_turn_s, self._unprocessed_since_s = began_s, None
-        self._skip, self._rejection = skip, rejection
-        return True
+        if began_s >= self._last_turn_s:
+            self._last_turn_s, self._unprocessed_since_s = began_s, None
+            self._skip, self._rejection = skip, rejection

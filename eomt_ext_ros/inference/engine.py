@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.engine.frame import Part, SubmittedBatch
 from eomt_ext_core.engine.loading import choose_backend
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -48,13 +50,26 @@ class Engine(Protocol):
     def has_semantic(self) -> bool:
         """Whether it can give the semantic class of each pixel."""
 
-    def infer_batch(
-        self, images_rgb: Sequence[NDArray[np.uint8]], *, semantic: bool = False, config: EngineConfig | None = None
-    ) -> list[AnomalyFrame]:
-        """Give a frame for each image under a configuration."""
+    @property
+    def most_in_flight(self) -> int:
+        """How many batches to submit before the first is collected: more of them gain nothing."""
+
+    def submit(
+        self, images_rgb: Sequence[NDArray[np.uint8]], *, parts: Collection[Part], config: EngineConfig
+    ) -> SubmittedBatch:
+        """Begin with a batch under a configuration; ``parts`` are what its frames hold."""
+
+    def collect(self, batch: SubmittedBatch) -> list[AnomalyFrame]:
+        """Wait for a frame for each image of a batch."""
 
     def describe(self, config: EngineConfig) -> dict[str, str]:
         """Describe to people what runs where."""
+
+    def is_warm(self, config: EngineConfig, *, semantic: bool) -> bool:
+        """Whether there is nothing for :meth:`warm_up` to do."""
+
+    def warm_up(self, *, semantic: bool, config: EngineConfig) -> None:
+        """Do now what is done once for images under a configuration, with semantic classes or without."""
 
     def free_memory(self) -> None:
         """Free the memory that is held in reserve."""
@@ -92,6 +107,23 @@ def load_engine(config: NodeConfig) -> Engine:
         normality=config.normality or None,
         download=False,
     )
-    if config.obstacles.region == "drivable" and engine.has_semantic:  # without, the node refuses the region
+    if _needs_semantic(engine, config):
         engine.warm_up(semantic=True)
     return engine
+
+
+def is_warm(engine: Engine, config: NodeConfig) -> bool:
+    """Whether images are as fast under a configuration as they can be."""
+    return engine.is_warm(config.engine, semantic=_needs_semantic(engine, config))
+
+
+def warm_up(engine: Engine, config: NodeConfig) -> None:
+    """Do what is done once for a configuration, if there is anything of it."""
+    if not is_warm(engine, config):
+        with suppress(Exception):  # what the engine cannot do, the next batch reports
+            engine.warm_up(semantic=_needs_semantic(engine, config), config=config.engine)
+
+
+def _needs_semantic(engine: Engine, config: NodeConfig) -> bool:
+    """Whether the region of obstacles does; the node refuses such a region if the model has no semantic classes."""
+    return config.obstacles.region == "drivable" and engine.has_semantic

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +15,66 @@ from numpy.typing import NDArray
 from eomt_ext_core import AnomalyFrame, ImageError, windows
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_window_count
-from eomt_ext_ros.inference.batch_backoff import BatchBackoff
+from eomt_ext_core.engine.frame import Part, SubmittedBatch
+from eomt_ext_ros.inference.batch_backoff import GROW_PERIOD_S, BatchBackoff
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.memory import is_out_of_memory
+from eomt_ext_ros.inference.pace import Pace
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals, drop_tracebacks
 
 FREE_PERIOD_S, LONGEST_FREE_PERIOD_S = 10.0, 240.0
 
 Images = Mapping[str, NDArray[np.uint8]]
+Parts = Mapping[str, Collection[Part]]
 Outcome = AnomalyFrame | Exception
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of the engine.
+
+    Attributes:
+        images_rgb: by camera.
+        config, parts: as for :meth:`Inference.submit`.
+        windows: of all images.
+        tried: how many of them at a time.
+        submitted: or why it could not be.
+        submitted_s: when, on the clock.
+        is_beside_another: whether a flight was not collected then.
+    """
+
+    images_rgb: Images
+    config: EngineConfig
+    parts: Parts
+    windows: int
+    tried: int
+    submitted: SubmittedBatch | Exception
+    submitted_s: float
+    is_beside_another: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Flight:
+    """Images on their way through the engine.
+
+    Attributes:
+        refused: why some cannot be used, by camera.
+        first: the call that is submitted, of the common batch if there is one; None if all are refused.
+        later: images that have calls of their own, after it.
+    """
+
+    refused: Mapping[str, ImageError]
+    first: _Call | None
+    later: Sequence[Images]
+    config: EngineConfig
+    parts: Parts
 
 
 class Inference:
     """Call an engine for batches of images, and give for each a frame or the exception that took its place.
+
+    A batch may be submitted while another one is in flight. If memory is short then, it is tried again without the
+    other, and for a minute none is submitted beside another.
 
     The images of all cameras go together. If that fails, each is tried alone, so that one camera does not cost the
     others their frames; a camera that fails alone too stays alone until it has not failed for a minute.
@@ -52,6 +100,9 @@ class Inference:
             self._common.restrict(clock(), engine.fitting_windows)
         self._cameras: dict[str, BatchBackoff] = {}
         self._failures: dict[str, Exception] = {}
+        self._in_flight = list[Flight]()
+        self._overlap_again_s = -math.inf
+        self._pace = Pace()
         self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
 
     @property
@@ -81,25 +132,34 @@ class Inference:
         batch = f"{configured} (reduced {', '.join(reduced)}: out of memory)" if reduced else str(configured)
         return {**self.engine.describe(config), "batch_windows": batch, "memory freed (times)": str(self._frees)}
 
-    def infer(
-        self, images_rgb: Images, config: EngineConfig, *, semantic: Collection[str] = ()
-    ) -> Iterator[Mapping[str, Outcome]]:
-        """Give outcomes by camera, in parts as they come: those of the common batch first, then of each camera alone.
+    @property
+    def overlap_at_s(self) -> float:
+        """When to begin another batch beside the last one, on the clock: just in time for the device.
+
+        Infinite if nothing may be submitted beside it: it could not be submitted itself, or memory was short for two.
+        """
+        call = self._in_flight[-1].first if self._in_flight else None
+        if call is None or isinstance(call.submitted, Exception) or self._clock() < self._overlap_again_s:
+            return math.inf
+        return self._pace.begin_at_s(call.submitted_s, call.windows)
+
+    def submit(self, images_rgb: Images, config: EngineConfig, parts: Parts, began_s: float) -> Flight:
+        """Begin with images, each (H, W, 3) uint8, by camera.
 
         What the engine raises for an image is its outcome.
 
         Args:
-            images_rgb: each (H, W, 3) uint8, by camera.
+            images_rgb: all of different cameras.
             config: what the engine runs under.
-            semantic: the cameras that need the semantic classes too; others may have them.
+            parts: what the frame of each camera holds; it may hold more.
+            began_s: when the batch began, on the clock.
         """
-        self.backoffs_s = {}
-        together, alone = dict[str, NDArray[np.uint8]](), list[Images]()
+        refused, together, alone = dict[str, ImageError](), dict[str, NDArray[np.uint8]](), list[Images]()
         for camera, image in images_rgb.items():
             try:  # before the batch, which would fail as a whole, each time that such an image comes
                 check_window_count(image.shape[:2], self.engine.crop_hw, config)
             except ImageError as error:
-                yield {camera: error}
+                refused[camera] = error
                 continue
             own = self._cameras.setdefault(camera, BatchBackoff())
             own.grow(self._clock(), self._windows({camera: image}, config))
@@ -108,41 +168,69 @@ class Inference:
             else:
                 together[camera] = image
         self._common.grow(self._clock(), self.engine.batch_windows_of(config))
-        for batch in filter(None, [together, *alone]):
-            tried = min(self._limit(batch, config), self._windows(batch, config))
-            outcomes = self._call(batch, config, semantic)
+        first, *later = [batch for batch in (together, *alone) if batch] or [{}]
+        flight = Flight(refused, self._submit(first, config, parts) if first else None, later, config, parts)
+        self._in_flight.append(flight)
+        self._pace.submitted(began_s, self._clock())
+        return flight
+
+    def collect(self, flight: Flight) -> Iterator[Mapping[str, Outcome]]:
+        """Give outcomes by camera, in parts as they come: those of the common batch first, then of each camera alone.
+
+        Flights are collected in the order in which they were submitted.
+        """
+        self._in_flight.remove(flight)
+        self.backoffs_s = {}
+        for camera, refusal in flight.refused.items():
+            yield {camera: refusal}
+        later = (self._submit(batch, flight.config, flight.parts) for batch in flight.later)
+        for call in chain(filter(None, [flight.first]), later):
+            outcomes = self._collect(call)
+            if call.is_beside_another and is_out_of_memory(outcomes) and not self._in_flight:
+                self._overlap_again_s = self._clock() + GROW_PERIOD_S
+                call = self._submit(call.images_rgb, call.config, call.parts)
+                outcomes = self._collect(call)
             if isinstance(outcomes, Exception):
-                outcomes = self._retry(batch, outcomes, tried, config, semantic)
+                self._blame(call, outcomes)
+                outcomes = self._retry(call, outcomes)
             self._note(outcomes)
             yield outcomes
 
-    def _call(
-        self, batch: Images, config: EngineConfig, semantic: Collection[str]
-    ) -> Mapping[str, Outcome] | Exception:
-        """Call the engine once; an exception holds nothing any more of what the call had in memory."""
-        limit = self._limit(batch, config)
-        with_semantic = any(camera in semantic for camera in batch)
+    def _submit(self, batch: Images, config: EngineConfig, parts: Parts) -> _Call:
+        limit, is_beside_another = self._limit(batch, config), bool(self._in_flight)
+        submitted: SubmittedBatch | Exception
         try:
-            frames = self.engine.infer_batch(
-                list(batch.values()), semantic=with_semantic, config=replace(config, batch_windows=limit)
+            submitted = self.engine.submit(
+                list(batch.values()),
+                parts=frozenset[Part]().union(*(parts[camera] for camera in batch)),
+                config=replace(config, batch_windows=limit),
             )
-            return dict(zip(batch, frames, strict=True))
         except Exception as error:
-            is_short = is_out_of_memory(error)
-            if is_short:
-                drop_tracebacks(error)
-            else:
-                clear_traceback_locals(error)  # the traceback is for the log
-            if len(batch) == 1:
-                half = max(1, min(limit, self._windows(batch, config)) // 2)
-                self._cameras[next(iter(batch))].restrict(self._clock(), half if is_short else None)
-            return error
+            submitted = _without_memory(error)
+        number = self._windows(batch, config)
+        return _Call(batch, config, parts, number, min(limit, number), submitted, self._clock(), is_beside_another)
 
-    def _retry(
-        self, batch: Images, error: Exception, tried: int, config: EngineConfig, semantic: Collection[str]
-    ) -> Mapping[str, Outcome]:
-        """Try each image of a failed batch alone; if memory was short, with half of the windows that were tried."""
+    def _collect(self, call: _Call) -> Mapping[str, Outcome] | Exception:
+        """Collect a call, once; an exception holds nothing any more of what the call had in memory."""
+        if isinstance(call.submitted, Exception):
+            return call.submitted
+        try:
+            frames = self.engine.collect(call.submitted)
+            self._pace.collected(call.submitted_s, self._clock(), call.windows)
+            return dict(zip(call.images_rgb, frames, strict=True))
+        except Exception as error:
+            return _without_memory(error)
+
+    def _blame(self, call: _Call, error: Exception) -> None:
+        """Give a camera that has failed alone calls of its own, with half of the windows if memory was short."""
+        if len(call.images_rgb) == 1:
+            half = max(1, call.tried // 2) if is_out_of_memory(error) else None
+            self._cameras[next(iter(call.images_rgb))].restrict(self._clock(), half)
+
+    def _retry(self, failed: _Call, error: Exception) -> Mapping[str, Outcome]:
+        """Try each image of a failed call alone; if memory was short, with half of the windows that were tried."""
         is_short, limit = is_out_of_memory(error), self._common.windows
+        batch, tried = failed.images_rgb, failed.tried
         is_freed = is_short and self._free()
         if len(batch) == 1 and not is_freed and not (is_short and tried > 1):
             return dict.fromkeys(batch, error)
@@ -150,7 +238,10 @@ class Inference:
             self._common.windows = max(1, tried // 2)
         outcomes = dict[str, Outcome]()
         for camera, image in batch.items():
-            alone = self._call({camera: image}, config, semantic)
+            call = self._submit({camera: image}, failed.config, failed.parts)
+            alone = self._collect(call)
+            if isinstance(alone, Exception):
+                self._blame(call, alone)
             outcomes |= {camera: alone} if isinstance(alone, Exception) else alone
         if is_freed:
             helped = not any(map(is_out_of_memory, outcomes.values()))
@@ -197,3 +288,12 @@ class Inference:
         """Most windows that may go through the network at a time."""
         limits = [self._common.windows, *(self._cameras[camera].windows for camera in batch)]
         return min([self.engine.batch_windows_of(config), *filter(None, limits)])
+
+
+def _without_memory(error: Exception) -> Exception:
+    """The exception without what it holds in memory."""
+    if is_out_of_memory(error):
+        drop_tracebacks(error)
+    else:
+        clear_traceback_locals(error)  # the traceback is for the log
+    return error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eomt_ext_ros.outputs.rendering import Rendering
 
 Audience = Literal["programs", "people"]
-Need = Literal["inference", "obstacles", "semantic", "camera_info", "ground"]
+Need = Literal["inference", "probability", "confidence", "obstacles", "semantic", "camera_info", "ground"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Output:
         message_type: always the same, as who subscribes relies on it; if it is not installed, there is no topic.
         audience: all outputs for programs are published before the next image is inferred; visualisations, which are
             for people, are drawn beside it.
-        needs: what has to be computed for it, or has to come in.
+        needs: what has to be computed for it, or has to come in. A probability of 8 bits, ``confidence``, comes from
+            the device if nothing needs the one of 32.
         render: makes the pixels of an output with an encoding, else the message. None: it describes the model or the
             camera, and is latched when what it says changes.
         encoding: ``32FC1``, ``mono8`` or ``rgb8`` if the message is an image, ``jpeg`` if it is a compressed one.
@@ -108,17 +109,18 @@ def _needs(*names: Need) -> frozenset[Need]:
     return frozenset(names)
 
 
+_OF_LEVELS = _needs("inference", "confidence")
 _OF_MASK = _needs("inference", "obstacles")
 _ON_GROUND = _needs("inference", "obstacles", "ground")
 
 OUTPUTS = (
-    Output("probability", _IMAGE, "programs", _needs("inference"), attrgetter("probability"), "32FC1"),
-    Output("confidence", _IMAGE, "programs", _needs("inference"), attrgetter("confidence"), "mono8"),
+    Output("probability", _IMAGE, "programs", _needs("inference", "probability"), attrgetter("probability"), "32FC1"),
+    Output("confidence", _IMAGE, "programs", _OF_LEVELS, attrgetter("confidence"), "mono8"),
     Output("mask", _IMAGE, "programs", _OF_MASK, attrgetter("mask"), "mono8"),
     Output("overlay", _IMAGE, "people", _OF_MASK, attrgetter("overlay"), "rgb8", _needs("ground")),
     Output("overlay/compressed", _COMPRESSED, "people", _OF_MASK, attrgetter("overlay"), "jpeg", _needs("ground")),
-    Output("heatmap", _IMAGE, "people", _needs("inference"), attrgetter("heatmap"), "rgb8"),
-    Output("heatmap/compressed", _COMPRESSED, "people", _needs("inference"), attrgetter("heatmap"), "jpeg"),
+    Output("heatmap", _IMAGE, "people", _OF_LEVELS, attrgetter("heatmap"), "rgb8"),
+    Output("heatmap/compressed", _COMPRESSED, "people", _OF_LEVELS, attrgetter("heatmap"), "jpeg"),
     Output("semantic", _IMAGE, "programs", _needs("inference", "semantic"), attrgetter("semantic"), "mono8"),
     Output("obstacles", _OBSTACLES, "programs", _OF_MASK, _obstacles),
     Output("obstacle_points", _POINTS, "programs", _ON_GROUND, _obstacle_points),

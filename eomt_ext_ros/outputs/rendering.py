@@ -14,7 +14,7 @@ from eomt_ext_core import AnomalyFrame
 from eomt_ext_core.ground import GroundFrame, GroundView, scan
 from eomt_ext_core.ground.contacts import Region
 from eomt_ext_core.obstacles import ObstacleFrame
-from eomt_ext_core.visualization import blend, heatmap, outline
+from eomt_ext_core.visualization import blend, coloured, outline
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
@@ -126,9 +126,11 @@ class Rendering:
         probability: NDArray[np.float32] = self._resized(self._frame.probability, cv2.INTER_AREA)
         return probability
 
-    @property
+    @cached_property
     def confidence(self) -> NDArray[np.uint8]:
         """The probability as (h, w) uint8, 255 where it is 1."""
+        if self._frame is not None and self.published_hw == self.size_hw:
+            return self._frame.confidence
         return np.asarray(cv2.convertScaleAbs(self.probability, alpha=255.0), np.uint8)
 
     @property
@@ -139,7 +141,7 @@ class Rendering:
     @cached_property
     def heatmap(self) -> NDArray[np.uint8]:
         """The probability in colours, (h, w, 3) uint8."""
-        return heatmap(self.probability, self._config.colour_map)
+        return coloured(self.confidence, self._config.colour_map)
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:

@@ -76,6 +76,14 @@ class NodeConfig:
     max_rate_hz: float = option(
         0.0, "most images a second that are processed of each camera; 0: as many as possible", minimum=0.0, live=True
     )
+    in_flight: int = option(
+        0,
+        "most batches that are processed at a time; with 2, images are uploaded and outputs published while the device "
+        "computes the batch between; 0: 2 on a GPU and 1 on a CPU, which computes nothing beside another batch",
+        minimum=0,
+        maximum=2,
+        live=True,
+    )
     outputs: tuple[str, ...] = option(
         OUTPUT_NAMES, "outputs that are computed if somebody subscribes: " + ", ".join(OUTPUT_NAMES), live=True
     )

@@ -24,6 +24,7 @@ compares them. `config/anomaly.yaml` lists all parameters, commented out, to sta
 A **live** parameter can change while the node runs (`ros2 param set /eomt_ext <name> <value>`, rqt_reconfigure). The
 others can be set at the start and while the node is unconfigured; a configured node refuses the change with the reason:
 clean the node up, set them, and configure it again. A value that breaks a rule is always refused, with the rule.
+On a GPU another `score`, more `batch_windows` or the region `drivable` take effect when their CUDA graphs are captured.
 An empty list of strings is written `[""]`, an empty list of numbers `[]`. Whole numbers are accepted for doubles.
 `ros2 param dump /eomt_ext` writes a parameter file.
 

@@ -31,25 +31,26 @@ class ImageReports:
         self._without_info: Counter[str] = Counter()  # images of a camera
 
     @contextmanager
-    def catching(self, camera: Camera, stage: str) -> Iterator[None]:
-        """Report an exception as the failure of an image, and go on."""
+    def catching(self, camera: Camera, stage: str, began_s: float | None = None) -> Iterator[None]:
+        """Report an exception as the failure of an image, as :meth:`failed` does, and go on."""
         try:
             yield
         except Exception as error:
-            self.failed(camera, stage, error)
+            self.failed(camera, stage, error, began_s)
 
-    def failed(self, camera: Camera, stage: str, error: BaseException, taken_s: float = 0.0) -> None:
+    def failed(self, camera: Camera, stage: str, error: BaseException, began_s: float | None = None) -> None:
         """Report why an image has no outputs.
 
         Args:
             camera: that sent it.
             stage: ``input``, ``inference`` or ``output``.
             error: what was raised; it keeps no traceback, as diagnostics go on reporting it, and frames hold images.
-            taken_s: since its turn began, if the next image may have had its turn meanwhile.
+            began_s: when its turn began, on the steady clock, if the next image may have had its turn meanwhile.
         """
+        taken_s = 0.0 if began_s is None else time.monotonic() - began_s
         source = _of("image", camera)
         if isinstance(error, ImageError):
-            camera.statistics.rejected(error.reason, str(error))
+            camera.statistics.rejected(error.reason, str(error), taken_s)
             self._log.error("rejected", f"{source} rejected: {error}")
         elif is_out_of_memory(error):
             text = f"out of memory: {str(error) or type(error).__name__}"  # a MemoryError says nothing
@@ -63,8 +64,8 @@ class ImageReports:
     def published(self, image: CameraImage, late_after_s: float) -> None:
         """Count an image as published."""
         image.camera.statistics.withheld(image.withheld)
-        taken_s, latency_s = time.monotonic() - image.started_s, image.camera.age_s(image.header.stamp)
-        image.camera.statistics.published(taken_s, latency_s, late_after_s)
+        latency_s = image.camera.age_s(image.header.stamp)
+        image.camera.statistics.published(image.taken_s, latency_s, late_after_s)
 
     def visualised(
         self, image: CameraImage, names: Iterable[str], errors: Mapping[str, BaseException], late_after_s: float | None
@@ -78,7 +79,7 @@ class ImageReports:
             late_after_s: as in :meth:`published` if nothing else was published of the image; None if something was.
         """
         if late_after_s is not None and errors and set(names) == errors.keys():
-            self.failed(image.camera, "output", next(iter(errors.values())), time.monotonic() - image.started_s)
+            self.failed(image.camera, "output", next(iter(errors.values())), image.started_s)
         else:
             for name, error in errors.items():
                 self.withheld(image.camera, name, explained(error))

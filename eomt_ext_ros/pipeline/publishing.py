@@ -68,7 +68,7 @@ def publish(
     if messages:
         reports.published(image, late_after_s)
     elif not for_people:
-        image.camera.statistics.skipped(NOTHING_PUBLISHED)
+        image.camera.statistics.skipped(NOTHING_PUBLISHED, image.taken_s)
     if not for_people:
         return None
     return Visualisations(image, rendering, for_people, None if messages else late_after_s)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog
-from eomt_ext_ros.inference.engine import Engine
-from eomt_ext_ros.inference.inference import Inference
+from eomt_ext_ros.inference.engine import Engine, is_warm, warm_up
+from eomt_ext_ros.inference.inference import Flight, Inference
 from eomt_ext_ros.inference.memory import free_model_memory
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -30,6 +32,21 @@ from eomt_ext_ros.pipeline.publishing import Visualisations, draw_and_publish, p
 from eomt_ext_ros.pipeline.transforms import Transforms
 from eomt_ext_ros.workers.inference_thread import InferenceThread
 from eomt_ext_ros.workers.visualisation import VisualisationWorker
+
+
+@dataclass(frozen=True)
+class StartedBatch:
+    """A batch that is not published yet.
+
+    Attributes:
+        context: that it is processed under, whatever changes meanwhile.
+        images: by camera.
+        flight: those of them that need inference; or why they were not submitted.
+    """
+
+    context: BatchContext
+    images: Mapping[str, CameraImage]
+    flight: Flight | Exception
 
 
 class Session:
@@ -68,7 +85,7 @@ class Session:
         self._context_lock = threading.Lock()
         self._reload_job: Future[str] | None = None  # the last one, done or not
         self._visualisation = VisualisationWorker(max(1, len(self.cameras)))
-        self._thread = InferenceThread(self.process)
+        self._thread = InferenceThread(self.begin, self.finish, self._begin_beside_s)
 
     def load(self, wait: Callable[[Future[Engine]], Engine]) -> None:
         """Load the model and advertise the outputs.
@@ -96,44 +113,66 @@ class Session:
         elif self._thread.put(camera, msg):
             statistics.dropped()
 
-    def process(self, batch: Mapping[str, Any]) -> Mapping[str, float]:
-        """Publish the outputs of image messages, by camera; gives for how many seconds which cameras back off.
-
-        An image that is rejected, or whose inference fails, has no output at all: it is counted and logged.
-        """
+    def begin(self, batch: Mapping[str, Any]) -> StartedBatch:
+        """Decode image messages, by camera, and submit to the model what needs it."""
         context, started_s = self.context, time.monotonic()
-        images, visualisations = dict[str, CameraImage](), list[Visualisations | None]()
+        images = dict[str, CameraImage]()
         for name, msg in batch.items():
             with self._reports.catching(self.cameras[name], "input"):
                 image = self._decode(self.cameras[name], msg, context, started_s)
                 if image is not None:
                     images[name] = image
-        for name in [name for name, image in images.items() if "inference" not in image.needs]:
+        inferred = {name: image for name, image in images.items() if "inference" in image.needs}
+        for name in images.keys() - inferred.keys():
             context.inference.forget_failure(name)
-            with self._reports.catching(self.cameras[name], "output"):
-                publish(images.pop(name), None, context, self._reports)
+        flight: Flight | Exception
         try:
-            pixels_rgb = {name: image.pixels_rgb for name, image in images.items()}
-            region = context.config.obstacles.region
-            semantic = {name for name, image in images.items() if image.needs_semantic(region)}
-            for outcomes in context.inference.infer(pixels_rgb, context.config.engine, semantic=semantic):
+            pixels_rgb = {name: image.pixels_rgb for name, image in inferred.items()}
+            parts = {name: image.parts(context.config) for name, image in inferred.items()}
+            flight = context.inference.submit(pixels_rgb, context.config.engine, parts, started_s)
+        except Exception as error:
+            flight = error
+        return StartedBatch(context, images, flight)
+
+    def finish(self, started: StartedBatch) -> Mapping[str, float]:
+        """Publish the outputs of a batch; gives for how many seconds which cameras back off.
+
+        An image that is rejected, or whose inference fails, has no output at all: it is counted and logged.
+        """
+        context, visualisations = started.context, list[Visualisations | None]()
+        images = {name: image for name, image in started.images.items() if self._is_shown(image, context)}
+        for image in [images.pop(name) for name in list(images) if "inference" not in images[name].needs]:
+            with self._reports.catching(image.camera, "output", image.started_s):
+                publish(image, None, context, self._reports)
+        try:
+            if isinstance(started.flight, Exception):
+                raise started.flight
+            for outcomes in context.inference.collect(started.flight):
                 for name, outcome in outcomes.items():
+                    if name not in images:
+                        continue  # its camera could not be judged
                     image = images.pop(name)
                     if isinstance(outcome, Exception):
-                        self._reports.failed(image.camera, "inference", outcome)
+                        self._reports.failed(image.camera, "inference", outcome, image.started_s)
                         continue
                     self._drift_watches.watch(image, outcome, context)
-                    with self._reports.catching(image.camera, "output"):
+                    with self._reports.catching(image.camera, "output", image.started_s):
                         visualisations.append(publish(image, outcome, context, self._reports))
         except Exception as error:
             for image in images.values():
-                self._reports.failed(image.camera, "inference", error)
+                self._reports.failed(image.camera, "inference", error, image.started_s)
         for each in filter(None, visualisations):  # last, as it may wait for those before it
             self._visualisation.submit(draw_and_publish, each, self._reports)
         return context.inference.backoffs_s
 
+    def _begin_beside_s(self, in_flight: int) -> float:
+        """When another batch may begin beside those in flight, on the steady clock; infinite if it may not."""
+        context = self.context
+        most = context.config.in_flight or context.engine.most_in_flight
+        return context.inference.overlap_at_s if in_flight < most else math.inf
+
     def _decode(self, camera: Camera, msg: Any, context: BatchContext, started_s: float) -> CameraImage | None:
-        """Decode and judge a message if there is anything to publish of it; count it as skipped if there is not."""
+        """Decode a message if there is anything to publish of it; count it as skipped if there is not."""
         outputs = camera.subscribed(context.config.outputs)
         withheld, why_not = set[str](), ""
         if not context.engine.has_semantic and any("semantic" in output.needs for output in outputs):
@@ -145,13 +184,21 @@ class Session:
             camera.statistics.skipped(why_not)
             return None
         image = decoded(camera, msg, outputs, started_s)
-        judge_pixels(image, context.config.health, self._reports)
-        if not outputs:
-            camera.statistics.skipped(why_not)
-            return None
         image.withheld |= withheld
-        self._reports.colours(camera, msg)
+        image.why_not = why_not
+        if outputs:
+            self._reports.colours(camera, msg)
         return image
+
+    def _is_shown(self, image: CameraImage, context: BatchContext) -> bool:
+        """Judge the camera by an image; false, and counted, if nothing of the image can be published."""
+        is_judged = False
+        with self._reports.catching(image.camera, "input", image.started_s):
+            judge_pixels(image, context.config.health, self._reports)
+            is_judged = True
+        if is_judged and not image.outputs:
+            image.camera.statistics.skipped(image.why_not, image.taken_s)
+        return is_judged and bool(image.outputs)
 
     # -- model and settings -------------------------------------------------------------------------------------------
 
@@ -162,16 +209,20 @@ class Session:
         return self._context
 
     def apply(self, settings: Settings) -> None:
-        """Run the next batch under other settings.
+        """Run batches under other settings from now on, or as soon as the model is warm for them.
+
+        What they need captured or compiled is so in the inference thread, between two batches.
 
         Raises:
             ConfigError: if the model does not go with them; then all stays as it was.
         """
         with self._context_lock:  # the model may change at the same time
-            threshold = self.context.threshold
-            self._use(validated_context(self.context.inference, settings))
-        if self.context.threshold != threshold:
-            self.publish_label_info()
+            context = validated_context(self.context.inference, settings)
+            self._settings = settings
+            if is_warm(context.engine, settings.node):
+                self._take_up(context)
+            else:
+                self._thread.call(self._warm_up)
 
     def use(self, inference: Inference) -> None:
         """Run the next batch through another model.
@@ -180,7 +231,7 @@ class Session:
             ConfigError: if it does not go with the settings; then the one in use stays.
         """
         with self._context_lock:  # the settings may have changed while it was loaded
-            self._use(validated_context(inference, self.context.settings))
+            self._use(validated_context(inference, self._settings))
         self._reports.with_another_model()
         self._thread.end_backoffs()
         self.publish_label_info()
@@ -221,15 +272,29 @@ class Session:
             camera.publish_label_info(self.context.engine.class_names, self.context.threshold)
 
     def _reload(self) -> str:
-        config = self.context.config
+        config = self._settings.node
         try:
-            self.use(Inference(self._load_engine(config)))
+            engine = self._load_engine(config)
+            warm_up(engine, self._settings.node)  # which may have changed meanwhile
+            self.use(Inference(engine))
         except Exception as error:
             clear_traceback_locals(error)  # they hold what there is of the new model
             free_model_memory()
             raise
         gc.collect()  # the new model has its CUDA graphs, which freeing memory would give up
         return config.checkpoint
+
+    def _warm_up(self) -> None:
+        """Make the model warm for the settings, and take them up."""
+        warm_up(self.context.engine, self._settings.node)
+        with self._context_lock:
+            self._take_up(validated_context(self.context.inference, self._settings))
+
+    def _take_up(self, context: BatchContext) -> None:
+        threshold = self.context.threshold
+        self._use(context)
+        if context.threshold != threshold:
+            self.publish_label_info()
 
     def _use(self, context: BatchContext) -> None:
         self._context = context

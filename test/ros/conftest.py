@@ -140,6 +140,7 @@ class StandInEngine:
     class_names = ("road", "car")
     has_semantic = True
     fitting_windows = None
+    most_in_flight = 1
 
     def __init__(self, config):
         self.refused_scores, self.config = set(), config.engine
@@ -160,7 +161,13 @@ class StandInEngine:
     def batch_windows_of(self, config):
         return config.batch_windows
 
-    def infer_batch(self, images_rgb, *, semantic=False, config=None):
+    def submit(self, images_rgb, *, parts, config):
+        return self.infer_batch(images_rgb, semantic="semantic" in parts, config=config)
+
+    def collect(self, batch):
+        return batch
+
+    def infer_batch(self, images_rgb, *, semantic, config):
         from eomt_ext_core import AnomalyFrame
 
         assert self.has_semantic or not semantic
@@ -177,6 +184,9 @@ class StandInEngine:
             frames.append(AnomalyFrame(probability, probability > threshold, classes))
         return frames
 
+    def is_warm(self, config, *, semantic):
+        return True
+
     def free_memory(self):
         self.freed += 1
 
@@ -188,6 +198,34 @@ class StandInEngine:
 def stand_in(make_rig):
     """Build rigs whose engine is a stand-in."""
     return functools.partial(make_rig, engine_factory=StandInEngine)
+
+
+class DeviceEngine(StandInEngine):
+    """Computes beside the node, as a GPU does: a batch can be collected when that is allowed."""
+
+    most_in_flight = 2
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.on_device = self.most_on_device = 0
+        self.may_arrive = threading.Semaphore(0)
+
+    def submit(self, images_rgb, *, parts, config):
+        frames = super().submit(images_rgb, parts=parts, config=config)
+        self.on_device += 1
+        self.most_on_device = max(self.on_device, self.most_on_device)
+        return frames
+
+    def collect(self, batch):
+        assert self.may_arrive.acquire(timeout=TIMEOUT_S)
+        self.on_device -= 1
+        return batch
+
+
+@pytest.fixture
+def on_device(make_rig):
+    """Build rigs whose engine is a stand-in that computes beside the node."""
+    return functools.partial(make_rig, engine_factory=DeviceEngine)
 
 
 @pytest.fixture

@@ -74,13 +74,14 @@ def test_the_walk_of_an_image_is_that_of_the_code(stand_in, image_msg):
         setattr(owner, name, lambda *args, **kwargs: seen.setdefault(name, stack()) and function(*args, **kwargs))
 
     noting(rig.node.session._thread._queue, "put")
-    noting(rig.engine, "infer_batch")
+    noting(rig.engine, "submit")
+    noting(rig.engine, "collect")
     noting(rig.cameras[""].publishers["probability"], "publish")
     rig.answer(image_msg(1))
     queue = ("eomt_ext_ros/workers/camera_queue.py", "put")
-    assert [*seen["put"], queue, *seen["infer_batch"]] == first
+    assert [*seen["put"], queue, *seen["submit"]] == first
     *calls, last = seen["publish"]
-    assert seen["infer_batch"][: len(calls)] == calls, "those that led to the engine and have not returned"
-    assert [*reversed(seen["infer_batch"][len(calls) :]), calls[-1], last] == second
+    assert seen["collect"][: len(calls)] == calls, "those that led to the engine and have not returned"
+    assert [*reversed(seen["collect"][len(calls) :]), calls[-1], last] == second
     assert len(first) <= MOST_TO_ENGINE
     assert len(second) <= MOST_TO_PUBLISH

@@ -156,7 +156,7 @@ def test_no_frame_meets_a_size_for_the_first_time(graphed: TorchWindowScorer) ->
 
 
 def test_after_a_warm_up_no_frame_captures(graphed: TorchWindowScorer) -> None:
-    config = EngineConfig(device="cpu", precision="fp32", batch_windows=2)
+    config = EngineConfig(device="cpu", precision="fp32", batch_windows=2, threshold=0.5)
     engine = AnomalyEngine(graphed, config)
     graphs: Any = graphed._graphs
     assert engine.is_warm(config)

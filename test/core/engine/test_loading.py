@@ -175,9 +175,9 @@ def test_description_follows_the_configuration() -> None:
 def test_what_a_scorer_does_not_offer_is_refused() -> None:
     engine = AnomalyEngine(ConstantScorer(("head",)), EXACT)
     assert not engine.has_semantic
-    with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
+    with pytest.raises(ConfigError, match="the semantic classes are not in the exported file"):
         engine.warm_up(semantic=True)
-    with pytest.raises(ConfigError, match="the known classes are not in the exported file"):
+    with pytest.raises(ConfigError, match="the semantic classes are not in the exported file"):
         engine.infer_batch([np.zeros((8, 8, 3), np.uint8)], semantic=True)
     with pytest.raises(ConfigError, match="score 'rba' is not in the exported file: choose from head"):
         engine.config = replace(EXACT, score="rba")

@@ -171,6 +171,22 @@ def test_late_output_hides_no_newer_failure(camera, clock):
     assert camera.snapshot().rejection == "too small"
 
 
+def test_an_image_is_published_while_the_next_one_is_rejected(camera, clock):
+    camera.failed("memory", "out of memory")
+    clock.now_s += 0.1  # the turn of the second image begins
+    clock.now_s += 0.1
+    camera.rejected("encoding", "rgb9")  # the third
+    clock.now_s += 0.1
+    publish(camera, processing_s=0.2)  # the second
+    now = camera.snapshot()
+    assert (now.failure, now.rejection) == ("", "rgb9"), (
+        "the failure was before the second, the rejection is the newest"
+    )
+    camera.rejected("unhealthy", "black", taken_s=0.15)
+    camera.skipped("withheld", taken_s=0.15)
+    assert (camera.snapshot().rejection, camera.snapshot().skip) == ("rgb9", "")
+
+
 def test_late_failure_ends_with_next_published_image(camera, clock):
     camera.failed("output", "not drawn", taken_s=2.0)
     publish(camera, processing_s=1.0)

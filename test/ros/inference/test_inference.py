@@ -1,6 +1,7 @@
 """What becomes of images if the engine fails or memory is short: no ROS in it."""
 
 import gc
+import math
 import traceback
 import weakref
 
@@ -42,6 +43,12 @@ class FakeEngine:
 
     def batch_windows_of(self, config):
         return min(config.batch_windows, self.max_batch_windows)
+
+    def submit(self, images_rgb, *, parts, config):
+        return self.infer_batch(images_rgb, semantic="semantic" in parts, config=config)
+
+    def collect(self, batch):
+        return batch
 
     def infer_batch(self, images_rgb, *, semantic=False, config=None):
         self.calls.append((len(images_rgb), config.batch_windows))
@@ -102,10 +109,15 @@ def configured(batch_windows=16):
     return EngineConfig(device="cpu", batch_windows=batch_windows)
 
 
+def submitted(inference, images_rgb, config=None, semantic=()):
+    parts = {camera: {"probability", *(["semantic"] if camera in semantic else [])} for camera in images_rgb}
+    return inference.submit(images_rgb, config or configured(), parts, inference._clock())
+
+
 def processed(inference, images_rgb, config=None, **kwargs):
     """What becomes of the images of cameras."""
     outcomes = {}
-    for part in inference.infer(images_rgb, config or configured(), **kwargs):
+    for part in inference.collect(submitted(inference, images_rgb, config, **kwargs)):
         outcomes |= part
     return outcomes
 
@@ -351,7 +363,7 @@ def test_outcome_before_the_others_are_tried(inference, engine):
     engine.poison = {7: InferenceError("not finite")}
     images = {"front": image(), "rear": image(7), "left": image(), "sliver": np.zeros((1, 2_000_000, 3), np.uint8)}
     processed(inference, images)
-    before, parts = len(engine.calls), inference.infer(images, configured())
+    before, parts = len(engine.calls), inference.collect(submitted(inference, images))
     assert set(next(parts)) == {"sliver"}
     assert (next(parts), engine.calls[before:]) == ({"front": FRAME, "left": FRAME}, [(2, 16)])
     assert [*parts] == [{"rear": engine.poison[7]}]
@@ -513,3 +525,71 @@ def test_learnt_batch_survives_a_new_configuration(inference, engine):
     for windows, expected in ((12, 5), (4, 4), (16, 5)):
         infer(inference, [WIDE], configured(windows))
         assert engine.calls[-1] == (1, expected)
+
+
+class CrowdedEngine(FakeEngine):
+    """Has no memory for a batch beside another one, of as many batches as ``crowded`` says."""
+
+    def __init__(self, now):
+        super().__init__(now)
+        self.crowded, self.in_flight = 1, 0
+
+    def submit(self, images_rgb, *, parts, config):
+        if self.in_flight and self.crowded:
+            self.crowded -= 1
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        batch = super().submit(images_rgb, parts=parts, config=config)
+        self.in_flight += 1
+        return batch
+
+    def collect(self, batch):
+        self.in_flight -= 1
+        return batch
+
+
+def collected(inference, flight):
+    return {camera: outcome for part in inference.collect(flight) for camera, outcome in part.items()}
+
+
+def test_a_batch_that_does_not_fit_beside_another_is_tried_without_it(now):
+    engine = CrowdedEngine(now)
+    inference = Inference(engine, clock=lambda: now[0])
+    first = submitted(inference, {"front": WIDE})
+    assert inference.overlap_at_s < now[0]
+    second = submitted(inference, {"rear": WIDE})
+    assert inference.overlap_at_s == math.inf, "until the one that failed is tried again"
+    assert collected(inference, first) == {"front": FRAME}
+    assert inference.overlap_at_s == math.inf
+    assert collected(inference, second) == {"rear": FRAME}
+    assert (engine.freed, batch_windows(inference), inference.backoffs_s) == (0, "16", {}), "no window is taken away"
+    third = submitted(inference, {"front": WIDE})
+    assert inference.overlap_at_s == math.inf
+    now[0] += GROW_PERIOD_S
+    assert inference.overlap_at_s < now[0]
+    assert collected(inference, third) == {"front": FRAME}
+
+
+def test_a_batch_that_does_not_fit_alone_either_is_halved(now):
+    engine = CrowdedEngine(now)
+    engine.fits, engine.crowded = 6, 100
+    inference = Inference(engine, clock=lambda: now[0])
+    first, second = submitted(inference, {"front": image()}), submitted(inference, {"rear": WIDE})
+    assert collected(inference, first) == {"front": FRAME}
+    assert collected(inference, second) == {"rear": FRAME}
+    assert batch_windows(inference) == "16 (reduced to 5 for rear: out of memory)"
+
+
+def test_a_failed_submission_is_finished_before_another_begins(inference, engine, now):
+    engine.poison = {7: KeyError("layer 7")}
+    flight = submitted(inference, {"front": image(7)})
+    assert inference.overlap_at_s == math.inf
+    assert collected(inference, flight) == {"front": engine.poison[7]}
+    submitted(inference, {"front": image()})
+    assert inference.overlap_at_s < now[0]
+
+
+def test_each_flight_runs_under_its_own_configuration(inference, engine):
+    flights = [submitted(inference, {"front": WIDE}, configured(windows)) for windows in (3, 5)]
+    for flight in flights:
+        assert collected(inference, flight) == {"front": FRAME}
+    assert engine.calls == [(1, 3), (1, 5)]

@@ -42,13 +42,13 @@ class SlowEngine:
         self.calls = 0
         self.may_go_on = threading.Event()
         self._engine = node.session.context.engine
-        self._infer_batch = self._engine.infer_batch
-        self._engine.infer_batch = self.infer_batch
+        self._submit = self._engine.submit
+        self._engine.submit = self.submit
 
-    def infer_batch(self, images_rgb, **kwargs):
+    def submit(self, images_rgb, **kwargs):
         self.calls += 1
         assert self.may_go_on.wait(30)
-        return self._infer_batch(images_rgb, **kwargs)
+        return self._submit(images_rgb, **kwargs)
 
 
 def test_outputs_equal_the_engines_and_keep_the_header(make_rig, engine, image_msg):
@@ -350,7 +350,7 @@ def test_an_unforeseen_error_is_logged_whole_and_the_thread_lives_on(rig, image_
         raise RuntimeError("no kernel image")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.engine, "infer_batch", broken)
+        patch.setattr(rig.engine, "submit", broken)
         rig.send(image_msg(1))
         rig.spin_until_counted("failed/inference")
     with monkeypatch.context() as patch:

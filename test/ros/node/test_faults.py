@@ -349,11 +349,11 @@ def test_pictures_that_fail_keep_no_image(stand_in, image_msg, monkeypatch):
     rig.start("overlay", "heatmap")
     seen = []
 
-    def fail(probability, *_):
-        seen.append(weakref.ref(probability))
+    def fail(levels, *_):
+        seen.append(weakref.ref(levels))
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(rendering, "heatmap", fail)
+    monkeypatch.setattr(rendering, "coloured", fail)
     gc.collect()
     gc.disable()
     try:

@@ -206,7 +206,7 @@ def test_hanging_thread_is_an_error_with_a_way_out(rig, image_msg, monkeypatch, 
     monkeypatch.setattr(node_module, "STOP_TIMEOUT_S", 0.05)
     rig.start("probability")
     begun, may_end = threading.Event(), threading.Event()
-    monkeypatch.setattr(rig.engine, "infer_batch", lambda *_, **__: begun.set() or may_end.wait(30))
+    monkeypatch.setattr(rig.engine, "submit", lambda *_, **__: begun.set() or may_end.wait(30))
     rig.send(image_msg(1))
     rig.spin_until(begun.is_set, "the thread to be busy")
     assert rig.diagnostics()["inference"].level == b"\x00"

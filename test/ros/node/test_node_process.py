@@ -28,13 +28,13 @@ NODE = """
 import sys, time
 from eomt_ext_core import AnomalyEngine
 from eomt_ext_ros.node import main
-infer_batch = AnomalyEngine.infer_batch
+submit = AnomalyEngine.submit
 def slow(engine, images_rgb, **kwargs):
     if images_rgb[0].min() == 255:
         print("inference begins", flush=True)
         time.sleep(600)
-    return infer_batch(engine, images_rgb, **kwargs)
-AnomalyEngine.infer_batch = slow
+    return submit(engine, images_rgb, **kwargs)
+AnomalyEngine.submit = slow
 sys.exit(main())
 """
 # Loading a model takes for ever.

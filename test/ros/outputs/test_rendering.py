@@ -45,6 +45,14 @@ def test_in_the_cameras_size_everything_is_as_it_was_computed():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+def test_a_frame_of_8_bits_looks_like_the_whole_one():
+    probability = np.random.default_rng(1).random((24, 40), np.float32)
+    whole, image_rgb = rendering(probability)
+    levels = Rendering(image_rgb, AnomalyFrame(confidence=whole.confidence), None, NodeConfig())
+    for name in ("confidence", "heatmap"):
+        np.testing.assert_array_equal(getattr(levels, name), getattr(whole, name))
+
+
 def test_smaller_probabilities_are_means_and_class_ids_stay_class_ids():
     probability = np.arange(16, dtype=np.float32).reshape(4, 4) / 16
     semantic = np.array([[1, 1, 200, 200]] * 4, np.uint8)
@@ -72,7 +80,7 @@ def test_only_what_is_asked_for_is_rendered(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("nobody asked for this")
 
-    for name in ("heatmap", "blend", "outline"):
+    for name in ("coloured", "blend", "outline"):
         monkeypatch.setattr(rendering_module, name, forbidden)
     images, _ = rendering(np.zeros((4, 4)), publish_scale=0.5)
     assert images.probability.shape == images.mask.shape == (2, 2)

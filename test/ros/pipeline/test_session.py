@@ -36,3 +36,89 @@ def test_settings_that_change_while_a_model_is_taken_up_reach_it(stand_in):
         thread.join(TIMEOUT_S)
     assert session.context.engine is new
     assert session.context.threshold == 0.9
+
+
+def cold(engine_class):
+    """Make an engine that has to capture what a score needs, and fails if that is left to an image."""
+
+    class ColdEngine(engine_class):
+        def __init__(self, config):
+            super().__init__(config)
+            self.warm, self.threads = {config.engine.score}, []
+
+        def is_warm(self, config, *, semantic):
+            return config.score in self.warm
+
+        def warm_up(self, *, semantic, config):
+            self.warm.add(config.score)
+            self.threads.append(threading.current_thread().name)
+
+        def infer_batch(self, images_rgb, *, semantic, config):
+            assert config.score in self.warm, "captured inside a frame"
+            return super().infer_batch(images_rgb, semantic=semantic, config=config)
+
+    return ColdEngine
+
+
+@pytest.fixture
+def cold_rig(stand_in, make_rig):
+    rig = make_rig(engine_factory=cold(stand_in.keywords["engine_factory"]))
+    rig.start("probability")
+    return rig
+
+
+def test_a_live_change_is_captured_before_it_takes_effect(cold_rig, image_msg):
+    rig = cold_rig
+    assert rig.set(score="rba", threshold=0.9) == ""
+    rig.answer(image_msg(1))
+    assert (rig.engine.config.score, rig.engine.config.threshold) == ("rba", 0.9)
+    assert rig.engine.threads == ["inference"]
+    assert rig.set(threshold=0.8) == ""
+    assert rig.engine_config.threshold == 0.8, "at once: nothing has to be captured"
+    assert dict(rig.node.counts) == {"received": 1, "published": 1}
+
+
+def test_the_last_of_several_changes_stays(cold_rig, image_msg):
+    rig = cold_rig
+    rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))
+    for score in ("rba", "energy", "head"):
+        assert rig.set(score=score) == ""
+    rig.engine.may_go_on.set()
+    rig.spin_until_counted("published", 2)
+    assert rig.engine.config.score == rig.engine_config.score == "head"
+
+
+def test_a_model_that_is_loaded_is_warm_for_the_settings_of_now(cold_rig, image_msg):
+    rig, may_load, loading = cold_rig, threading.Event(), threading.Event()
+    load = rig.node.session._load_engine
+    rig.node.session._load_engine = lambda config: loading.set() or (may_load.wait(TIMEOUT_S) and load(config))
+    reloaded = rig.node.begin_reload()
+    rig.spin_until(loading.is_set, "the model to be loaded")
+    assert rig.set(score="rba") == ""
+    may_load.set()
+    rig.spin_until(reloaded.done, "the reload")
+    rig.answer(image_msg(1))
+    assert rig.engine.config.score == "rba"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "parameters", "parts"),
+    [
+        (("probability", "confidence"), {}, {"probability"}),
+        (("confidence", "heatmap"), {}, {"confidence"}),
+        (("confidence",), {"publish_scale": 0.5}, {"probability"}),
+        (("confidence", "mask"), {}, {"probability"}),
+        (("semantic",), {}, {"semantic"}),
+        (("heatmap/compressed", "semantic"), {}, {"confidence", "semantic"}),
+        (("overlay",), {"obstacles__region": "drivable"}, {"probability", "semantic"}),
+    ],
+)
+def test_of_a_frame_only_what_is_shown_is_asked_for(stand_in, image_msg, outputs, parameters, parts):
+    rig = stand_in(**parameters)
+    rig.start(*outputs)
+    asked, submit = [], rig.engine.submit
+    rig.engine.submit = lambda images, *, parts, config: (
+        asked.append(parts) or submit(images, parts=parts, config=config)
+    )
+    rig.answer(image_msg(1), outputs[0])
+    assert asked == [parts]

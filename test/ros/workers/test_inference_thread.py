@@ -1,5 +1,6 @@
 """The inference thread on its own: no ROS in it."""
 
+import math
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -11,6 +12,11 @@ from eomt_ext_ros.workers.inference_thread import InferenceThread
 TIMEOUT_S = 30.0
 
 
+def in_turn(work, name):
+    """A thread with one batch at a time in flight."""
+    return InferenceThread(lambda batch: batch, work, lambda in_flight: math.inf, name)
+
+
 class Bench:
     """Work that waits for permission to end."""
 
@@ -18,7 +24,7 @@ class Bench:
         self.done, self.backoffs_s = [], {}
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
-        self.thread = InferenceThread(self.work, "bench")
+        self.thread = in_turn(self.work, "bench")
 
     def work(self, batch):
         self.begun.release()
@@ -32,6 +38,47 @@ class Bench:
     def allow(self, count=1):
         for _ in range(count):
             self.may_end.release()
+
+
+class Overlapping:
+    """Batches of which two may be in flight, each finished when that is allowed."""
+
+    def __init__(self):
+        self.log, self.beside_s, self.may_begin, self.may_end = [], 0.0, threading.Semaphore(0), threading.Semaphore(0)
+        self.thread = InferenceThread(self.begin, self.finish, self.begin_beside_s, "overlapping")
+
+    def begin_beside_s(self, in_flight):
+        return self.beside_s if in_flight < 2 else math.inf
+
+    def begin(self, batch):
+        self.log.append(f"begin {batch['front']}")
+        assert self.may_begin.acquire(timeout=TIMEOUT_S)
+        return batch["front"]
+
+    def finish(self, number):
+        self.log.append(f"finish {number}")
+        assert self.may_end.acquire(timeout=TIMEOUT_S)
+        return {}
+
+    def wait_for(self, *log):
+        wait_for(lambda: self.log[-len(log) :] == list(log))
+
+    def allow(self, begin=0, finish=0):
+        for semaphore, count in ((self.may_begin, begin), (self.may_end, finish)):
+            for _ in range(count):
+                semaphore.release()
+
+
+@pytest.fixture
+def two():
+    """Batch 0 has begun, and image 1 waits to begin beside it."""
+    two = Overlapping()
+    two.thread.put("front", 0)
+    two.wait_for("begin 0")
+    two.thread.put("front", 1)
+    yield two
+    two.allow(100, 100)
+    assert two.thread.stop(TIMEOUT_S)
 
 
 @pytest.fixture
@@ -142,8 +189,71 @@ def test_a_new_limit_counts_at_once(bench, period_s):
     bench.wait_until_begun()
 
 
+def test_a_waiting_image_begins_before_the_last_one_is_finished(two):
+    two.allow(begin=2)
+    two.wait_for("begin 0", "begin 1", "finish 0")
+    assert [two.thread.put("front", number) for number in (2, 3, 4)] == [False, True, True], "two are in flight"
+    two.allow(begin=1, finish=1)
+    two.wait_for("finish 0", "begin 4", "finish 1")
+    two.allow(finish=2)
+    assert two.thread.drain(TIMEOUT_S)
+    assert two.log == ["begin 0", "begin 1", "finish 0", "begin 4", "finish 1", "finish 4"]
+    assert two.thread.batch_for_s == 0
+
+
+def test_newer_items_are_waited_for_until_a_batch_may_begin_beside(two):
+    two.beside_s = time.monotonic() + 0.5
+    two.allow(begin=2)
+    time.sleep(0.1)
+    two.thread.put("front", 2)
+    two.wait_for("begin 0", "begin 2", "finish 0")
+    assert time.monotonic() >= two.beside_s
+
+
+def test_nothing_is_waited_for_that_has_not_come(two):
+    assert two.thread.clear() == ["front"]
+    two.allow(begin=1, finish=1)
+    assert two.thread.drain(TIMEOUT_S)
+    assert two.log == ["begin 0", "finish 0"]
+
+
+def test_one_in_flight_can_be_asked_for_at_any_time(two):
+    two.beside_s = math.inf
+    two.allow(begin=2, finish=2)
+    two.wait_for("begin 0", "finish 0", "begin 1", "finish 1")
+
+
+def test_what_is_in_flight_is_finished_before_a_job(two):
+    two.allow(begin=2)
+    two.wait_for("begin 1", "finish 0")
+    two.thread.put("front", 2)
+    job = two.thread.call(lambda: list(two.log))
+    two.allow(begin=1, finish=2)
+    assert job.result(TIMEOUT_S) == ["begin 0", "begin 1", "finish 0", "finish 1"]
+
+
+def test_stop_finishes_both_that_are_in_flight(two):
+    two.allow(begin=2)
+    two.wait_for("begin 1", "finish 0")
+    two.thread.put("front", 2)
+    assert not two.thread.drain(0.05)
+    assert not two.thread.stop(0.05)
+    two.allow(finish=2)
+    assert two.thread.stop(TIMEOUT_S)
+    assert two.log == ["begin 0", "begin 1", "finish 0", "finish 1"]
+
+
+def test_the_oldest_batch_is_the_one_that_takes_long(two):
+    two.allow(begin=2)
+    two.wait_for("begin 1", "finish 0")
+    wait_for(lambda: two.thread.batch_for_s > 0.1)
+    two.allow(finish=1)
+    two.wait_for("finish 0", "finish 1")
+    assert two.thread.batch_for_s > 0.05, "also of the second, since it began"
+
+
 def test_stop_ends_an_idle_thread():
-    thread = InferenceThread(print, "idle thread")
+    thread = in_turn(print, "idle thread")
     assert "idle thread" in {thread.name for thread in threading.enumerate()}
     assert thread.stop(TIMEOUT_S)
     assert not thread.is_alive
@@ -158,7 +268,7 @@ def test_exception_ends_only_its_batch(monkeypatch):
         done.append(batch)
         return {"front": 0.0 / batch["front"]}
 
-    thread = InferenceThread(work, "faulty")
+    thread = in_turn(work, "faulty")
     thread.put("front", 0)
     wait_for(lambda: printed)
     thread.put("front", 1)
@@ -173,7 +283,7 @@ def test_dead_thread_is_not_waited_for():
     def work(batch):
         raise SystemExit
 
-    thread = InferenceThread(work, "ended")
+    thread = in_turn(work, "ended")
     thread.put("front", 0)
     wait_for(lambda: not thread.is_alive)
     assert thread.drain(0.0)

@@ -1,0 +1,48 @@
+"""When the next batch begins beside the one that the device computes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+_REMEMBERED = 8  # batches, of which the fastest counts
+_EARLY = (
+    0.1  # of the computation: the host may be held up, and an estimate that is too long is found out by being early
+)
+
+
+class Pace:
+    """Tell when to take the next images: late, so that they are new, and early enough for the device to have work.
+
+    The device is taken to compute batches one after another, each for as long as the fastest of the last ones, for so
+    many windows. All times are in seconds on one clock.
+
+    >>> pace = Pace()
+    >>> pace.submitted(began_s=0.0, now_s=1.0)
+    >>> pace.begin_at_s(submitted_s=1.0, windows=2)  # nothing is known yet
+    -inf
+    >>> pace.collected(submitted_s=1.0, now_s=11.0, windows=2)
+    >>> pace.begin_at_s(submitted_s=12.0, windows=4)  # 90 % of 20 s, and a second to begin
+    29.0
+    """
+
+    def __init__(self) -> None:
+        self._beginning_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self._window_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self._collected_s = -math.inf
+
+    def submitted(self, began_s: float, now_s: float) -> None:
+        """Note how long it took to begin a batch."""
+        self._beginning_s.append(now_s - began_s)
+
+    def collected(self, submitted_s: float, now_s: float, windows: int) -> None:
+        """Note that a batch has come, which the device began when the one before had come."""
+        self._window_s.append((now_s - max(submitted_s, self._collected_s)) / windows)
+        self._collected_s = now_s
+
+    def begin_at_s(self, submitted_s: float, windows: int) -> float:
+        """When to begin beside a batch that was submitted then; in the past for at once."""
+        if not self._window_s:
+            return -math.inf
+        computed_s = max(submitted_s, self._collected_s) + (1 - _EARLY) * windows * min(self._window_s)
+        return computed_s - max(self._beginning_s, default=0.0)
