@@ -19,7 +19,7 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
 from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
-from eomt_ext_core.engine.frame import AnomalyFrame
+from eomt_ext_core.engine.frame import AnomalyFrame, ExplainedScores
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
@@ -29,7 +29,7 @@ from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
-from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability
+from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability, statistics
 from eomt_ext_core.stages import STITCH
 
 
@@ -310,6 +310,25 @@ class AnomalyEngine:
             results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
             arrays = self._path.download(results, list(maps), [image_rgb] * len(maps))
             return dict(zip(scores, arrays, strict=True))
+
+    @torch.inference_mode()
+    def explained(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> ExplainedScores:
+        """Give what :meth:`score_maps` gives, and from the same pass what explains it.
+
+        Raises:
+            ConfigError: as :meth:`score_maps`, and where the model gives no semantic classes.
+            ImageError, InferenceError: as :meth:`infer`.
+        """
+        check_scores(scores, self._scorer)
+        check_semantic(self._scorer)
+        with self._path.on_device():
+            ((plan, stitched),) = self._path.stitched([image_rgb], (*scores, SEMANTIC), self._config)
+            maps, semantic = windows.to_image_size(stitched[: len(scores)], plan), stitched[len(scores) :]
+            results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
+            seen = statistics(semantic[None])[0].permute(2, 0, 1)
+            results += [windows.classes_at_image_size(semantic, plan), windows.to_image_size(seen, plan)]
+            *arrays, classes, numbers = self._path.download(results, list(maps), [image_rgb] * len(maps))
+            return ExplainedScores(dict(zip(scores, arrays, strict=True)), classes, numbers)
 
     @torch.inference_mode()
     def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:

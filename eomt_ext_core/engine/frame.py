@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,17 @@ class AnomalyFrame:
     mask: NDArray[np.bool_]
     semantic: NDArray[np.uint8] | None = None
     strangeness: float | None = None
+
+
+class ExplainedScores(NamedTuple):
+    """Scores of an image, and what of the frozen network's prediction explains them.
+
+    Attributes:
+        scores: by name, (H, W) float32 in [0, 1].
+        classes: (H, W) uint8, the semantic class of each pixel.
+        statistics: (4, H, W) float32: max_prob, entropy, energy and msp of the semantic map.
+    """
+
+    scores: dict[str, NDArray[np.float32]]
+    classes: NDArray[np.uint8]
+    statistics: NDArray[np.float32]

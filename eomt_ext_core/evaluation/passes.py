@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, ScoreResult
@@ -28,8 +29,8 @@ class Setup:
     """Settings of the evaluation of a set; only parts with equal settings can be merged.
 
     ``scores``: names, the first is used for thumbnails and sorting; ``name``: of the set; ``track``: of the segment
-    metrics; ``mode``: of the pixel metrics; ``mask_threshold``: for the thumbnails of masks, if no labels give a better
-    one.
+    metrics; ``mode``: of the pixel metrics; ``mask_threshold``: of the mask of each frame, and of those that the report
+    shows if no labels give a better one.
     """
 
     scores: tuple[str, ...]
@@ -56,6 +57,7 @@ class FirstPass:
     calibrations: dict[str, Calibration]
     frames: dict[str, FrameResult] = field(default_factory=dict)
     latency_ms: dict[str, float] = field(default_factory=dict)
+    details: dict[str, FrameDetail] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
@@ -79,6 +81,7 @@ class FirstPass:
             self.calibrations[name].merge(other.calibrations[name])
         self.frames.update(other.frames)
         self.latency_ms.update(other.latency_ms)
+        self.details.update(other.details)
         self.skipped.update(other.skipped)
 
     def plan(self, max_panels: int = MAX_PANELS) -> SecondPlan:
@@ -153,6 +156,8 @@ def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
         panels={frame_id: second.panels[frame_id] for frame_id in worst if frame_id in second.panels},
         latency_ms={frame_id: first.latency_ms[frame_id] for frame_id in sorted(first.latency_ms)},
         skipped={frame_id: first.skipped[frame_id] for frame_id in sorted(first.skipped)},
+        details=dict(first.details),
+        mask_threshold=setup.mask_threshold,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eomt_ext_core.evaluation.calibration import CalibrationResult
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelResult
 from eomt_ext_core.evaluation.segment_metrics import SegmentResult
@@ -32,6 +33,7 @@ class FrameResult:
     """One frame: ``scores`` is empty if it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
 
     ``mask_fraction``: fraction of all pixels with a first score above the mask threshold of the run.
+    ``largest_probability``: of the first score.
     """
 
     frame_id: str
@@ -39,6 +41,7 @@ class FrameResult:
     num_valid: int
     num_anomalous: int
     mask_fraction: float
+    largest_probability: float
     scores: dict[str, FrameScore]
 
     @property
@@ -67,7 +70,8 @@ class EvaluationResult:
     ``scores``: by name, in the given order, the first is used for thumbnails and sorting; empty if no frame has labels.
     ``frames``: sorted by frame id. ``panels``: thumbnails of the worst frames, by frame id, worst first.
     ``latency_ms``: by frame id, if known; not part of :meth:`to_json`, so that equal results have equal JSON.
-    ``skipped``: by frame id, the reason why a frame of the set was not evaluated.
+    ``skipped``: by frame id, the reason why a frame of the set was not evaluated. ``details``: by frame id, for the
+    report; not part of :meth:`to_json` either. ``mask_threshold``: of the run.
     """
 
     name: str
@@ -78,6 +82,8 @@ class EvaluationResult:
     panels: dict[str, Panel]
     latency_ms: dict[str, float]
     skipped: dict[str, str] = field(default_factory=dict)
+    details: dict[str, FrameDetail] = field(default_factory=dict)
+    mask_threshold: float = 0.5
 
     @property
     def num_found(self) -> int:

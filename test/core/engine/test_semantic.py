@@ -50,3 +50,17 @@ def test_more_classes_than_ids_are_refused(tiny_model: Make) -> None:
     assert not engine.has_semantic
     with pytest.raises(ConfigError, match="at most 256 classes, got 257"):
         engine.infer_batch(IMAGES, semantic=True)
+
+
+def test_what_explains_a_score_is_from_the_same_semantic_map(tiny_model: Make) -> None:
+    engine = AnomalyEngine(tiny_model(HeadConfig(16, 0.3, 8)), EngineConfig(device="cpu", precision="fp32"))
+    names = ("head", "max_logit")
+    seen = engine.explained(IMAGES[0], names)
+    for name, expected in engine.score_maps(IMAGES[0], names).items():
+        np.testing.assert_allclose(seen.scores[name], expected, atol=1e-6)
+    max_prob, _, energy, msp = seen.statistics
+    np.testing.assert_allclose(msp, 1 - max_prob, atol=1e-5)
+    assert (energy >= max_prob - 1e-5).all()
+    (frame,) = engine.infer_batch(IMAGES[:1], semantic=True)
+    assert frame.semantic is not None
+    np.testing.assert_array_equal(seen.classes, frame.semantic)
