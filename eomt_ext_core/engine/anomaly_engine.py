@@ -19,7 +19,7 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
 from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
-from eomt_ext_core.engine.frame import AnomalyFrame, ExplainedScores
+from eomt_ext_core.engine.frame import AnomalyFrame, Explanation
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
@@ -312,23 +312,19 @@ class AnomalyEngine:
             return dict(zip(scores, arrays, strict=True))
 
     @torch.inference_mode()
-    def explained(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> ExplainedScores:
-        """Give what :meth:`score_maps` gives, and from the same pass what explains it.
+    def explain(self, image_rgb: NDArray[np.uint8]) -> Explanation:
+        """Give what the frozen network takes an image for; a pass of its own, so that scores take no longer for it.
 
         Raises:
-            ConfigError: as :meth:`score_maps`, and where the model gives no semantic classes.
+            ConfigError: where the model gives no semantic classes.
             ImageError, InferenceError: as :meth:`infer`.
         """
-        check_scores(scores, self._scorer)
         check_semantic(self._scorer)
         with self._path.on_device():
-            ((plan, stitched),) = self._path.stitched([image_rgb], (*scores, SEMANTIC), self._config)
-            maps, semantic = windows.to_image_size(stitched[: len(scores)], plan), stitched[len(scores) :]
-            results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
-            seen = statistics(semantic[None])[0].permute(2, 0, 1)
-            results += [windows.classes_at_image_size(semantic, plan), windows.to_image_size(seen, plan)]
-            *arrays, classes, numbers = self._path.download(results, list(maps), [image_rgb] * len(maps))
-            return ExplainedScores(dict(zip(scores, arrays, strict=True)), classes, numbers)
+            ((plan, semantic),) = self._path.stitched([image_rgb], (SEMANTIC,), self._config)
+            seen = windows.to_image_size(statistics(semantic[None])[0].permute(2, 0, 1), plan)
+            results = [windows.classes_at_image_size(semantic, plan), seen]
+            return Explanation(*self._path.download(results, [seen[0]], [image_rgb]))
 
     @torch.inference_mode()
     def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:

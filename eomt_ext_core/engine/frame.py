@@ -30,15 +30,13 @@ class AnomalyFrame:
     strangeness: float | None = None
 
 
-class ExplainedScores(NamedTuple):
-    """Scores of an image, and what of the frozen network's prediction explains them.
+class Explanation(NamedTuple):
+    """What the frozen network takes an image for, whatever the score.
 
     Attributes:
-        scores: by name, (H, W) float32 in [0, 1].
         classes: (H, W) uint8, the semantic class of each pixel.
         statistics: (4, H, W) float32: max_prob, entropy, energy and msp of the semantic map.
     """
 
-    scores: dict[str, NDArray[np.float32]]
     classes: NDArray[np.uint8]
     statistics: NDArray[np.float32]

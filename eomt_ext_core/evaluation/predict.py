@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.config import EngineConfig, ObstacleConfig
-from eomt_ext_core.engine import AnomalyFrame, ExplainedScores
+from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.engine import AnomalyFrame, Explanation
 from eomt_ext_core.errors import ConfigError, ImageError
 from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.run import Evaluator
@@ -43,10 +43,6 @@ class Engine(Protocol):
     class_names: tuple[str, ...]
 
     @property
-    def config(self) -> EngineConfig:
-        """How it runs."""
-
-    @property
     def has_semantic(self) -> bool:
         """Whether the model gives the semantic class of each pixel."""
 
@@ -58,8 +54,8 @@ class Engine(Protocol):
         """Return the frame of an image (H, W, 3) uint8."""
         ...
 
-    def explained(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> ExplainedScores:
-        """Return scores of it, with what explains them."""
+    def explain(self, image_rgb: NDArray[np.uint8]) -> Explanation:
+        """Return what the network takes it for."""
         ...
 
 
@@ -169,16 +165,15 @@ class PredictionWriter:
 
     def _process_image(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
         image_rgb = read_rgb(path, turn=True)
-        seen = self._see(image_rgb, engine)
-        frame = seen.frame
+        frame, latency_ms = _timed(engine, image_rgb)
         self._write_probability(Path(path.stem), frame.probability)
         write_image(self.folder / "mask" / f"{path.stem}.png", frame.mask.astype(np.uint8) * 255)
         found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
         drawn = _drawn(image_rgb, frame, found)
         write_image(self.folder / "overlay" / f"{path.stem}.png", drawn[..., ::-1])
         with self._record(path) as record:
-            rows = record.add(found, 0, "", why=seen.why(found))
-        self._report(path.name, image_rgb, seen, FrameDetail(obstacles=tuple(rows)))
+            rows = record.add(found, 0, "", why=self._why(found, image_rgb, engine))
+        self._report(path.name, image_rgb, frame, latency_ms, FrameDetail(obstacles=tuple(rows)))
         yield frame
 
     def _process_video(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
@@ -193,17 +188,17 @@ class PredictionWriter:
             )
             record, tracker, judge = stack.enter_context(self._record(path)), Tracker(), CameraJudge()
             for index, image_rgb in enumerate(video):
-                seen, time_s = self._see(image_rgb, engine), index / video.rate_hz
-                frame = seen.frame
+                frame, latency_ms = _timed(engine, image_rgb)
+                time_s = index / video.rate_hz
                 found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
                 if self.tracking.enabled:
                     found = tracker.follow(found, time_s, self.tracking, threshold=engine.threshold)
                 found = found.confirmed() if self.obstacles.confirmed_only else found
-                rows = record.add(found, index, f"{time_s:.3f}", why=seen.why(found))
+                rows = record.add(found, index, f"{time_s:.3f}", why=self._why(found, image_rgb, engine))
                 health = judge.look(image_rgb, time_s, HealthConfig()).summary
                 overlay_path = f"overlay/{path.stem}.mp4"
                 detail = FrameDetail(path.name, index, time_s, overlay_path, time_s, tuple(rows), health)
-                self._report(f"{path.name}/{index:06d}", image_rgb, seen, detail)
+                self._report(f"{path.name}/{index:06d}", image_rgb, frame, latency_ms, detail)
                 self._write_probability(Path(path.stem) / f"{index:06d}", frame.probability)
                 masks.write(np.repeat(frame.mask[..., None].astype(np.uint8) * 255, 3, axis=2))
                 overlays.write(_drawn(image_rgb, frame, found))
@@ -212,20 +207,22 @@ class PredictionWriter:
         if problem is not None:
             raise ImageError(problem, "truncated")
 
-    def _see(self, image_rgb: NDArray[np.uint8], engine: Engine) -> _Seen:
-        started_s = time.perf_counter()
-        if not (self.explain and engine.has_semantic):
-            frame = engine.infer(image_rgb)
-            return _Seen(frame, 1e3 * (time.perf_counter() - started_s))
-        scores, classes, statistics = engine.explained(image_rgb, (engine.config.score,))
-        (probability,) = scores.values()
-        frame = AnomalyFrame(probability, probability > engine.threshold, classes)
-        return _Seen(frame, 1e3 * (time.perf_counter() - started_s), statistics, engine.class_names)
+    def _why(self, found: ObstacleFrame, image_rgb: NDArray[np.uint8], engine: Engine) -> list[Reason | None]:
+        if not (self.explain and engine.has_semantic and found.obstacles):
+            return []
+        return reasons(found, *engine.explain(image_rgb), engine.class_names)
 
-    def _report(self, name: str, image_rgb: NDArray[np.uint8], seen: _Seen, detail: FrameDetail) -> None:
+    def _report(
+        self,
+        name: str,
+        image_rgb: NDArray[np.uint8],
+        frame: AnomalyFrame,
+        latency_ms: float,
+        detail: FrameDetail,
+    ) -> None:
         if self.evaluator is not None:
-            scores = {self.evaluator.setup.scores[0]: seen.frame.probability}
-            self.evaluator.update(name, image_rgb, scores, latency_ms=seen.latency_ms, detail=detail)
+            scores = {self.evaluator.setup.scores[0]: frame.probability}
+            self.evaluator.update(name, image_rgb, scores, latency_ms=latency_ms, detail=detail)
 
     def _record(self, path: Path) -> AbstractContextManager[ObstacleRecord]:
         return obstacle_record(self.folder / "obstacles" / f"{path.name}.csv", "frame", "time_s")
@@ -241,19 +238,11 @@ class PredictionWriter:
             np.save(temporary, probability)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A frame, how long it took, and what explains it if that was asked for."""
-
-    frame: AnomalyFrame
-    latency_ms: float
-    statistics: NDArray[np.float32] | None = None
-    class_names: Sequence[str] = ()
-
-    def why(self, found: ObstacleFrame) -> list[Reason | None]:
-        if self.statistics is None or self.frame.semantic is None:
-            return []
-        return reasons(found, self.frame.semantic, self.statistics, self.class_names)
+def _timed(engine: Engine, image_rgb: NDArray[np.uint8]) -> tuple[AnomalyFrame, float]:
+    """Return the frame of an image and how long it took, in ms."""
+    started_s = time.perf_counter()
+    frame = engine.infer(image_rgb)
+    return frame, 1e3 * (time.perf_counter() - started_s)
 
 
 def _drawn(image_rgb: NDArray[np.uint8], frame: AnomalyFrame, found: ObstacleFrame) -> NDArray[np.uint8]:

@@ -14,6 +14,18 @@ from eomt_ext_core.obstacles import ObstacleFrame, Reason
 COLUMNS = ("track_id", "state", "evidence", "score", "left", "top", "width", "height", "area_px", *Reason._fields)
 
 
+def obstacle_rows(found: ObstacleFrame, why: Sequence[Reason | None] = ()) -> list[dict[str, Any]]:
+    """Give the obstacles of an image as rows by column; ``why``: a reason for each listed one, if they are known."""
+    rows = []
+    for index, each in enumerate(found.listed):
+        reason = why[index] if why else None
+        evidence = "" if each.evidence is None else f"{each.evidence:.4f}"
+        known = each.track_id, each.state, evidence, f"{each.score:.4f}", *each.box_xywh, each.area_px
+        texts = [""] * len(Reason._fields) if reason is None else [*reason[:2], *(f"{x:.4f}" for x in reason[2:])]
+        rows.append(dict(zip(COLUMNS, (*known, *texts), strict=True)))
+    return rows
+
+
 class ObstacleRecord:
     """Write a CSV file with a row for each obstacle of each image, those that coast included.
 
@@ -29,18 +41,10 @@ class ObstacleRecord:
         self._rows.writerow((*image_columns, *COLUMNS))
 
     def add(self, found: ObstacleFrame, *image: object, why: Sequence[Reason | None] = ()) -> list[dict[str, Any]]:
-        """Write the obstacles of an image, whose own columns are ``image``; return the rows by column, without these.
-
-        ``why``: a reason for each listed obstacle, if they are known.
-        """
-        rows = []
-        for index, each in enumerate(found.listed):
-            reason = why[index] if why else None
-            evidence = "" if each.evidence is None else f"{each.evidence:.4f}"
-            known = each.track_id, each.state, evidence, f"{each.score:.4f}", *each.box_xywh, each.area_px
-            texts = [""] * len(Reason._fields) if reason is None else [*reason[:2], *(f"{x:.4f}" for x in reason[2:])]
-            rows.append(dict(zip(COLUMNS, (*known, *texts), strict=True)))
-            self._rows.writerow((*image, *rows[-1].values()))
+        """Write the rows of :func:`obstacle_rows`, each after the columns of its image, and return them."""
+        rows = obstacle_rows(found, why)
+        for row in rows:
+            self._rows.writerow((*image, *row.values()))
         return rows
 
 

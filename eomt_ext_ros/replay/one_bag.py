@@ -169,16 +169,15 @@ class _Replay:
         pixels = image_rgb(msg, frame.msgtype)
         if (why := lost_colours(msg)) and (note := f"{frame.topic} has no colours: {why}") not in self.report.notes:
             self.report.notes.append(note)
-        explains = self.config.explain and self.engine.has_semantic
-        seen = self.engine.explained(pixels, self.config.scores) if explains else None
-        scores = self.engine.score_maps(pixels, self.config.scores) if seen is None else seen.scores
+        scores = self.engine.score_maps(pixels, self.config.scores)
         latency_ms = 1e3 * (time.perf_counter() - started)
 
         camera, stamp = self.cameras[frame.topic], stamp_ns(data)
         self._watch(frame.topic, stamp / 1e9, pixels)
         probability = scores[self.config.scores[0]]
         found = self._obstacles(frame, stamp, probability)
-        known = [] if seen is None else reasons(found, seen.classes, seen.statistics, self.engine.class_names)
+        explains = self.config.explain and self.engine.has_semantic and found.obstacles
+        known = reasons(found, *self.engine.explain(pixels), self.engine.class_names) if explains else []
         rows = self.record.add(found, camera, frame_name("", "", stamp), why=known)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
         overlay_rgb = rendering.overlay

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from eomt_ext_core.evaluation.panels import Panel
-from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, without_nan
+from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, without_nan
 from eomt_ext_core.visualization import colours_rgb
+
+_MOST_ROWS = 20  # of the obstacles of a frame
 
 
 def page_data(results: Sequence[EvaluationResult]) -> str:
@@ -38,12 +40,12 @@ def _set(result: EvaluationResult) -> dict[str, Any]:
         "name": result.name,
         "scores": names,
         "thresholds": thresholds | {name: value for name, value in best.items() if not math.isnan(value)},
+        "found": result.mask_threshold,
         "origin": "of the best F1" if result.scores else "of the run",
     }
 
 
 def _frame(result: EvaluationResult, frame: FrameResult) -> dict[str, Any]:
-    first = next(iter(frame.scores.values()), None)
     detail, panel = result.details.get(frame.frame_id), result.panels.get(frame.frame_id)
     found: dict[str, Any] = {
         "id": frame.frame_id,
@@ -52,15 +54,23 @@ def _frame(result: EvaluationResult, frame: FrameResult) -> dict[str, Any]:
         "largest": frame.largest_probability,
         "latency": result.latency_ms.get(frame.frame_id),
     }
-    if first is not None:
-        found |= {"auprc": first.auprc, "fpr95": first.fpr95, "recall": first.recall, "anomalous": frame.num_anomalous}
-        found["falsePositives"] = first.false_positive_rate
+    if frame.scores:
+        found |= {
+            "anomalous": frame.num_anomalous,
+            "scores": {name: _score(each) for name, each in frame.scores.items()},
+        }
     if detail is not None:
-        found |= {"rows": detail.obstacles, "obstacles": len(detail.obstacles), "health": detail.health}
+        rows = detail.obstacles[:_MOST_ROWS]
+        found |= {"rows": rows, "obstacles": len(detail.obstacles), "health": detail.health}
         if detail.sequence:
             found |= {"sequence": detail.sequence, "index": detail.index, "time": detail.time_s}
             found |= {"video": detail.video, "videoTime": detail.video_s}
     return found if panel is None else found | {"panel": _panel(panel)}
+
+
+def _score(score: FrameScore) -> dict[str, float]:
+    rates = {"recall": score.recall, "falsePositives": score.false_positive_rate}
+    return {"auprc": score.auprc, "fpr95": score.fpr95, **rates}
 
 
 def _panel(panel: Panel) -> dict[str, Any]:

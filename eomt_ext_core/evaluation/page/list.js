@@ -1,14 +1,15 @@
 // The list of frames: filtered, sorted, and made as it is scrolled to.
 
 const percent = (value) => (100 * value).toFixed(2) + " %";
+const ofScore = (name) => (frame) => (frame.scores ? frame.scores[state.score][name] : null); // of the score chosen
 const COLUMNS = { // title, value, and how it is written
   rank: ["worst first", (frame) => frame.rank],
   time: ["time", (frame) => frame.time, (value) => value.toFixed(2) + " s"],
   name: ["name", (frame) => frame.id],
-  auprc: ["AuPRC", (frame) => frame.auprc, percent],
-  fpr95: ["FPR95", (frame) => frame.fpr95, percent],
-  recall: ["recall", (frame) => frame.recall, percent],
-  falsePositives: ["false positives", (frame) => frame.falsePositives, percent],
+  auprc: ["AuPRC", ofScore("auprc"), percent],
+  fpr95: ["FPR95", ofScore("fpr95"), percent],
+  recall: ["recall", ofScore("recall"), percent],
+  falsePositives: ["false positives", ofScore("falsePositives"), percent],
   anomalous: ["anomalous px", (frame) => frame.anomalous, (value) => value.toLocaleString("en")],
   mask: ["mask", (frame) => frame.mask, percent],
   largest: ["largest probability", (frame) => frame.largest, probabilityText],
@@ -36,7 +37,7 @@ function filter() {
   const value = COLUMNS[find("sort").value][1], sign = find("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1;
   shown = frames.filter((frame) =>
     frame.id.toLowerCase().includes(text) && (set === "" || frame.set === Number(set)) &&
-    (limit === 100 || (isKnown(frame.auprc) && 100 * frame.auprc <= limit)));
+    (limit === 100 || (isKnown(COLUMNS.auprc[1](frame)) && 100 * COLUMNS.auprc[1](frame) <= limit)));
   const keys = new Map(shown.map((frame, at) => [frame, [value(frame), at]]));
   shown.sort((one, other) => {
     const [a, first] = keys.get(one), [b, second] = keys.get(other);

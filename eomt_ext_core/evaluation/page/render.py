@@ -117,7 +117,8 @@ def _table(scores: Mapping[str, ScoreResult]) -> str:
     titles.insert(4, "at")
     titles += ["95 % found at", "1 % false at"]
     head = "".join(f"<th>{title}</th>" for title in ["score, in %", *titles])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Metrics">{table}</div>'
 
 
 def _words(value: Any) -> str:

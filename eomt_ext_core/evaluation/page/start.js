@@ -50,7 +50,7 @@ function setUp() {
   find("set").hidden = data.sets.length === 1;
   const hasTruth = frames.some((frame) => frame.panel && frame.panel.truth);
   for (const element of document.querySelectorAll("[data-truth]")) element.hidden = !hasTruth;
-  find("auprc-label").hidden = !frames.some((frame) => isKnown(frame.auprc));
+  find("auprc-label").hidden = !frames.some((frame) => isKnown(COLUMNS.auprc[1](frame)));
   for (const [name, [title, value]] of Object.entries(COLUMNS)) {
     if (frames.some((frame) => isKnown(value(frame)))) find("sort").append(make("option", { value: name }, title));
   }
@@ -65,7 +65,7 @@ function setUp() {
     event.currentTarget.setAttribute("aria-pressed", String(!isPressed));
     filter();
   });
-  find("score").addEventListener("input", () => { state.score = find("score").value; setThreshold(null, "canvas"); });
+  find("score").addEventListener("input", () => { state.score = find("score").value; setThreshold(null, "canvas"); filter(); });
   find("spread").addEventListener("input", () => { state.spread = find("spread").checked; showThreshold(); redraw("canvas"); });
   find("reset").addEventListener("click", () => setThreshold(null));
   for (const id of SLIDERS) {

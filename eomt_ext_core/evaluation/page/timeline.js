@@ -59,6 +59,7 @@ function addStrip(name) {
   const [title, value, text] = COLUMNS[name];
   const most = Math.max(...current.map((frame) => value(frame) || 0)) || 1;
   const [svg, output] = strip(title, title + " along the recording, at most " + text(most));
+  output.after(make("i", {}, "at most " + text(most)));
   const columns = new Map();
   for (const frame of current) {
     const column = Math.round(placeOf(frame.time) * COLUMNS_DRAWN / 1000);

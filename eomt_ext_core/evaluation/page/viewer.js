@@ -88,8 +88,10 @@ function showObstacles() {
     body.append(line);
   }
   const head = make("tr", {}, ...columns.map(([, title]) => make("th", { scope: "col" }, title)));
+  const more = viewed.obstacles > rows.length ? ", the largest " + rows.length + " of " + viewed.obstacles : "";
+  const found = "Obstacles above " + probabilityText(data.sets[viewed.set].found) + ", the threshold of the run" + more;
   find("why").replaceChildren(make("table", { class: "why" },
-    make("caption", { class: "unseen" }, "Obstacles of this frame"), make("thead", {}, head), body));
+    make("caption", {}, found), make("thead", {}, head), body));
 }
 
 function setUpViewer() {

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from eomt_ext_core.config import EngineConfig, ObstacleConfig
-from eomt_ext_core.engine import AnomalyFrame, ExplainedScores
+from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.engine import AnomalyFrame, Explanation
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
 from eomt_ext_core.evaluation.run import Evaluator
@@ -16,13 +16,13 @@ from eomt_ext_core.visualization import BOX_RGB
 class RedEngine:
     """Finds red."""
 
-    threshold, class_names, has_semantic, config = 0.5, ("road", "car"), True, EngineConfig(score="head")
+    threshold, class_names, has_semantic = 0.5, ("road", "car"), True
 
-    def explained(self, image_rgb, scores):
+    def explain(self, image_rgb):
         """Takes what is green for cars."""
         probability = self.infer(image_rgb).probability
         statistics = np.stack([1 - probability, probability, 1 - probability, probability])
-        return ExplainedScores({scores[0]: probability}, (image_rgb[..., 1] > 100).view(np.uint8), statistics)
+        return Explanation((image_rgb[..., 1] > 100).view(np.uint8), statistics)
 
     def infer(self, image_rgb):
         probability = image_rgb[..., 0].astype(np.float32) / 255

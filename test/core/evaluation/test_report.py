@@ -92,7 +92,8 @@ def test_page_shows_sets_scores_and_charts(page):
 
 def test_page_has_all_frames_worst_first_and_pictures_of_the_worst(page):
     frames = data_of(page)["frames"]
-    assert [frame["auprc"] for frame in frames] == sorted(frame["auprc"] for frame in frames)
+    values = [frame["scores"]["head"]["auprc"] for frame in frames]
+    assert values == sorted(values)
     shown = [frame["id"] for frame in frames if "panel" in frame]
     assert sorted(shown) == [f"{name}<{index}>" for name in ("first", "second & last") for index in (1, 2)]
     assert {frame["latency"] for frame in frames} == {10.0, 11.0, 12.0}
