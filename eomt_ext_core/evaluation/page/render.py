@@ -15,7 +15,7 @@ from eomt_ext_core.evaluation.page.data import page_data
 from eomt_ext_core.evaluation.result import EvaluationResult, ScoreResult
 
 _FEWEST_TIMED = 2  # below, a chart shows nothing; and a time line has one of its own
-_SCRIPTS = ("picture.js", "list.js", "timeline.js", "viewer.js", "start.js")
+SCRIPTS = ("picture.js", "list.js", "timeline.js", "viewer.js", "start.js")
 
 
 def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -> str:
@@ -39,7 +39,7 @@ def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -
         ),
         sets="\n".join(_set_section(result) for result in results),
         style=read("style.css"),
-        scripts="\n".join(read(name) for name in _SCRIPTS),
+        scripts="\n".join(read(name) for name in SCRIPTS),
         data=page_data(results),
         left_out=f'<p class="soft">{more}</p>' if with_picture < num_frames else "",
     )

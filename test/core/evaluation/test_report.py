@@ -2,15 +2,18 @@ import json
 import re
 import struct
 from html.parser import HTMLParser
+from importlib import resources
 
 import cv2
 import numpy as np
 import pytest
 
 from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.page.render import SCRIPTS
 from eomt_ext_core.evaluation.panels import levels_thumbnail
 from eomt_ext_core.evaluation.report import write_report
 from eomt_ext_core.evaluation.run import Evaluator
+from eomt_ext_core.tracking.record import COLUMNS
 
 VOID_TAGS = {"meta", "img", "input", "line", "circle"}
 
@@ -167,3 +170,15 @@ def test_metrics_and_timing_are_apart(tmp_path):
     assert 0 < metrics["sets"][0]["scores"]["head"]["pixel"]["auprc"] <= 1
     assert timing == {"set": {"set<0>": 10.0, "set<1>": 11.0, "set<2>": 12.0}}
     assert "latency" not in json.dumps(metrics)
+
+
+def test_scripts_and_page_are_of_one_piece():
+    folder = resources.files("eomt_ext_core.evaluation.page")
+    html = folder.joinpath("page.html").read_text(encoding="utf-8")
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name.endswith(".js")}
+    for name, script in scripts.items():
+        assert name in SCRIPTS, "a script that is not in the page"
+        for wanted in re.findall(r'find\("([\w-]+)"\)', script):
+            assert f'id="{wanted}"' in html, f"{name} looks for {wanted}"
+    shown = re.findall(r'\["(\w+)", "[^"]+"\]', scripts["viewer.js"])
+    assert {*shown} - {"box"} == {*COLUMNS} - {"left", "top", "width", "height"}
