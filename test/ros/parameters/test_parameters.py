@@ -36,9 +36,9 @@ LIVE = {
     "publish_scale": 0.5,
     "overlay_opacity": 0.25,
     "colour_map": "viridis",
+    "threshold": 0.75,  # without it the node does not take the next score
     "score": "msp",
     "drift_alpha": 0.05,
-    "threshold": 0.75,
     "batch_windows": 3,
     "windows.mode": "grid",
     "windows.blend": "hann",
