@@ -27,7 +27,7 @@ def heatmap(probability: NDArray[np.float32], colour_map: str = "turbo") -> NDAr
 
 def coloured(levels: NDArray[np.uint8], colour_map: str) -> NDArray[np.uint8]:
     """The same of a probability of 8 bits, (H, W) uint8, 255 where it is 1."""
-    return np.asarray(cv2.applyColorMap(levels, _colours_rgb(colour_map)[:, None]), dtype=np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, colours_rgb(colour_map)[:, None]), dtype=np.uint8)
 
 
 def overlay(
@@ -132,7 +132,7 @@ def _check_sizes(**arrays: NDArray[Any] | None) -> None:
 
 
 @functools.cache
-def _colours_rgb(colour_map: str) -> NDArray[np.uint8]:
+def colours_rgb(colour_map: str) -> NDArray[np.uint8]:
     """Return the colours of all levels, (256, 3)."""
     if colour_map not in COLOUR_MAPS:
         raise ConfigError(f"colour_map must be one of {', '.join(COLOUR_MAPS)}, got {colour_map!r}")

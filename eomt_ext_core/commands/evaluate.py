@@ -46,6 +46,7 @@ def evaluate(
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
     label_values: options.LabelMeaning = None,
+    explain: options.Explain = True,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, example frames.
 
@@ -83,6 +84,7 @@ def evaluate(
             engine=EngineConfig(device, backend, precision, score=names[0], windows=window_config),
             scores=names,
             normality=None if normality is None else str(normality.resolve()),
+            explain=explain,
             mode="exact" if exact else "streaming",
             spool_folder=None if ray else output,
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,

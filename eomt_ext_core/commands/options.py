@@ -30,6 +30,9 @@ Horizon = Annotated[float, typer.Option("--horizon", help="row of the horizon, a
 Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea, as a fraction of the largest that fits")]
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="follow obstacles from image to image")]
 ConfirmedOnly = Annotated[bool, typer.Option("--confirmed-only", help="list only obstacles that tracking confirmed")]
+Explain = Annotated[
+    bool, typer.Option("--explain/--no-explain", help="list semantic classes and statistics of each obstacle")
+]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +36,9 @@ def predict(
     fovea: options.Fovea = WindowConfig.fovea,
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
+    explain: options.Explain = True,
 ) -> None:
-    """Write the anomaly probability, mask, overlay and obstacles of images and videos.
+    """Write the anomaly probability, mask, overlay and obstacles of images and videos, and a report on all of them.
 
     Obstacles are followed in videos, not from image to image.
 
@@ -48,6 +50,8 @@ def predict(
 
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.run import Evaluator
     from eomt_ext_core.files import output_folder
 
     console = Console()
@@ -57,9 +61,16 @@ def predict(
     config = EngineConfig(device, backend, precision, score=score, threshold=threshold, windows=window_config)
     obstacle_config, tracking_config = ObstacleConfig(confirmed_only=confirmed_only), TrackingConfig(enabled=tracking)
     check_confirmed_only(obstacle_config, tracking_config)
-    with output_folder(output, overwrite, inputs) as folder, Progress(console=console) as progress:
-        writer = PredictionWriter(folder, probability, obstacle_config, tracking_config)
+    with (
+        output_folder(output, overwrite, inputs) as folder,
+        Progress(console=console) as progress,
+        ExitStack() as reporting,
+    ):
         engine = AnomalyEngine.load(checkpoint, config, normality=normality)
+        evaluator = reporting.enter_context(
+            Evaluator([score], name="inputs", mask_threshold=engine.threshold, spool_folder=output)
+        )
+        writer = PredictionWriter(folder, probability, obstacle_config, tracking_config, evaluator, explain)
         task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
         for source in sources:
             try:
@@ -69,9 +80,12 @@ def predict(
             except (ImageError, InferenceError) as error:
                 problems.append(message_with_path(source.path, error))
         num_frames = int(progress.tasks[task].completed)
+        if num_frames:
+            about = {"title": "Road anomalies found", "checkpoint": printable(Path(checkpoint).name), "score": score}
+            write_report(evaluator.result(), folder, about | {"threshold": engine.describe()["threshold"]})
     print_problems(problems)
     num_inputs = len(sources) + len(unusable)
-    where = f"; look at [bold]{escape(printable(output / 'overlay'))}[/bold]" if num_frames else ""
+    where = f"; look at [bold]{escape(printable(output / 'report.html'))}[/bold]" if num_frames else ""
     console.print(f"{num_complete} of {num_inputs} inputs{where}", soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_INCOMPLETE if num_frames else EXIT_NOTHING)

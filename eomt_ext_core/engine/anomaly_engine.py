@@ -19,7 +19,7 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
 from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
-from eomt_ext_core.engine.frame import ALL_OF_SCORE, AnomalyFrame, Part, SubmittedBatch
+from eomt_ext_core.engine.frame import ALL_OF_SCORE, AnomalyFrame, Explanation, Part, SubmittedBatch
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
@@ -30,7 +30,7 @@ from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
-from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability
+from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability, statistics
 from eomt_ext_core.stages import STITCH
 
 
@@ -371,6 +371,21 @@ class AnomalyEngine:
             results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
             arrays = self._path.download(results, list(maps), [image_rgb] * len(maps))()
             return dict(zip(scores, arrays, strict=True))
+
+    @torch.inference_mode()
+    def explain(self, image_rgb: NDArray[np.uint8]) -> Explanation:
+        """Give what the frozen network takes an image for; a pass of its own, so that scores take no longer for it.
+
+        Raises:
+            ConfigError: if the model gives no semantic classes.
+            ImageError, InferenceError: as :meth:`infer`.
+        """
+        check_semantic(self._scorer)
+        with self._path.on_device():
+            ((plan, semantic),) = self._path.stitched([image_rgb], (SEMANTIC,), self._config)
+            seen = windows.to_image_size(statistics(semantic[None])[0].permute(2, 0, 1), plan)
+            results = [windows.classes_at_image_size(semantic, plan), seen]
+            return Explanation(*self._path.download(results, [seen[0]], [image_rgb])())
 
     @torch.inference_mode()
     def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:

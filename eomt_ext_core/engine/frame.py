@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -62,6 +62,18 @@ class AnomalyFrame:
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool, true where the probability is above the threshold."""
         return _held(self._mask, "mask")
+
+
+class Explanation(NamedTuple):
+    """What the frozen network takes an image for, whatever the score.
+
+    Attributes:
+        classes: (H, W) uint8, the semantic class of each pixel.
+        statistics: (4, H, W) float32: max_prob, entropy, energy and msp of the semantic map.
+    """
+
+    classes: NDArray[np.uint8]
+    statistics: NDArray[np.float32]
 
 
 class SubmittedBatch:

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig
 from eomt_ext_core.datasets import Dataset, Sample
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
 from eomt_ext_core.files import message_with_path
+from eomt_ext_core.obstacles import find_obstacles, reasons
+from eomt_ext_core.tracking import obstacle_rows
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DatasetRun:
     ``checkpoint`` and ``engine``: the network; ``scores``: names of ``config.ALL_SCORES``, the first is the one in the
     thumbnails; ``normality``: a file of learn-normal; ``mode``: of the pixel metrics; ``spool_folder``: holds the
     scores between the two passes; ``submission``: writes the scores of every image in the benchmark's format. Without
-    it, unlabelled images are skipped.
+    it, unlabelled images are skipped. ``explain``: list why each obstacle is one, if the model gives semantic classes.
     """
 
     checkpoint: str
@@ -38,6 +41,7 @@ class DatasetRun:
     spool_folder: Path | None = None
     submission: SubmissionWriter | None = None
     normality: str | None = None
+    explain: bool = False
 
     def select(self, dataset: Dataset) -> Dataset:
         """Keep the images of a data set that this run evaluates. Raises ``DatasetError`` if none is left."""
@@ -99,7 +103,13 @@ class DatasetShard:
         latency_ms = 1000 * (time.perf_counter() - started)
         if self.run.submission is not None:
             self.run.submission.write(self.dataset.submission_name or self.dataset.name, sample.frame_id, scores)
-        evaluator.update(sample.frame_id, image_rgb, scores, labels, latency_ms)
+        detail = None
+        if engine.has_threshold:
+            found = find_obstacles(scores[self.run.scores[0]], ObstacleConfig(), threshold=engine.threshold)
+            explains = self.run.explain and engine.has_semantic and found.obstacles
+            why = reasons(found, *engine.explain(image_rgb), engine.class_names) if explains else []
+            detail = FrameDetail(obstacles=tuple(obstacle_rows(found, why)))
+        evaluator.update(sample.frame_id, image_rgb, scores, labels, latency_ms, detail)
 
 
 def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> list[list[DatasetShard]]:

@@ -1,7 +1,11 @@
-"""Thumbnails of a frame for the report: image, ground truth, heatmap and mask, small enough to send by mail."""
+"""Pictures of a frame for the report: image, ground truth and scores, small enough to send by mail.
+
+The page colours scores itself, so that a reader can choose the threshold and the score.
+"""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,63 +14,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.datasets.labels import ANOMALOUS, VOID
-from eomt_ext_core.visualization import heatmap
 
 _WIDTH_PX = 480
 _JPEG_QUALITY = 78
-_VOID_RGB, _NORMAL_RGB, _ANOMALOUS_RGB = (112, 116, 122), (24, 27, 34), (255, 176, 32)
-_HIT_RGB, _FALSE_RGB, _MISSED_RGB = (64, 200, 120), (255, 96, 80), (72, 140, 255)
+_LARGEST_LOGIT = 16.0  # a probability of 1 − 1e-7
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The JPEG thumbnails of a frame, all of the same size; ``truth`` is None if the frame has no labels."""
+    """The pictures of a frame, all of the same size, encoded.
+
+    ``image``: JPEG; ``levels``: of each score, from :func:`levels_thumbnail`; ``truth``: PNG of labels; None if the
+    frame has none.
+    """
 
     image: bytes
-    heatmap: bytes
+    levels: dict[str, bytes]
     truth: bytes | None
-    mask: bytes
 
 
 def image_thumbnail(image_rgb: NDArray[np.uint8]) -> bytes:
     """Encode an image, (H, W, 3) uint8, as a small JPEG."""
-    return _encode(_shrink(image_rgb))
+    return _encode(".jpg", _shrink(image_rgb)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
-def heatmap_thumbnail(probability: NDArray[np.float32]) -> bytes:
-    """Encode a probability, (H, W) float32 in [0, 1], as a small JPEG in the colours of the heatmap."""
-    return _encode(heatmap(_shrink(probability)))
+def levels_thumbnail(probability: NDArray[np.float32]) -> bytes:
+    """Encode a probability, (H, W) float32 in [0, 1], in 8 bits.
+
+    A pixel is the largest value of its part of the image: what lies above a threshold in the image does so in the
+    thumbnail, however small. Levels are steps of the logit, as thresholds of calibrated scores are close to 0.
+
+    Returns:
+        the logits of levels 0 and 255, little-endian float32 each, and a PNG of levels.
+    """
+    largest = _largest(probability).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        logits = np.clip(np.log(largest / (1 - largest)), -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    low, high = float(logits.min()), float(logits.max())
+    levels = np.rint(255 * (logits - low) / max(high - low, 1e-6)).astype(np.uint8)
+    return struct.pack("<ff", low, high) + _encode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
 
 
 def labels_thumbnail(labels: NDArray[np.uint8]) -> bytes:
-    """Encode labels, (H, W) of 0, 1 or 255, as a small JPEG that keeps even single anomalous pixels visible."""
-    canvas = _canvas(labels)
-    canvas[_shrink_mask(labels == ANOMALOUS)] = _ANOMALOUS_RGB
-    return _encode(canvas)
+    """Encode labels, (H, W) of 0, 1 or 255, as a small PNG that keeps even single anomalous pixels."""
+    small = cv2.resize(labels, _small_wh(labels.shape), interpolation=cv2.INTER_NEAREST)
+    small = np.where(small == VOID, np.uint8(VOID), np.uint8(0))
+    small[_largest((labels == ANOMALOUS).view(np.uint8)) > 0] = ANOMALOUS
+    return _encode(".png", small, [cv2.IMWRITE_PNG_COMPRESSION, 6])
 
 
-def mask_thumbnail(mask: NDArray[np.bool_], labels: NDArray[np.uint8] | None) -> bytes:
-    """Encode a mask, (H, W) bool, as a small JPEG: found green, false red, missed blue; amber without labels."""
-    if labels is None:
-        canvas = _canvas(np.zeros(mask.shape, dtype=np.uint8))
-        canvas[_shrink_mask(mask)] = _ANOMALOUS_RGB
-        return _encode(canvas)
-    canvas, anomalous = _canvas(labels), labels == ANOMALOUS
-    canvas[_shrink_mask(mask & ~anomalous & (labels != VOID))] = _FALSE_RGB
-    canvas[_shrink_mask(anomalous & ~mask)] = _MISSED_RGB
-    canvas[_shrink_mask(anomalous & mask)] = _HIT_RGB
-    return _encode(canvas)
-
-
-def _canvas(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    void = cv2.resize((labels == VOID).view(np.uint8), _small_wh(labels.shape), interpolation=cv2.INTER_NEAREST)
-    colours = np.array([_NORMAL_RGB, _VOID_RGB], dtype=np.uint8)
-    return np.asarray(colours[void], dtype=np.uint8)
-
-
-def _shrink_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    fraction = cv2.resize(mask.astype(np.float32), _small_wh(mask.shape), interpolation=cv2.INTER_AREA)
-    return np.asarray(fraction > 0)
+def _largest(array: NDArray[Any]) -> NDArray[Any]:
+    """Shrink by the largest value of each part."""
+    width, height = _small_wh(array.shape)
+    rows = np.arange(height) * array.shape[0] // height
+    columns = np.arange(width) * array.shape[1] // width
+    return np.asarray(np.maximum.reduceat(np.maximum.reduceat(array, rows, axis=0), columns, axis=1))
 
 
 def _shrink(array: NDArray[Any]) -> NDArray[Any]:
@@ -78,8 +80,5 @@ def _small_wh(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def _encode(image_rgb: NDArray[np.uint8]) -> bytes:
-    encoded = cv2.imencode(
-        ".jpg", np.ascontiguousarray(image_rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    return bytes(encoded[1])
+def _encode(kind: str, pixels: NDArray[Any], settings: list[int]) -> bytes:
+    return bytes(cv2.imencode(kind, np.ascontiguousarray(pixels), settings)[1])

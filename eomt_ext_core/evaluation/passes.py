@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, ScoreResult
@@ -29,8 +30,8 @@ class Setup:
     """Settings of the evaluation of a set; only parts with equal settings can be merged.
 
     ``scores``: names, the first is used for thumbnails and sorting; ``name``: of the set; ``track``: of the segment
-    metrics; ``mode``: of the pixel metrics; ``mask_threshold``: for the thumbnails of masks, if no labels give a better
-    one.
+    metrics; ``mode``: of the pixel metrics; ``mask_threshold``: of the mask of each frame, and of those that the report
+    shows if no labels give a better one.
     """
 
     scores: tuple[str, ...]
@@ -58,6 +59,7 @@ class FirstPass:
     calibrations: dict[str, Calibration]
     frames: dict[str, FrameResult] = field(default_factory=dict)
     latency_ms: dict[str, float] = field(default_factory=dict)
+    details: dict[str, FrameDetail] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     engines: list[dict[str, str]] = field(default_factory=list)
 
@@ -82,6 +84,7 @@ class FirstPass:
             self.calibrations[name].merge(other.calibrations[name])
         self.frames.update(other.frames)
         self.latency_ms.update(other.latency_ms)
+        self.details.update(other.details)
         self.skipped.update(other.skipped)
         for engine in other.engines:
             self.ran_on(engine)
@@ -172,6 +175,8 @@ def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
         edges=first.edges(tuple(second.segments)),
         counts={frame_id: second.counts[frame_id] for frame_id in sorted(second.counts)},
         engines=tuple(first.engines),
+        details=dict(first.details),
+        mask_threshold=setup.mask_threshold,
     )
 
 

@@ -25,9 +25,9 @@ class PixelResult:
     rate at the highest threshold that finds at least 95 % of the anomalous pixels, not interpolated; ``auroc``: area
     under the ROC curve, ties counting one half; ``best_f1``: the largest F1 of any threshold, reached by the pixels
     with ``score > best_threshold`` (the highest such threshold); ``fpr95_threshold`` is meant in the same way, and
-    ``fpr1_threshold``, the lowest that marks at most 1 % of the normal pixels and finds ``tpr_at_fpr1`` of the others.
-    Without anomalous pixels only ``fpr1_threshold`` and the counts are defined; without normal pixels ``fpr95``,
-    ``auroc`` and ``fpr1_threshold`` are not.
+    ``fpr1_threshold``, which finds most, ``tpr_at_fpr1``, of all that mark at most 1 % of the normal pixels. Without
+    anomalous pixels only the counts are defined; without normal pixels ``fpr95``, ``auroc`` and ``fpr1_threshold`` are
+    not, nor is the last where every anomalous pixel lies below more than 1 % of the normal ones.
 
     ``*_error_bound``: how far the value can be, at most, from that of the unrounded scores: 0 in exact mode, and in
     streaming mode as long as the set has at most 2^18 distinct scores.
@@ -195,13 +195,10 @@ class _Ranking:
         return rate, float(self.threshold[row]), uncertain / self.num_normal
 
     def _fpr1(self) -> tuple[float, float]:
-        if not self.num_normal:
+        rows = np.flatnonzero((self.anomalous > 0) & (100 * self.false_positives <= self.num_normal))
+        if not rows.size or not self.num_normal:
             return math.nan, math.nan
-        rows = int(np.searchsorted(self.false_positives, self.num_normal / 100, side="right"))  # marked: the first rows
-        if not rows:
-            return math.nan, math.nan  # the highest score alone marks more
-        found = int(self.true_positives[rows - 1])
-        return float(self.threshold[rows - 1]), found / self.num_anomalous if self.num_anomalous else math.nan
+        return float(self.threshold[rows[-1]]), int(self.true_positives[rows[-1]]) / self.num_anomalous
 
     def _auroc(self) -> tuple[float, float]:
         if not self.num_anomalous or not self.num_normal:

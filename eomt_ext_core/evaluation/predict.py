@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -13,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_core.engine import AnomalyFrame
+from eomt_ext_core.engine import AnomalyFrame, Explanation
 from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import atomic_write, printable
+from eomt_ext_core.health import CameraJudge, HealthConfig
 from eomt_ext_core.images import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -26,7 +30,7 @@ from eomt_ext_core.images import (
     read_rgb,
     write_image,
 )
-from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
+from eomt_ext_core.obstacles import ObstacleFrame, Reason, find_obstacles, reasons
 from eomt_ext_core.tracking import ObstacleRecord, Tracker, TrackingConfig, obstacle_record
 from eomt_ext_core.visualization import overlay
 
@@ -36,12 +40,22 @@ PROBABILITY_FORMATS = ("png", "npy", "none")
 class Engine(Protocol):
     """The part of ``AnomalyEngine`` that is used here."""
 
+    class_names: tuple[str, ...]
+
+    @property
+    def has_semantic(self) -> bool:
+        """Whether the model gives the semantic class of each pixel."""
+
     @property
     def threshold(self) -> float:
         """Probability above which a pixel belongs to the mask."""
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
         """Return the frame of an image (H, W, 3) uint8."""
+        ...
+
+    def explain(self, image_rgb: NDArray[np.uint8]) -> Explanation:
+        """Return what the network takes it for."""
         ...
 
 
@@ -120,6 +134,8 @@ class PredictionWriter:
 
     All are named after the input. The overlay frames the obstacles that ``obstacles`` asks for, and an
     :class:`~eomt_ext_core.tracking.ObstacleRecord` lists them. ``tracking`` says how they are followed through a video.
+    ``evaluator`` takes every frame for the report, if there is one. ``explain``: list why each is an obstacle, if the
+    model gives semantic classes.
 
     An image has an image in each. A video has an H.264 video in ``mask/`` and ``overlay/``, and a folder of frames,
     numbered from 000000, in ``probability/``. ``probability``: ``png`` (16 bit, 65535 is 1), ``npy`` (float32) or
@@ -130,6 +146,8 @@ class PredictionWriter:
     probability: str = "png"
     obstacles: ObstacleConfig = field(default_factory=ObstacleConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    evaluator: Evaluator | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if self.probability not in PROBABILITY_FORMATS:
@@ -147,14 +165,15 @@ class PredictionWriter:
 
     def _process_image(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
         image_rgb = read_rgb(path, turn=True)
-        frame = engine.infer(image_rgb)
+        frame, latency_ms = _timed(engine, image_rgb)
         self._write_probability(Path(path.stem), frame.probability)
         write_image(self.folder / "mask" / f"{path.stem}.png", frame.mask.astype(np.uint8) * 255)
         found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
         drawn = _drawn(image_rgb, frame, found)
         write_image(self.folder / "overlay" / f"{path.stem}.png", drawn[..., ::-1])
         with self._record(path) as record:
-            record.add(found, 0, "")
+            rows = record.add(found, 0, "", why=self._why(found, image_rgb, engine))
+        self._report(path.name, image_rgb, frame, latency_ms, FrameDetail(obstacles=tuple(rows)))
         yield frame
 
     def _process_video(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
@@ -167,15 +186,19 @@ class PredictionWriter:
                 )
                 for kind in ("overlay", "mask")
             )
-            record, tracker = stack.enter_context(self._record(path)), Tracker()
+            record, tracker, judge = stack.enter_context(self._record(path)), Tracker(), CameraJudge()
             for index, image_rgb in enumerate(video):
-                frame = engine.infer(image_rgb)
+                frame, latency_ms = _timed(engine, image_rgb)
+                time_s = index / video.rate_hz
                 found = find_obstacles(frame.probability, self.obstacles, threshold=engine.threshold)
                 if self.tracking.enabled:
-                    time_s = index / video.rate_hz
                     found = tracker.follow(found, time_s, self.tracking, threshold=engine.threshold)
                 found = found.confirmed() if self.obstacles.confirmed_only else found
-                record.add(found, index, f"{index / video.rate_hz:.3f}")
+                rows = record.add(found, index, f"{time_s:.3f}", why=self._why(found, image_rgb, engine))
+                health = judge.look(image_rgb, time_s, HealthConfig()).summary
+                overlay_path = f"overlay/{path.stem}.mp4"
+                detail = FrameDetail(path.name, index, time_s, overlay_path, time_s, tuple(rows), health)
+                self._report(f"{path.name}/{index:06d}", image_rgb, frame, latency_ms, detail)
                 self._write_probability(Path(path.stem) / f"{index:06d}", frame.probability)
                 masks.write(np.repeat(frame.mask[..., None].astype(np.uint8) * 255, 3, axis=2))
                 overlays.write(_drawn(image_rgb, frame, found))
@@ -183,6 +206,23 @@ class PredictionWriter:
         problem = video.problem()
         if problem is not None:
             raise ImageError(problem, "truncated")
+
+    def _why(self, found: ObstacleFrame, image_rgb: NDArray[np.uint8], engine: Engine) -> list[Reason | None]:
+        if not (self.explain and engine.has_semantic and found.obstacles):
+            return []
+        return reasons(found, *engine.explain(image_rgb), engine.class_names)
+
+    def _report(
+        self,
+        name: str,
+        image_rgb: NDArray[np.uint8],
+        frame: AnomalyFrame,
+        latency_ms: float,
+        detail: FrameDetail,
+    ) -> None:
+        if self.evaluator is not None:
+            scores = {self.evaluator.setup.scores[0]: frame.probability}
+            self.evaluator.update(name, image_rgb, scores, latency_ms=latency_ms, detail=detail)
 
     def _record(self, path: Path) -> AbstractContextManager[ObstacleRecord]:
         return obstacle_record(self.folder / "obstacles" / f"{path.name}.csv", "frame", "time_s")
@@ -196,6 +236,13 @@ class PredictionWriter:
             return
         with atomic_write(path) as temporary:
             np.save(temporary, probability)
+
+
+def _timed(engine: Engine, image_rgb: NDArray[np.uint8]) -> tuple[AnomalyFrame, float]:
+    """Return the frame of an image and how long it took, in ms."""
+    started_s = time.perf_counter()
+    frame = engine.infer(image_rgb)
+    return frame, 1e3 * (time.perf_counter() - started_s)
 
 
 def _drawn(image_rgb: NDArray[np.uint8], frame: AnomalyFrame, found: ObstacleFrame) -> NDArray[np.uint8]:

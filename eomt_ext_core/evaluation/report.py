@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eomt_ext_core.evaluation.report_page import render_page
+from eomt_ext_core.evaluation.page import render_page
 from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.files import atomic_write, valid_text
 

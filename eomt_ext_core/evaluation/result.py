@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eomt_ext_core.evaluation.calibration import CalibrationResult
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelResult
 from eomt_ext_core.evaluation.segment_metrics import SegmentResult
@@ -34,6 +35,7 @@ class FrameResult:
     """One frame: ``scores`` is empty if it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
 
     ``mask_fraction``: fraction of all pixels with a first score above the mask threshold of the run.
+    ``largest_probability``: of the first score.
     """
 
     frame_id: str
@@ -41,6 +43,7 @@ class FrameResult:
     num_valid: int
     num_anomalous: int
     mask_fraction: float
+    largest_probability: float
     scores: dict[str, FrameScore]
 
     @property
@@ -71,7 +74,8 @@ class EvaluationResult:
     ``latency_ms``: by frame id, if known; not part of :meth:`to_json`, so that equal results have equal JSON.
     ``skipped``: by frame id, the reason why a frame of the set was not evaluated. ``edges``: (K,) of each score,
     descending, and ``counts``: by frame id and score, the pixels between them and the components, for intervals.
-    ``engines``: what ran, as each engine describes itself; not part of :meth:`to_json` either.
+    ``engines``: what ran, as each engine describes itself, and ``details``: by frame id, for the report; neither is
+    part of :meth:`to_json`. ``mask_threshold``: of the run.
     """
 
     name: str
@@ -85,6 +89,8 @@ class EvaluationResult:
     edges: dict[str, FloatArray] = field(default_factory=dict)
     counts: dict[str, dict[str, FrameCounts]] = field(default_factory=dict)
     engines: tuple[dict[str, str], ...] = ()
+    details: dict[str, FrameDetail] = field(default_factory=dict)
+    mask_threshold: float = 0.5
 
     @property
     def num_found(self) -> int:

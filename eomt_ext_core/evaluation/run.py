@@ -23,7 +23,8 @@ from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.calibration import Calibration
-from eomt_ext_core.evaluation.panels import Panel, heatmap_thumbnail, image_thumbnail, labels_thumbnail, mask_thumbnail
+from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.panels import Panel, image_thumbnail, labels_thumbnail, levels_thumbnail
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
@@ -31,6 +32,8 @@ from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.spool import Spool
 from eomt_ext_core.files import printable
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, count_pixels
+
+_LEVELS = "levels of "  # a thumbnail of each score
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,21 @@ class SpooledFrames:
         )
         for frame_id in sorted(self.files):
             frame = Spool.read(self.files[frame_id])
-            truth, mask = None, frame.thumbnails.get("mask", b"")
+            truth = None
             if frame.labels is not None:
                 labels = frame.labels
-                cut = {name: plan.thresholds.get(name, self.setup.mask_threshold) for name in self.setup.scores}
-                masks = {name: frame.scores[name] > np.float64(threshold) for name, threshold in cut.items()}
-                second.counts[frame_id] = {}
+                rates, second.counts[frame_id] = {}, {}
                 for name, segments in second.segments.items():
                     alone = SegmentMetrics(self.setup.track, plan.thresholds[name])
                     alone.update(frame.scores[name], labels)
                     second.counts[frame_id][name] = _counts(frame.scores[name], labels, plan.edges[name], alone)
                     segments.merge(alone)
-                second.rates[frame_id] = {name: _rates(masks[name], labels) for name in second.segments}
-                truth, mask = labels_thumbnail(labels), mask_thumbnail(masks[self.setup.scores[0]], labels)
+                    rates[name] = _rates(frame.scores[name] > np.float64(plan.thresholds[name]), labels)
+                second.rates[frame_id] = rates
+                truth = labels_thumbnail(labels)
             if frame_id in plan.panel_ids:
-                second.panels[frame_id] = Panel(frame.thumbnails["image"], frame.thumbnails["heatmap"], truth, mask)
+                levels = {name: frame.thumbnails[f"{_LEVELS}{name}"] for name in self.setup.scores}
+                second.panels[frame_id] = Panel(frame.thumbnails["image"], levels, truth)
         return second
 
 
@@ -103,6 +106,7 @@ class Evaluator:
         scores: Mapping[str, NDArray[np.float32]],
         labels: NDArray[np.uint8] | None = None,
         latency_ms: float | None = None,
+        detail: FrameDetail | None = None,
     ) -> None:
         """Add a frame.
 
@@ -112,6 +116,7 @@ class Evaluator:
             scores: (H, W) float32 in [0, 1] for each name of the setup.
             labels: (H, W), 0 normal, 1 anomalous, 255 void; None for a frame that is only shown and timed.
             latency_ms: time that the frame took, if known.
+            detail: for the report.
 
         Raises:
             DatasetError: for a repeated id, different sizes, other label values, or scores outside [0, 1].
@@ -138,17 +143,18 @@ class Evaluator:
                 self._first.calibrations[name].merge(calibration)
         main = scores[self.setup.scores[0]]
         mask = main > self.setup.mask_threshold
-        thumbnails = {"image": image_thumbnail(image_rgb), "heatmap": heatmap_thumbnail(main)}
-        if labels is None:
-            thumbnails["mask"] = mask_thumbnail(mask, None)
+        thumbnails = {f"{_LEVELS}{name}": levels_thumbnail(scores[name]) for name in self.setup.scores}
+        thumbnails["image"] = image_thumbnail(image_rgb)
         self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, thumbnails)
         num_normal, num_anomalous = (
             0 if labels is None else int(np.count_nonzero(labels == kind)) for kind in (NORMAL, ANOMALOUS)
         )
         mask_fraction = int(np.count_nonzero(mask)) / mask.size
         self._first.frames[frame_id] = FrameResult(
-            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, mask_fraction, rows
+            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, mask_fraction, float(main.max()), rows
         )
+        if detail is not None:
+            self._first.details[frame_id] = detail
         if latency_ms is not None:
             self._first.latency_ms[frame_id] = latency_ms
 

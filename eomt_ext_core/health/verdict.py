@@ -58,6 +58,11 @@ class Health:
     faults: tuple[Fault, ...] = ()
 
     @property
+    def summary(self) -> str:
+        """The kinds of faults, or ``well``."""
+        return ", ".join(fault.kind for fault in self.faults) or "well"
+
+    @property
     def has_error(self) -> bool:
         """Whether the images cannot be relied upon."""
         return any(fault.is_error for fault in self.faults)

@@ -10,6 +10,16 @@
 """
 
 from .find import Obstacle, ObstacleFrame, TrackState, find_obstacles
+from .reasons import Reason, reasons
 from .regions import check_obstacle_config, drivable_ids
 
-__all__ = ["Obstacle", "ObstacleFrame", "TrackState", "check_obstacle_config", "drivable_ids", "find_obstacles"]
+__all__ = [
+    "Obstacle",
+    "ObstacleFrame",
+    "Reason",
+    "TrackState",
+    "check_obstacle_config",
+    "drivable_ids",
+    "find_obstacles",
+    "reasons",
+]

@@ -15,8 +15,8 @@
 [(1, 'tentative'), (1, 'confirmed'), (1, 'confirmed')]
 """
 
-from .record import ObstacleRecord, obstacle_record
+from .record import ObstacleRecord, obstacle_record, obstacle_rows
 from .tracker import Tracker
 from .tracking_config import TrackingConfig, check_confirmed_only
 
-__all__ = ["ObstacleRecord", "Tracker", "TrackingConfig", "check_confirmed_only", "obstacle_record"]
+__all__ = ["ObstacleRecord", "Tracker", "TrackingConfig", "check_confirmed_only", "obstacle_record", "obstacle_rows"]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from eomt_ext_core.files import atomic_write
-from eomt_ext_core.obstacles import ObstacleFrame
+from eomt_ext_core.obstacles import ObstacleFrame, Reason
 
-COLUMNS = ("track_id", "state", "evidence", "score", "left", "top", "width", "height", "area_px")
+COLUMNS = ("track_id", "state", "evidence", "score", "left", "top", "width", "height", "area_px", *Reason._fields)
+
+
+def obstacle_rows(found: ObstacleFrame, why: Sequence[Reason | None] = ()) -> list[dict[str, Any]]:
+    """Give the obstacles of an image as rows by column; ``why``: a reason for each listed one, if they are known."""
+    rows = []
+    for index, each in enumerate(found.listed):
+        reason = why[index] if why else None
+        evidence = "" if each.evidence is None else f"{each.evidence:.4f}"
+        known = each.track_id, each.state, evidence, f"{each.score:.4f}", *each.box_xywh, each.area_px
+        texts = [""] * len(Reason._fields) if reason is None else [*reason[:2], *(f"{x:.4f}" for x in reason[2:])]
+        rows.append(dict(zip(COLUMNS, (*known, *texts), strict=True)))
+    return rows
 
 
 class ObstacleRecord:
@@ -28,12 +40,12 @@ class ObstacleRecord:
         self._rows = csv.writer(file, lineterminator="\n")
         self._rows.writerow((*image_columns, *COLUMNS))
 
-    def add(self, found: ObstacleFrame, *image: object) -> None:
-        """Write the obstacles of an image, whose own columns are ``image``."""
-        for each in found.listed:
-            evidence = "" if each.evidence is None else f"{each.evidence:.4f}"
-            known = each.track_id, each.state, evidence, f"{each.score:.4f}"
-            self._rows.writerow((*image, *known, *each.box_xywh, each.area_px))
+    def add(self, found: ObstacleFrame, *image: object, why: Sequence[Reason | None] = ()) -> list[dict[str, Any]]:
+        """Write the rows of :func:`obstacle_rows`, each after the columns of its image, and return them."""
+        rows = obstacle_rows(found, why)
+        for row in rows:
+            self._rows.writerow((*image, *row.values()))
+        return rows
 
 
 @contextmanager

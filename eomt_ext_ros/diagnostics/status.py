@@ -206,7 +206,7 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
 def _health_of(camera: CameraSnapshot) -> str:
     if camera.health is None:
         return "not judged"
-    return ", ".join(fault.kind for fault in camera.health.faults) or "well"
+    return camera.health.summary
 
 
 def _timing(name: str, percentiles: Percentiles | None) -> dict[str, str]:

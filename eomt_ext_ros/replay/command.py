@@ -75,6 +75,7 @@ def replay(
     workers: options.Workers = None,
     ray: options.Ray = None,
     label_values: options.LabelMeaning = None,
+    explain: options.Explain = True,
 ) -> None:
     """Run every frame of recorded bags through the engine, offline.
 
@@ -116,6 +117,7 @@ def replay(
         track=tracks[track],
         threads=threads or torch.get_num_threads(),
         label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
+        explain=explain,
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.

@@ -21,7 +21,8 @@ class ReplayConfig:
     ``node``: model, engine and overlay, as in the live node; ``scores``: all are evaluated, the first is written to the
     annotated bag; ``label_topics``: none, or one for each image topic; ``outputs``: written to the annotated bag;
     ``every``: n to replay every n-th frame of a topic; ``label_values``: the meaning of the values in the labels;
-    ``threads``: CPU threads for each bag. ``threads`` does not depend on the number of workers, because the last digits
+    ``explain``: list why each obstacle is one, if the model gives semantic classes; ``threads``: CPU threads for each
+    bag. ``threads`` does not depend on the number of workers, because the last digits
     of a sum depend on how it is split.
 
     Raises ``ConfigError`` if a setting breaks a rule or contradicts another.
@@ -39,6 +40,7 @@ class ReplayConfig:
     track: SegmentTrack = ANOMALY_TRACK
     threads: int = 1
     label_values: LabelValues = PLAIN_LABELS
+    explain: bool = True
 
     def __post_init__(self) -> None:
         if not self.image_topics or len(set(self.image_topics)) < len(self.image_topics):

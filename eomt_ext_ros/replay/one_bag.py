@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 import statistics
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,11 +21,13 @@ from numpy.typing import NDArray
 from eomt_ext_core.datasets.labels import check_frame
 from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import atomic_write, printable
+from eomt_ext_core.health import CameraJudge
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.normality.drift import DriftWatch
-from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
+from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles, reasons
 from eomt_ext_core.tracking import Tracker, obstacle_record
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import IMAGE_TYPES, deserialize, image_rgb, serialize_image, stamp_ns
@@ -82,6 +86,8 @@ class _Replay:
         self.evaluator = report.evaluator
         self.evaluator.ran_on(self.engine.describe())
         self.trackers = {topic: Tracker() for topic in self.cameras}
+        self.judges = {topic: CameraJudge() for topic in self.cameras}
+        self.num_shown: Counter[str] = Counter()  # frames in the video of a topic
         self.record = stack.enter_context(obstacle_record(job.folder / "obstacles.csv", "camera", "stamp"))
         self.annotated = stack.enter_context(BagWriter(job.folder / "annotated"))
         self.videos = stack.enter_context(ExitStack())
@@ -97,6 +103,7 @@ class _Replay:
             self.report.num_frames = len(frames)
             self._open_labels()
             self.rate_hz = _rate_hz(frames)
+            self.began_ns = min((frame.time_ns for frame in frames), default=0)
             for number, frame in enumerate(frames):
                 if self.job.stop_file.exists():
                     self.report.interrupted = True
@@ -170,6 +177,9 @@ class _Replay:
         self._watch(frame.topic, stamp / 1e9, pixels)
         probability = scores[self.config.scores[0]]
         found = self._obstacles(frame, stamp, probability)
+        explains = self.config.explain and self.engine.has_semantic and found.obstacles
+        known = reasons(found, *self.engine.explain(pixels), self.engine.class_names) if explains else []
+        rows = self.record.add(found, camera, frame_name("", "", stamp), why=known)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
         overlay_rgb = rendering.overlay
         received_ns = self._received_ns(frame, stamp)
@@ -183,7 +193,27 @@ class _Replay:
         self.frame_names[name] += 1
         repeated = self.frame_names[name]  # drivers that do not stamp their images send 0
         unique = name if repeated == 1 else f"{name}#{repeated}"
-        self.evaluator.update(unique, pixels, scores, self._labels(frame.topic, stamp, probability), latency_ms)
+        detail = self._detail(frame, stamp, pixels, rows)
+        self.evaluator.update(unique, pixels, scores, self._labels(frame.topic, stamp, probability), latency_ms, detail)
+
+    def _detail(
+        self, frame: BagMessage, stamp: int, pixels: NDArray[np.uint8], rows: Sequence[dict[str, Any]]
+    ) -> FrameDetail:
+        """Tell where a frame belongs, once it is in the video of its camera."""
+        topic = frame.topic
+        index = self.num_shown[topic]
+        self.num_shown[topic] += 1
+        video = os.path.relpath(self.job.folder / self._video_name(topic), self.job.stop_file.parent)
+        health = self.judges[topic].look(pixels, (stamp or frame.time_ns) * 1e-9, self.config.node.health).summary
+        return FrameDetail(
+            sequence="/".join(part for part in (self.job.name, self.cameras[topic]) if part),
+            index=index,
+            time_s=(frame.time_ns - self.began_ns) * 1e-9,
+            video=printable(video),
+            video_s=index / self.rate_hz[topic],
+            obstacles=tuple(rows),
+            health=health,
+        )
 
     def _obstacles(self, frame: BagMessage, stamp: int, probability: NDArray[np.float32]) -> ObstacleFrame:
         """Find and follow obstacles; a frame without a stamp counts from when it was received."""
@@ -192,9 +222,7 @@ class _Replay:
         if node.tracking.enabled:
             stamp_s = (stamp or frame.time_ns) * 1e-9
             found = self.trackers[frame.topic].follow(found, stamp_s, node.tracking, threshold=threshold)
-        found = found.confirmed() if node.obstacles.confirmed_only else found
-        self.record.add(found, self.cameras[frame.topic], frame_name("", "", stamp))
-        return found
+        return found.confirmed() if node.obstacles.confirmed_only else found
 
     def _watch(self, topic: str, time_s: float, pixels: NDArray[np.uint8]) -> None:
         """Note if the images of a topic are no longer like those of the drive that was learnt from."""
@@ -230,11 +258,13 @@ class _Replay:
         self.report.census.add(values, self.config.label_values)
         return labels
 
+    def _video_name(self, topic: str) -> str:
+        return f"overlay_{self.cameras[topic]}.mp4" if self.cameras[topic] else "overlay.mp4"
+
     def _add_to_video(self, topic: str, frame_rgb: NDArray[np.uint8]) -> None:
         """Append a frame to the video of its camera, resized to the size of the first frame."""
         if topic not in self.video_of:
-            name = f"overlay_{self.cameras[topic]}.mp4" if self.cameras[topic] else "overlay.mp4"
-            temporary = self.videos.enter_context(atomic_write(self.job.folder / name))
+            temporary = self.videos.enter_context(atomic_write(self.job.folder / self._video_name(topic)))
             video = self.videos.enter_context(VideoWriter(temporary, self.rate_hz[topic]))
             height, width = (min(max(side, _VIDEO_SIDE_PX[0]), _VIDEO_SIDE_PX[1]) for side in frame_rgb.shape[:2])
             self.video_of[topic] = (video, (height, width))

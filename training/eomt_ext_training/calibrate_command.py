@@ -42,7 +42,7 @@ def calibrate(
         Path | None,
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
-    score: Annotated[str, typer.Option(help=f"score to calibrate, one of {', '.join(SCORES)}")] = "head",
+    score: options.Score = EngineConfig.score,
     backend: options.Backend = EngineConfig.backend,
 ) -> None:
     """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.

@@ -255,7 +255,7 @@ def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, comm
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert (
         len([path for path in (tmp_path / "out").iterdir() if not path.name.startswith(("notes", "unfinished"))])
-        == {"evaluate": 3, "predict": 4}[command]
+        == {"evaluate": 3, "predict": 7}[command]
     )
     assert isinstance(
         invoke(*arguments[:5], source if command == "predict" else dataset / "images").exception, ConfigError

@@ -50,3 +50,16 @@ def test_more_classes_than_ids_are_refused(tiny_model: Make) -> None:
     assert not engine.has_semantic
     with pytest.raises(ConfigError, match="at most 256 classes, got 257"):
         engine.infer_batch(IMAGES, semantic=True)
+
+
+def test_an_explanation_is_of_the_semantic_map(tiny_model: Make) -> None:
+    engine = AnomalyEngine(tiny_model(HeadConfig(16, 0.3, 8)), EngineConfig(device="cpu", precision="fp32"))
+    seen = engine.explain(IMAGES[0])
+    max_prob, _, energy, msp = seen.statistics
+    expected = -np.log(engine.score_maps(IMAGES[0], ["max_logit"])["max_logit"])
+    np.testing.assert_allclose(max_prob, expected, atol=1e-3)  # where windows overlap, the largest mean is not the mean
+    np.testing.assert_allclose(msp, 1 - max_prob, atol=1e-5)
+    assert (energy >= max_prob - 1e-5).all()
+    (frame,) = engine.infer_batch(IMAGES[:1], semantic=True)
+    assert frame.semantic is not None
+    np.testing.assert_array_equal(seen.classes, frame.semantic)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_core.engine import AnomalyFrame
+from eomt_ext_core.engine import AnomalyFrame, Explanation
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.visualization import BOX_RGB
 
@@ -15,7 +16,13 @@ from eomt_ext_core.visualization import BOX_RGB
 class RedEngine:
     """Finds red."""
 
-    threshold = 0.5
+    threshold, class_names, has_semantic = 0.5, ("road", "car"), True
+
+    def explain(self, image_rgb):
+        """Takes what is green for cars."""
+        probability = self.infer(image_rgb).probability
+        statistics = np.stack([1 - probability, probability, 1 - probability, probability])
+        return Explanation((image_rgb[..., 1] > 100).view(np.uint8), statistics)
 
     def infer(self, image_rgb):
         probability = image_rgb[..., 0].astype(np.float32) / 255
@@ -121,3 +128,25 @@ def test_a_folder_holds_visible_images_and_videos_only(tmp_path, write_image):
     assert [problem.split("/")[-1] for problem in problems] == [
         "folder.jpg is a folder: pass it as an input to read its files"
     ]
+
+
+def test_the_report_has_the_obstacles_of_the_table_and_why(tmp_path):
+    picture = np.zeros((48, 96, 3), np.uint8)
+    picture[10:30, 20:40] = 204, 200, 0  # red and green: an obstacle that looks like a car, above what does not
+    with VideoWriter(tmp_path / "drive.mp4", 10.0) as video:
+        for _ in range(3):
+            video.write(picture)
+    with Evaluator(["head"], spool_folder=tmp_path) as evaluator:
+        predict([tmp_path / "drive.mp4"], PredictionWriter(tmp_path / "out", "none", evaluator=evaluator, explain=True))
+        result = evaluator.result()
+    with (tmp_path / "out" / "obstacles" / "drive.mp4.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["nearest_class"], row["class_beneath"]) for row in rows] == [("car", "road")] * 3
+    assert all(float(row["msp"]) > 0.5 and float(row["max_prob"]) < 0.5 for row in rows)
+    details = [result.details[f"drive.mp4/{index:06d}"] for index in range(3)]
+    assert [(each.index, each.time_s, each.video) for each in details] == [
+        (index, pytest.approx(index / 10), "overlay/drive.mp4") for index in range(3)
+    ]
+    for row, detail in zip(rows, details, strict=True):
+        (shown,) = detail.obstacles
+        assert {key: str(value) for key, value in shown.items()} == {key: row[key] for key in shown}

@@ -2,6 +2,7 @@ import json
 import math
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
@@ -86,7 +87,10 @@ def test_panels_are_of_the_worst_frames(tmp_path):
         assert list(whole.result().panels) == [*worst, "d"]
         assert list(whole.result(max_panels=2).panels) == worst[:2]
         panel = whole.result().panels["a"]
-    assert all(data.startswith(b"\xff\xd8") for data in (panel.image, panel.heatmap, panel.truth, panel.mask))
+    assert panel.image.startswith(b"\xff\xd8")
+    assert list(panel.levels) == list(SCORES)
+    truth = cv2.imdecode(np.frombuffer(panel.truth, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(truth, FRAMES["a"][2])  # small enough to be kept as it is
 
 
 def test_order_and_merging_leave_no_trace(tmp_path):

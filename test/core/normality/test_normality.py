@@ -89,7 +89,8 @@ def test_scores_are_the_same_alone_and_together(engine: AnomalyEngine) -> None:
     names = ("fused", "rba", "normality", "head")
     together = engine.score_maps(image(1, spot=True), names)
     for name in names:
-        alone = engine.infer_batch([image(1, spot=True)], config=EngineConfig("cpu", precision="fp32", score=name))
+        config = EngineConfig("cpu", precision="fp32", score=name, threshold=0.5)
+        alone = engine.infer_batch([image(1, spot=True)], config=config)
         np.testing.assert_array_equal(together[name], alone[0].probability)
 
 

@@ -2,7 +2,7 @@ from io import StringIO
 
 import numpy as np
 
-from eomt_ext_core.obstacles import Obstacle, ObstacleFrame
+from eomt_ext_core.obstacles import Obstacle, ObstacleFrame, Reason
 from eomt_ext_core.tracking import ObstacleRecord, obstacle_record
 
 PLAIN = Obstacle(0.75, (1, 2, 3, 4), 9, (2.5, 4.0))
@@ -14,12 +14,13 @@ def test_a_row_for_each_obstacle_in_the_image_or_not() -> None:
     file = StringIO()
     record, mask = ObstacleRecord(file, "frame", "camera"), np.zeros((9, 9), np.bool_)
     record.add(ObstacleFrame(mask, [PLAIN], 0), 0, "a,b")
-    record.add(ObstacleFrame(mask, [SEEN], 0, [GONE]), 1, "")
+    record.add(ObstacleFrame(mask, [SEEN], 0, [GONE]), 1, "", why=[Reason("car", "road", 0.25, 1.0, 0.5, 0.75), None])
     assert file.getvalue().splitlines() == [
-        "frame,camera,track_id,state,evidence,score,left,top,width,height,area_px",
-        '0,"a,b",,,,0.7500,1,2,3,4,9',
-        "1,,5,confirmed,0.9877,0.7500,1,2,3,4,9",
-        "1,,6,coasting,0.5000,0.5000,-2,2,3,4,0",
+        "frame,camera,track_id,state,evidence,score,left,top,width,height,area_px,"
+        "nearest_class,class_beneath,max_prob,entropy,energy,msp",
+        '0,"a,b",,,,0.7500,1,2,3,4,9,,,,,,',
+        "1,,5,confirmed,0.9877,0.7500,1,2,3,4,9,car,road,0.2500,1.0000,0.5000,0.7500",
+        "1,,6,coasting,0.5000,0.5000,-2,2,3,4,0,,,,,,",
     ]
 
 

@@ -212,6 +212,17 @@ def test_camera_info_alone_needs_no_inference(rig, image_msg):
     assert slow.calls == 0
 
 
+def test_diagnostics_say_what_the_mask_is_cut_by(make_rig, image_msg):
+    rig = make_rig(threshold=0.0)
+    rig.start("mask")
+    rig.answer(image_msg(7), "mask")
+    found = {name: {each.key: each.value for each in status.values} for name, status in rig.diagnostics().items()}
+    said = {key: found["inference"][key] for key in ("threshold", "calibration", "region")}
+    assert said == {"threshold": "0 (set)", "calibration": "none", "region": "everywhere"}
+    assert found["inference"]["classes"][0].isdigit()
+    assert found["camera"]["mask fraction"] == "1.0000"
+
+
 def test_an_image_that_nothing_was_published_for_is_skipped(rig, image_msg):
     rig.start("camera_info")
     rig.send(rig.stamped(image_msg(1)))

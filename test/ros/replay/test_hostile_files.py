@@ -99,4 +99,6 @@ def test_names_of_bags_may_be_any_bytes(drive, replay, tmp_path):
     outcome = replay(path)
     assert outcome.status == 0, outcome.text
     assert "caf\\\\xe9 #1?%41/" in (outcome.folder / "metrics.json").read_text()
-    assert "caf\\xe9 #1?%41/" in (outcome.folder / "report.html").read_text()
+    page = (outcome.folder / "report.html").read_text()
+    assert "caf\\\\xe9 #1?%41/" in page, "in its data"
+    assert "caf\\xe9 #1?%41:" in page, "among its facts"

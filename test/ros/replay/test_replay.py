@@ -56,7 +56,13 @@ def test_every_frame_is_answered_under_its_own_header(drive, replay, read_output
 def test_the_report_shows_the_images_as_they_were_recorded(drive, replay, pixels_of, outputs):
     outcome = replay(drive(frames=3, labels="raw"), label_topic="/camera/labels", outputs=outputs)
     page = (outcome.folder / "report.html").read_text()
-    shown = re.findall(r'alt="image of [^"]*" src="data:image/jpeg;base64,([^"]*)"', page)
+    frames = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["frames"]
+    shown = [frame["panel"]["image"] for frame in frames]
+    assert {frame["video"] for frame in frames} == {"overlay.mp4"}
+    along = sorted(frames, key=lambda frame: frame["time"])
+    assert [(frame["index"], frame["health"]) for frame in along] == [(index, "well") for index in range(3)]
+    for name in ("time", "videoTime"):
+        assert [frame[name] for frame in along] == pytest.approx([0.0, 0.1, 0.2])
     assert {base64.b64decode(each) for each in shown} == {image_thumbnail(pixels_of(index)) for index in range(3)}
 
 

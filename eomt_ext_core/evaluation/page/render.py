@@ -1,8 +1,7 @@
-"""The page ``report.html``: a single file that opens without a network."""
+"""The page's HTML: facts, tables and charts of each set, and the parts that its scripts fill."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -12,31 +11,37 @@ from string import Template
 from typing import Any
 
 from eomt_ext_core.evaluation import charts
-from eomt_ext_core.evaluation.panels import Panel
-from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, ScoreResult
+from eomt_ext_core.evaluation.page.data import page_data
+from eomt_ext_core.evaluation.result import EvaluationResult, ScoreResult
+
+_FEWEST_TIMED = 2  # below, a chart shows nothing; and a time line has one of its own
+SCRIPTS = ("picture.js", "list.js", "timeline.js", "viewer.js", "start.js")
 
 
 def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -> str:
     """Return the page as HTML. The entry ``title`` of ``about`` is its title; all other entries are listed below it."""
     facts = dict(about)
     title = escape(str(facts.pop("title", "Evaluation of road-anomaly scores")))
-    cards = [(result, frame) for result in results for frame in result.frames if frame.frame_id in result.panels]
-    cards.sort(key=lambda card: card[1].badness)
-    num_left_out = sum(len(result.frames) for result in results) - len(cards)
-    more = f"{num_left_out:,} more frames are not shown; their metrics are in metrics.json."
-    template = resources.files("eomt_ext_core.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
+    folder = resources.files("eomt_ext_core.evaluation.page")
+
+    def read(name: str) -> str:
+        return folder.joinpath(name).read_text(encoding="utf-8")
+
+    with_picture = sum(len(result.panels) for result in results)
+    num_frames = sum(len(result.frames) for result in results)
+    more = (
+        f"Pictures are stored of {with_picture:,} of {num_frames:,} frames, the worst; evaluate --panels stores more."
+    )
+    return Template(read("page.html")).substitute(
         title=title,
         about="".join(
             f"<span>{escape(str(key))} <b>{escape(_words(value))}</b></span>" for key, value in facts.items()
         ),
         sets="\n".join(_set_section(result) for result in results),
-        set_options="".join(f"<option>{escape(result.name)}</option>" for result in results),
-        sets_hidden=" hidden" if len(results) == 1 else "",
-        auprc_hidden="" if any(result.scores for result in results) else " hidden",
-        frames="\n".join(_frame_card(result, frame) for result, frame in cards),
-        frames_hidden="" if cards else " hidden",
-        left_out=f'<p class="soft">{more}</p>' if num_left_out else "",
+        style=read("style.css"),
+        scripts="\n".join(read(name) for name in SCRIPTS),
+        data=page_data(results),
+        left_out=f'<p class="soft">{more}</p>' if with_picture < num_frames else "",
     )
 
 
@@ -59,14 +64,15 @@ def _set_section(result: EvaluationResult) -> str:
             if main.pixel.num_anomalous < main.pixel.num_valid:
                 figures.append(("ROC", charts.receiver_operating(result.scores)))
         figures.append((f"Calibration of {name}", charts.reliability(main.calibration)))
-    if result.latency_ms:
+    if len(result.latency_ms) > _FEWEST_TIMED and not any(detail.sequence for detail in result.details.values()):
         figures.append(("Latency", charts.latency(list(result.latency_ms.values()))))
     notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in result.undefined)
     drawn = "".join(f"<div><h3>{escape(title)}</h3>{svg}</div>" for title, svg in figures)
+    drawn = f'<div class="charts">{drawn}</div>' if drawn else ""
     return (
         f'<section class="card"><div class="head"><h2>{escape(result.name)}</h2>'
         f'<span class="soft">{", ".join(facts)}</span></div>{_skipped(result.skipped)}{_table(result.scores)}'
-        f'{notes}<div class="charts">{drawn}</div></section>'
+        f"{notes}{drawn}</section>"
     )
 
 
@@ -106,47 +112,15 @@ def _table(scores: Mapping[str, ScoreResult]) -> str:
             for value, top in zip(values, best, strict=True)
         ]
         cells.insert(4, f"<td>{_number(score.pixel.best_threshold)}</td>")
+        cells += [f"<td>{_number(at)}</td>" for at in (score.pixel.fpr95_threshold, score.pixel.fpr1_threshold)]
         key = f'<i class="key" style="background:var(--s{index % 6})"></i>'
         rows.append(f"<tr><td>{key}{escape(name)}</td>{''.join(cells)}</tr>")
     titles = [title for title, _, _ in _COLUMNS]
-    titles.insert(4, "threshold")
+    titles.insert(4, "at")
+    titles += ["95 % found at", "1 % false at"]
     head = "".join(f"<th>{title}</th>" for title in ["score, in %", *titles])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _frame_card(result: EvaluationResult, frame: FrameResult) -> str:
-    name, first = next(iter(frame.scores.items()), ("", None))
-    figures = [f"{escape(result.name)}"]
-    if first is not None:
-        figures += [
-            f"{escape(name)} AuPRC <b>{_percent(first.auprc)}</b> %",
-            f"FPR95 <b>{_percent(first.fpr95)}</b> %",
-            f"recall <b>{_percent(first.recall)}</b> %",
-            f"false positives <b>{_percent(first.false_positive_rate)}</b> %",
-            f"{frame.num_anomalous:,} anomalous px",
-        ]
-    else:
-        figures.append(f"mask <b>{_percent(frame.mask_fraction)}</b> % of the image")
-    if frame.frame_id in result.latency_ms:
-        figures.append(f"{result.latency_ms[frame.frame_id]:.0f} ms")
-    auprc = "" if first is None or math.isnan(first.auprc) else f"{first.auprc:.6f}"
-    return (
-        f'<article class="card frame" data-name="{escape(frame.frame_id)}" data-set="{escape(result.name)}" '
-        f'data-auprc="{auprc}"><h3>{escape(frame.frame_id)}</h3>'
-        f'<div class="figures">{"".join(f"<span>{figure}</span>" for figure in figures)}</div>'
-        f"{_thumbnails(result.panels[frame.frame_id], frame.frame_id)}</article>"
-    )
-
-
-def _thumbnails(panel: Panel, frame_id: str) -> str:
-    named = {"image": panel.image, "ground truth": panel.truth, "probability": panel.heatmap, "mask": panel.mask}
-    figures = [
-        f'<figure><img alt="{name} of {escape(frame_id)}" src="data:image/jpeg;base64,'
-        f'{base64.b64encode(data).decode()}"><figcaption>{name}</figcaption></figure>'
-        for name, data in named.items()
-        if data is not None
-    ]
-    return f'<div class="thumbnails{" three" if len(figures) == 3 else ""}">{"".join(figures)}</div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Metrics">{table}</div>'
 
 
 def _words(value: Any) -> str:
