@@ -35,7 +35,7 @@ function showSequence(key) {
   if (current.some((frame) => frame.health)) addHealth();
   find("span").textContent = current.length.toLocaleString("en") + " frames, " + (end - start).toFixed(1) + " s";
   find("ticks").replaceChildren(...[0, 1, 2, 3, 4].map((step) =>
-    make("span", {}, (start + (end - start) * step / 4).toFixed(1) + (step === 4 ? " s" : ""))));
+    make("span", {}, (start + (end - start) * step / 4).toFixed(end - start < 4 ? 2 : 1) + (step === 4 ? " s" : ""))));
   find("moment").max = current.length - 1;
   const video = find("video"), source = current[0].video;
   find("beside").hidden = !source;
