@@ -69,7 +69,7 @@ def _add_product(left, right, total, operand_type: tl.constexpr):
     return tl.dot(left, right, total, input_precision="ieee")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def score_pixels(
     mask_logits,
     class_probs,
@@ -80,6 +80,7 @@ def score_pixels(
     last_weight,
     last_bias,
     logits,
+    batch,
     QUERIES: tl.constexpr,
     CLASSES: tl.constexpr,
     MASK_H: tl.constexpr,
@@ -97,7 +98,10 @@ def score_pixels(
     BLOCK_Q: tl.constexpr,
     BLOCK_HIDDEN: tl.constexpr,
 ):
-    """Score a tile of one image; see the module's docstring, and :class:`FusedHead` for the shapes."""
+    """Score a tile of one image of a batch; see the module's docstring, and :class:`FusedHead` for the shapes.
+
+    ``batch`` is for the choice of the tile alone, as the fastest depends on how many programs there are.
+    """
     PIXELS: tl.constexpr = TILE_H * TILE_W
     mlp_type: tl.constexpr = visual.dtype.element_ty
     # Probabilities lie in [0, 1], where float16 is eight times finer than bfloat16.

@@ -24,7 +24,7 @@ SMALLEST_BLOCK = 16  # of a product on tensor cores
 
 _TUNED = triton.autotune(
     HALF_TILES,
-    key=["QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN"],
+    key=["batch", "QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN"],
 )(score_pixels)
 
 
@@ -36,9 +36,9 @@ class FusedHead:
     are clamped to ±65504), and sums, statistics and logits are float32. NaN propagates as in the PyTorch form, and also
     to other pixels of the same tile; so does infinity.
 
-    The first call with new sizes compiles the kernel, for 16-bit features with several tilings of which the fastest is
-    kept: this takes seconds and must happen before a CUDA graph is captured. Later calls compile nothing, wait for
-    nothing and allocate the result, the projected features and the class probabilities.
+    The first call with new sizes compiles the kernel, for 16-bit features with several tilings, of which the fastest
+    for each batch size is kept: this takes seconds and must happen before a CUDA graph is captured. Later calls compile
+    nothing, wait for nothing and allocate the result, the projected features and the class probabilities.
 
     Args:
         head: the trained head; its weights are copied on their device.
@@ -87,6 +87,7 @@ class FusedHead:
                 exact.last,
                 exact.last_bias,
                 logits,
+                batch,
                 QUERIES=class_probs.shape[1],
                 CLASSES=classes,
                 MASK_H=mask_logits.shape[2],

@@ -1,7 +1,4 @@
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from os import getpid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,16 +29,6 @@ CASES = {
     "upsampling by 16/3": {"size_hw": (16, 32), "mask_hw": (3, 6), "patch_hw": (3, 6)},
     "downsampling": {"size_hw": (9, 13), "mask_hw": (40, 24), "patch_hw": (4, 6)},
 }
-
-
-@pytest.fixture(scope="module")
-def interpreted() -> Iterator[Callable[..., Any]]:
-    """Call functions in a process that interprets kernels: Triton decides that when it is imported."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            pool.submit(getpid).result()
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 @pytest.mark.parametrize("sizes", CASES.values(), ids=CASES.keys())
