@@ -14,6 +14,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.gpu_parts.setting import Setting
+from eomt_ext_core.kernels.class_map import best_classes
+from eomt_ext_core.kernels.embedding import embed_patches
+from eomt_ext_core.kernels.norm import add_and_normalise
+from eomt_ext_core.kernels.upscale import WARPS, mix_and_normalise
 from eomt_ext_core.scoring.fused_kernel import FLOAT_TILE, HALF_TILES, score_pixels
 
 # Ampere (A100, RTX 30, Orin), Ada, Hopper, Blackwell (B200, RTX 50).
@@ -56,6 +60,19 @@ def cases() -> Iterator[tuple[str, Case]]:
     for index, tile in enumerate(HALF_TILES):
         yield f"score_pixels, bf16, tile {index}", scoring_case(tile, "bf16")
     yield "score_pixels, fp32", scoring_case(FLOAT_TILE, "fp32", hidden=64)
+    fused = {"enable_fp_fusion": True}
+    embedding = {"ROWS": 40, "COLUMNS": 40, "PATCH": 16, "CHANNELS": 768, "PREFIX": 5}
+    embedding |= {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
+    yield "embed_patches", Case(embed_patches, embedding, {"windows": "*u8", "upper": "*bf16", "lower": "*bf16"}, fused)
+    norm = {"CHANNELS": 768, "BLOCK": 1024, "ADDS": True}
+    types = {"branch": "*bf16", "normalised": "*bf16", "epsilon": "fp32"}
+    yield "add_and_normalise", Case(add_and_normalise, norm, types, fused)
+    upscale = {"SOURCE_H": 80, "SOURCE_W": 80, "CHANNELS": 768, "BLOCK": 1024, "PIXELS": 4}
+    types = dict.fromkeys(("successors", "weight", "bias", "result"), "*bf16") | {"epsilon": "fp32"}
+    yield "mix_and_normalise", Case(mix_and_normalise, upscale, types, fused | {"num_warps": WARPS})
+    classes = {"CLASSES": 19, "SOURCE_H": 640, "SOURCE_W": 1138, "HEIGHT": 1080, "WIDTH": 1920, "BLOCK": 256}
+    types = {"classes": "*u8", "class_stride": "i32", "row_stride": "i32"}
+    yield "best_classes", Case(best_classes, classes, types, fused)
 
 
 def scoring_case(tile: triton.Config, dtype: str, hidden: int = 256) -> Case:
