@@ -109,6 +109,15 @@ def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowCon
     return rows * columns + (config.mode == "fovea")
 
 
+def usual_count(config: WindowConfig) -> int | None:
+    """Count the windows of a camera's image, which is at most twice as wide as high; None if the size decides it.
+
+    >>> usual_count(WindowConfig()), usual_count(WindowConfig(mode="fovea")), usual_count(WindowConfig(mode="grid"))
+    (2, 3, None)
+    """
+    return {"eomt": 2, "fovea": 3}.get(config.mode)
+
+
 class _Layout(NamedTuple):
     resized_hw: tuple[int, int]
     padded_hw: tuple[int, int]

@@ -42,6 +42,7 @@ class AnomalyEngine:
         model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or whatever else scores windows.
         config: how to run it.
         normality: what a drive taught, for a model.
+        most_images: most images at a time, if that is known: no batches of more windows than they have are prepared.
 
     Attributes:
         device: where it runs.
@@ -63,6 +64,7 @@ class AnomalyEngine:
         model: EoMTExt | WindowScorer,
         config: EngineConfig | None = None,
         normality: Normality | None = None,
+        most_images: int | None = None,
     ) -> None:
         self._config = config or EngineConfig()
         self._scorer = torch_scorer(model, self._config, normality) if isinstance(model, EoMTExt) else model
@@ -70,7 +72,7 @@ class AnomalyEngine:
         self.device, self.precision = self._scorer.device, self._scorer.precision
         self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
         self.calibration = LogitCalibration.of(self._scorer.info)
-        self._path = FramePath(self._scorer)
+        self._path = FramePath(self._scorer, most_images)
         self._origin: dict[str, str] = {}
         self.fitting_windows: int | None = None
         self.warm_up()
@@ -83,6 +85,7 @@ class AnomalyEngine:
         head: str | Path | None = None,
         *,
         normality: str | Path | None = None,
+        most_images: int | None = None,
         download: bool = True,
     ) -> AnomalyEngine:
         """Make an engine of a file.
@@ -93,6 +96,7 @@ class AnomalyEngine:
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
+            most_images: as for the engine itself.
             download: whether ``hf://owner/name`` is allowed; without, errors do not name it either.
 
         Raises:
@@ -101,7 +105,7 @@ class AnomalyEngine:
         """
         config = config or EngineConfig()
         scorer, origin = load_scorer(source, config, head, normality=normality, download=download)
-        engine = cls(scorer, config)
+        engine = cls(scorer, config, most_images=most_images)
         engine._origin = origin | {"self_test": engine.self_test()}
         return engine
 

@@ -86,6 +86,7 @@ def load_engine(config: NodeConfig) -> Engine:
         config.engine,
         head=config.head or None,
         normality=config.normality or None,
+        most_images=max(1, len(config.cameras)),
         download=False,
     )
     if config.obstacles.region == "drivable" and engine.has_semantic:  # without, the node refuses the region
