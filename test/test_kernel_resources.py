@@ -34,6 +34,13 @@ def test_scoring_runs_on_the_tensor_cores_with_few_registers(resources, architec
     assert taken.shared <= 32 * 1024  # several programs on a multiprocessor
 
 
+@pytest.mark.parametrize(("architecture", "product"), [(80, "mma"), (90, "wgmma")])
+def test_two_programs_of_the_lean_kernel_share_a_multiprocessor(resources, architecture, product):
+    taken = resources.compile_for(dict(resources.cases())["score_pixels_lean, bf16, 8×8"], architecture)
+    assert (taken.product, taken.spilled) == (product, 0)
+    assert taken.shared <= 96 * 1024
+
+
 @pytest.mark.parametrize(
     ("kernel", "product"), [("embed_patches", "wgmma"), ("add_and_normalise", "fma"), ("mix_and_normalise", "fma")]
 )

@@ -10,7 +10,8 @@ from eomt_ext_core.scoring.head_scorer import make_head_scorer
 
 triton = pytest.importorskip("triton")
 from eomt_ext_core.scoring.fused_kernel import HALF_TILES  # noqa: E402
-from eomt_ext_core.scoring.fused_triton import FusedHead  # noqa: E402
+from eomt_ext_core.scoring.fused_triton import FusedHead, _is_lean  # noqa: E402
+from eomt_ext_core.scoring.lean_kernel import LEAN_TILES  # noqa: E402
 
 # The interpreter's time is the number of programs: few large tiles.
 TILE = triton.Config({"TILE_H": 16, "TILE_W": 32, "BLOCK_Q": 16, "BLOCK_HIDDEN": 32})
@@ -60,6 +61,35 @@ def test_sixteen_bits_are_near(
     assert 0 < difference <= 0.01 * case.logits.abs().max()
 
 
+LEAN_CASES = {
+    "usual sizes": ({"queries": 100, "classes": 19, "hidden": 256}, torch.bfloat16),
+    "a batch, half precision": ({"queries": 70, "classes": 5, "hidden": 64, "batch": 2}, torch.float16),
+    "one query, one class": ({"queries": 1, "classes": 1, "hidden": 128, "projected": None}, torch.bfloat16),
+    "whole blocks": ({"queries": 128, "classes": 64, "hidden": 64}, torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize(("sizes", "dtype"), LEAN_CASES.values(), ids=LEAN_CASES.keys())
+def test_the_lean_kernel_gives_the_same(
+    sizes: dict[str, Any], dtype: torch.dtype, scoring_case: Callable[..., Any], interpreted: Callable[..., Any]
+) -> None:
+    case = scoring_case((10, 13), (3, 4), (1, 2), dtype=dtype, **sizes)
+    wide = interpreted(FusedHead(case.head, tile=TILE), *case.inputs)
+    largest = case.logits.abs().max()
+    for tile in LEAN_TILES:
+        logits = interpreted(FusedHead(case.head, tile=tile), *case.inputs)
+        assert (logits - wide).abs().max() <= 0.01 * largest
+        assert 0 < (logits - case.logits).abs().max() <= 0.02 * largest
+
+
+def test_sizes_decide_whether_the_lean_kernel_is_tried() -> None:
+    usual = 19, torch.Size((2, 40, 40, 256)), torch.Size((2, 640, 640, 1))
+    assert _is_lean(*usual)
+    assert not _is_lean(150, *usual[1:])
+    assert not _is_lean(19, torch.Size((2, 40, 40, 320)), usual[2])
+    assert not _is_lean(19, usual[1], torch.Size((2, 320, 320, 1)))  # score_stride 2
+
+
 def test_what_is_not_finite_is_not_hidden(
     scoring_case: Callable[..., Any], literal_case: Callable[..., Any], interpreted: Callable[..., Any]
 ) -> None:
@@ -101,7 +131,7 @@ def test_on_a_gpu_float32_is_exact(sizes: dict[str, Any], scoring_case: Callable
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("tile", [None, *HALF_TILES], ids=str)
+@pytest.mark.parametrize("tile", [None, *HALF_TILES, *LEAN_TILES], ids=str)
 def test_on_a_gpu_every_tiling_is_near(tile: Any, scoring_case: Callable[..., Any]) -> None:
     sizes = {"queries": 100, "classes": 19, "hidden": 256, "batch": 2}
     case = scoring_case((96, 160), (24, 40), (6, 10), **sizes, dtype=torch.bfloat16)
