@@ -11,9 +11,12 @@ from typing import Annotated
 import typer
 
 from eomt_ext_core.commands.bench import bench
+from eomt_ext_core.commands.compare import compare
 from eomt_ext_core.commands.convert import convert
+from eomt_ext_core.commands.doctor import doctor
 from eomt_ext_core.commands.evaluate import evaluate
 from eomt_ext_core.commands.export import export
+from eomt_ext_core.commands.info import info
 from eomt_ext_core.commands.learn_normal import learn_normal
 from eomt_ext_core.commands.predict import predict
 from eomt_ext_core.exits import exit_on_error
@@ -24,9 +27,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ro
 
 
 app.command()(bench)
+app.command()(compare)
 app.command()(convert)
+app.command()(doctor)
 app.command()(evaluate)
 app.command()(export)
+app.command()(info)
 app.command()(learn_normal)
 app.command()(predict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LOG = logging.getLogger(__name__)
+_BLOCK_BYTES = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -80,6 +82,15 @@ def printable(name: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(name).replace("\\", r"\\")
     return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def message_with_path(path: str | os.PathLike[str], error: Exception) -> str:

@@ -42,8 +42,10 @@ def convert(
     ] = None,
 ) -> None:
     """Write a checkpoint as one safetensors file with its architecture and a known answer to test it by."""
+    from eomt_ext_core.about.record import make_record, with_record
     from eomt_ext_core.engine.probing import make_probe
-    from eomt_ext_core.model.checkpoint import load_model, save_model
+    from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
 
     known: dict[str, Any] = {
         "crop_hw": crop,
@@ -57,6 +59,11 @@ def convert(
     model = load_model(source, known, head=head, base=base, weights=weights)
     if class_names is not None:
         model.info["class_names"] = _read_names(class_names)
+    sources = {"checkpoint": source, "head": head, "base": base}
+    digests = {
+        f"{name}_sha256": sha256_of(resolve_source(given)) for name, given in sources.items() if given is not None
+    }
+    model.info = with_record(model.info, make_record(model=digests))
     save_model(model, target, make_probe(model))
     config = model.config
     typer.echo(

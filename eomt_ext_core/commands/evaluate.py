@@ -37,6 +37,7 @@ def evaluate(
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     blend: options.Blend = WindowConfig.blend,
@@ -79,7 +80,7 @@ def evaluate(
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
-            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=window_config),
+            engine=EngineConfig(device, backend, precision, score=names[0], windows=window_config),
             scores=names,
             normality=None if normality is None else str(normality.resolve()),
             mode="exact" if exact else "streaming",
@@ -112,7 +113,7 @@ def evaluate(
         problems = [problem for result in results for problem in result.skipped.values()]
         if problems and not num_evaluated:
             raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
-        write_report(results, folder, about)
+        write_report(results, folder, about, record_of(results, names))
         print_tables(console, results)
         print_problems(problems)
         if num_evaluated + len(problems) < num_frames:
@@ -127,6 +128,15 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def record_of(results: Sequence[EvaluationResult], scores: Sequence[str]) -> dict[str, Any]:
+    """Record an evaluation: what each engine said of itself, the scores, and which frames it was."""
+    from eomt_ext_core.about.record import make_record
+    from eomt_ext_core.evaluation.result import data_digest
+
+    engines = {tuple(sorted(engine.items())): engine for result in results for engine in result.engines}
+    return make_record(engines=list(engines.values()), scores=list(scores), data_sha256=data_digest(results))
 
 
 def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
@@ -148,8 +158,26 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
             percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
             table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3f}"), *percents[4:])
         console.print(table)
+        if result.scores:
+            console.print(_threshold_table(result))
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
+
+
+def _threshold_table(result: EvaluationResult) -> Any:
+    """Give for each score the threshold that finds 95 % and the one that marks 1 % of the normal pixels."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("threshold", no_wrap=True)
+    for column in ("95 % found", "marked", "1 % marked", "found"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, score in result.scores.items():
+        pixel = score.pixel
+        pairs = (pixel.fpr95_threshold, pixel.fpr95), (pixel.fpr1_threshold, pixel.tpr_at_fpr1)
+        cells = [(_or_dash(f"{at:.5g}"), _or_dash(f"{100 * rate:.2f}")) for at, rate in pairs]
+        table.add_row(name, *cells[0], *cells[1])
+    return table
 
 
 def _or_dash(text: str) -> str:

@@ -32,9 +32,9 @@ def export(
     from rich.markup import escape
     from rich.table import Table
 
-    from eomt_ext_core.engine.loading import sha256_of
+    from eomt_ext_core.about.record import make_record, with_record
     from eomt_ext_core.export.exporting import export_model
-    from eomt_ext_core.files import printable
+    from eomt_ext_core.files import printable, sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
 
     config = ExportConfig(
@@ -50,7 +50,9 @@ def export(
     config.check_target(output)
     sources = {"checkpoint_sha256": checkpoint} | ({} if head is None else {"head_sha256": str(head)})
     origin = {name: sha256_of(resolve_source(source)) for name, source in sources.items()}
-    differences = export_model(load_model(checkpoint, head=head), output, config, origin)
+    model = load_model(checkpoint, head=head)
+    model.info = with_record(model.info, make_record(model=origin, precision=precision, device=device))
+    differences = export_model(model, output, config, origin)
 
     table = Table()
     for column in ("score", "difference", "allowed"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.config import ALL_SCORES, LABEL_VALUES_HELP
+from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP
 from eomt_ext_core.errors import ConfigError
 
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
@@ -17,7 +17,10 @@ Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of:
 Normality = Annotated[
     Path | None, typer.Option("--normality", help="file of learn-normal, for the scores normality and fused")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; with openvino GPU, GPU.N or NPU")]
+Backend = Annotated[
+    str, typer.Option("--backend", help=f"one of {', '.join(BACKENDS)}; auto: onnxruntime for .onnx, else torch")
+]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
 Windows = Annotated[str, typer.Option("--windows", help="how images are cut into windows: eomt, grid or fovea")]
 Blend = Annotated[str, typer.Option("--blend", help="weights of overlapping windows: uniform or hann")]
@@ -28,6 +31,7 @@ Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea, as a f
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="follow obstacles from image to image")]
 ConfirmedOnly = Annotated[bool, typer.Option("--confirmed-only", help="list only obstacles that tracking confirmed")]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]
 

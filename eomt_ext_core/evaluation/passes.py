@@ -18,6 +18,7 @@ from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, ScoreResult
 from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
+from eomt_ext_core.intervals.frame_counts import NUM_EDGES, FloatArray, FrameCounts
 
 MAX_PANELS = 200
 _CURVE_POINTS = 400
@@ -41,10 +42,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class SecondPlan:
-    """Input of the second pass: a threshold for each score with segment metrics, and the frames to show."""
+    """Input of the second pass: threshold and edges of each score with segment metrics, and the frames to show."""
 
     thresholds: dict[str, float]
     panel_ids: frozenset[str]
+    edges: dict[str, FloatArray]
 
 
 @dataclass
@@ -57,6 +59,7 @@ class FirstPass:
     frames: dict[str, FrameResult] = field(default_factory=dict)
     latency_ms: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    engines: list[dict[str, str]] = field(default_factory=list)
 
     @staticmethod
     def empty(setup: Setup) -> FirstPass:
@@ -80,22 +83,34 @@ class FirstPass:
         self.frames.update(other.frames)
         self.latency_ms.update(other.latency_ms)
         self.skipped.update(other.skipped)
+        for engine in other.engines:
+            self.ran_on(engine)
+
+    def ran_on(self, engine: dict[str, str]) -> None:
+        """Note an engine that frames ran on, as it describes itself."""
+        if engine not in self.engines:
+            self.engines.append(engine)
 
     def plan(self, max_panels: int = MAX_PANELS) -> SecondPlan:
         """Choose the thresholds and the ``max_panels`` worst frames from everything counted."""
         thresholds = {name: pixels.compute().best_threshold for name, pixels in self.pixels.items()}
         found = {name: threshold for name, threshold in thresholds.items() if not math.isnan(threshold)}
         worst = sorted(self.frames.values(), key=lambda frame: frame.badness)[:max_panels]
-        return SecondPlan(found, frozenset(frame.frame_id for frame in worst))
+        return SecondPlan(found, frozenset(frame.frame_id for frame in worst), self.edges(tuple(found)))
+
+    def edges(self, names: Sequence[str]) -> dict[str, FloatArray]:
+        """Choose the edges between which the pixels of each frame are counted, for each score."""
+        return {name: self.pixels[name].curve(NUM_EDGES).threshold for name in names}
 
 
 @dataclass
 class SecondPass:
-    """Segments, rates at the threshold and thumbnails of some frames; can be pickled and merged."""
+    """Segments, rates at the threshold, counts and thumbnails of some frames; can be pickled and merged."""
 
     segments: dict[str, SegmentMetrics]
     rates: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)
+    counts: dict[str, dict[str, FrameCounts]] = field(default_factory=dict)
 
     def merge(self, other: SecondPass) -> None:
         """Add everything in ``other``, which must come from the same plan."""
@@ -103,6 +118,7 @@ class SecondPass:
             segments.merge(other.segments[name])
         self.rates.update(other.rates)
         self.panels.update(other.panels)
+        self.counts.update(other.counts)
 
 
 def merge_first(parts: Sequence[FirstPass]) -> FirstPass:
@@ -153,6 +169,9 @@ def summarise(first: FirstPass, second: SecondPass) -> EvaluationResult:
         panels={frame_id: second.panels[frame_id] for frame_id in worst if frame_id in second.panels},
         latency_ms={frame_id: first.latency_ms[frame_id] for frame_id in sorted(first.latency_ms)},
         skipped={frame_id: first.skipped[frame_id] for frame_id in sorted(first.skipped)},
+        edges=first.edges(tuple(second.segments)),
+        counts={frame_id: second.counts[frame_id] for frame_id in sorted(second.counts)},
+        engines=tuple(first.engines),
     )
 
 

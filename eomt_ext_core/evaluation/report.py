@@ -13,21 +13,27 @@ from eomt_ext_core.files import atomic_write, valid_text
 
 
 def write_report(
-    results: EvaluationResult | Sequence[EvaluationResult], folder: str | Path, about: Mapping[str, Any] | None = None
+    results: EvaluationResult | Sequence[EvaluationResult],
+    folder: str | Path,
+    about: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the results into a folder, which is created if it is missing.
 
-    ``metrics.json`` holds metrics only; it is the same to the last digit for the same frames and any number of workers.
+    ``metrics.json`` is the same to the last digit for the same frames and any number of workers, but for ``record``.
     ``timing.json`` holds the latency of each frame in ms. ``report.html`` opens without a network.
 
     Args:
         results: of one or several sets.
         folder: of the files.
         about: facts on the run for readers, such as the checkpoint: JSON values, copied to the files.
+        record: from :func:`~eomt_ext_core.about.record.make_record`; goes into ``metrics.json``.
     """
     sets = [results] if isinstance(results, EvaluationResult) else list(results)
     facts = valid_text(dict(about or {}))
-    metrics = {"format": 1, "about": facts, "sets": [valid_text(result.to_json()) for result in sets]}
+    metrics: dict[str, Any] = {"format": 1, "about": facts, "sets": [valid_text(result.to_json()) for result in sets]}
+    if record is not None:
+        metrics["record"] = valid_text(dict(record))
     timing = {result.name: result.latency_ms for result in sets}
     texts = {
         "metrics.json": json.dumps(metrics, indent=2, allow_nan=False) + "\n",

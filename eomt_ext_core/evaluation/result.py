@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from eomt_ext_core.evaluation.calibration import CalibrationResult
 from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelResult
 from eomt_ext_core.evaluation.segment_metrics import SegmentResult
+from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, pack_edges
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class EvaluationResult:
     ``scores``: by name, in the given order, the first is used for thumbnails and sorting; empty if no frame has labels.
     ``frames``: sorted by frame id. ``panels``: thumbnails of the worst frames, by frame id, worst first.
     ``latency_ms``: by frame id, if known; not part of :meth:`to_json`, so that equal results have equal JSON.
-    ``skipped``: by frame id, the reason why a frame of the set was not evaluated.
+    ``skipped``: by frame id, the reason why a frame of the set was not evaluated. ``edges``: (K,) of each score,
+    descending, and ``counts``: by frame id and score, the pixels between them and the components, for intervals.
+    ``engines``: what ran, as each engine describes itself; not part of :meth:`to_json` either.
     """
 
     name: str
@@ -78,6 +82,9 @@ class EvaluationResult:
     panels: dict[str, Panel]
     latency_ms: dict[str, float]
     skipped: dict[str, str] = field(default_factory=dict)
+    edges: dict[str, FloatArray] = field(default_factory=dict)
+    counts: dict[str, dict[str, FrameCounts]] = field(default_factory=dict)
+    engines: tuple[dict[str, str], ...] = ()
 
     @property
     def num_found(self) -> int:
@@ -127,9 +134,27 @@ class EvaluationResult:
                 "undefined": list(self.undefined),
                 "frames": [asdict(frame) for frame in self.frames],
                 "skipped": self.skipped,
+                "edges": {name: pack_edges(edges) for name, edges in self.edges.items()},
+                "counts": {
+                    frame_id: {name: counts.to_json() for name, counts in by_score.items()}
+                    for frame_id, by_score in self.counts.items()
+                },
             }
         )
         return plain
+
+
+def data_digest(results: Sequence[EvaluationResult]) -> str:
+    """Give the SHA-256 of the list of frames: set, id, size, valid and anomalous pixels of each.
+
+    Runs over the same images with the same labels have the same, whatever was run on them.
+    """
+    lines = [
+        "\t".join(map(str, (result.name, frame.frame_id, frame.size_hw, frame.num_valid, frame.num_anomalous)))
+        for result in results
+        for frame in result.frames
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def without_nan(value: Any) -> Any:

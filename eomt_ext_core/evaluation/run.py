@@ -30,6 +30,7 @@ from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, Frame
 from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.spool import Spool
 from eomt_ext_core.files import printable
+from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, count_pixels
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,12 @@ class SpooledFrames:
                 labels = frame.labels
                 cut = {name: plan.thresholds.get(name, self.setup.mask_threshold) for name in self.setup.scores}
                 masks = {name: frame.scores[name] > np.float64(threshold) for name, threshold in cut.items()}
+                second.counts[frame_id] = {}
                 for name, segments in second.segments.items():
-                    segments.update(frame.scores[name], labels)
+                    alone = SegmentMetrics(self.setup.track, plan.thresholds[name])
+                    alone.update(frame.scores[name], labels)
+                    second.counts[frame_id][name] = _counts(frame.scores[name], labels, plan.edges[name], alone)
+                    segments.merge(alone)
                 second.rates[frame_id] = {name: _rates(masks[name], labels) for name in second.segments}
                 truth, mask = labels_thumbnail(labels), mask_thumbnail(masks[self.setup.scores[0]], labels)
             if frame_id in plan.panel_ids:
@@ -155,6 +160,10 @@ class Evaluator:
         """
         self._first.skipped[self._new(frame_id)] = problem
 
+    def ran_on(self, engine: dict[str, str]) -> None:
+        """Note an engine that frames ran on, as it describes itself."""
+        self._first.ran_on(engine)
+
     def _new(self, frame_id: str) -> str:
         """Return the id as it is reported; raise ``DatasetError`` if it is not new."""
         frame_id = printable(frame_id)
@@ -204,6 +213,23 @@ def _frame_score(score: NDArray[np.float32], labels: NDArray[np.uint8]) -> Frame
     metrics.update(score, labels)
     found = metrics.compute()
     return FrameScore(found.auprc, found.fpr95, found.auroc, math.nan, math.nan)
+
+
+def _counts(
+    score: NDArray[np.float32], labels: NDArray[np.uint8], edges: FloatArray, segments: SegmentMetrics
+) -> FrameCounts:
+    found = segments.compute()
+    normal, anomalous = (count_pixels(score, labels, edges, kind).astype(np.float64) for kind in (NORMAL, ANOMALOUS))
+    return FrameCounts(
+        normal,
+        anomalous,
+        num_ground_truth=found.num_ground_truth,
+        num_predicted=found.num_predicted,
+        siou_sum=found.num_ground_truth and found.mean_siou * found.num_ground_truth,
+        ppv_sum=found.num_predicted and found.mean_ppv * found.num_predicted,
+        true_positives=np.array(found.true_positives, np.float64),
+        false_positives=np.array(found.false_positives, np.float64),
+    )
 
 
 def _rates(mask: NDArray[np.bool_], labels: NDArray[np.uint8]) -> tuple[float, float]:

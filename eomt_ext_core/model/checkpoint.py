@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eomt_ext_core.config import HUB_SCHEME, ModelConfig
+from eomt_ext_core.config import HUB_SCHEME, HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
@@ -69,6 +69,51 @@ def load_model(
         CheckpointError: if a file is missing, damaged, foreign, mismatched, or leaves the architecture open. The
             message names the file and the first offending keys.
     """
+    read = read_checkpoint(source, config, head=head, base=base, weights=weights, download=download)
+    try:
+        with torch.device("meta"):  # takes no memory before the sizes in the file are compared
+            model = EoMTExt(replace(read.config, trained_crop_hw=None), read.head_config)
+        _load_network(model.network, read.network, read.config.trained_crop_hw or read.config.crop_hw)
+        if model.anomaly_head is not None:
+            _load_strictly(model.anomaly_head, read.head, "anomaly_head.")
+            check_head(model.anomaly_head)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{read.path}: {error}") from error
+    model.info = dict(read.info)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds; its weights are not compared with the architecture yet.
+
+    Attributes:
+        path: the file.
+        config: the architecture; ``trained_crop_hw`` is the window of the position embedding if that differs.
+        head_config: form of the anomaly head, None without one.
+        network: official names without ``network.``.
+        head: tensors of the anomaly head.
+        info: checked metadata.
+    """
+
+    path: Path
+    config: ModelConfig
+    head_config: HeadConfig | None
+    network: Mapping[str, Tensor]
+    head: Mapping[str, Tensor]
+    info: Mapping[str, Any]
+
+
+def read_checkpoint(
+    source: str | Path,
+    config: ModelConfig | Mapping[str, Any] | None = None,
+    *,
+    head: str | Path | None = None,
+    base: str | Path | None = None,
+    weights: str | None = None,
+    download: bool = True,
+) -> Checkpoint:
+    """Read what :func:`load_model` makes a network of, with its arguments and errors, and make none."""
     path = resolve_source(source, download=download)
     head_state = None if head is None else _read_head(resolve_source(head, download=download))
     try:
@@ -90,18 +135,12 @@ def load_model(
             head_config = infer_head_config(head_state, found.network["q.weight"].shape[-1])
             if own_head and metadata.get("head"):
                 head_config = replace(head_config, dropout=metadata["head"]["dropout"])
-        with torch.device("meta"):  # takes no memory before the sizes in the file are compared
-            model = EoMTExt(replace(model_config, trained_crop_hw=None), head_config)
-        _load_network(model.network, found.network, model_config.trained_crop_hw or model_config.crop_hw)
-        if model.anomaly_head is not None:
-            _load_strictly(model.anomaly_head, head_state, "anomaly_head.")
-            check_head(model.anomaly_head)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    model.info = info if own_head else without_head(info)
-    if model.config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
-        model.info.pop(PROBE, None)  # it belongs to the window in the file
-    return model.to(device=device, dtype=dtype).eval()
+    info = info if own_head else without_head(info)
+    if model_config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
+        info.pop(PROBE, None)  # it belongs to the window in the file
+    return Checkpoint(path, model_config, head_config, found.network, head_state, info)
 
 
 def save_model(model: EoMTExt, path: str | Path, probe: Mapping[str, Any] | None = None) -> None:
@@ -184,7 +223,7 @@ def _download(source: str) -> Path:
 def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors of a file, and the architecture in its metadata or in the configuration beside it."""
     if path.suffix in (".onnx", ".pt2"):
-        raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
+        raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime or openvino")
     state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])

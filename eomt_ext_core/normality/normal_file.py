@@ -50,7 +50,7 @@ def rounded(distance: PatchDistance) -> PatchDistance:
 
 
 def load_normality(path: str | Path, feature_dim: int, origin: Mapping[str, str]) -> Normality:
-    """Read a normality that ``eomt-ext learn-normal`` wrote.
+    """Read a normality that ``eomt-ext learn-normal`` wrote, for a model.
 
     Args:
         path: of the file.
@@ -59,6 +59,25 @@ def load_normality(path: str | Path, feature_dim: int, origin: Mapping[str, str]
 
     Raises:
         CheckpointError: naming the file, if it is missing, damaged, foreign, too large, or of another checkpoint.
+    """
+    normality = read_normality(path)
+    for name in ("checkpoint_sha256", "head_sha256"):
+        if normality.origin.get(name) != origin.get(name):
+            raise CheckpointError(
+                f"{printable(path)}: it was learnt with another model, whose {name} is {normality.origin.get(name)}; "
+                f"this one's is {origin.get(name)}: learn it anew with `eomt-ext learn-normal`"
+            )
+    channels = normality.distance.whitening.shape[0]
+    if channels != feature_dim:
+        raise CheckpointError(f"{printable(path)}: whitening must be {feature_dim} × R, got {channels} × R")
+    return normality
+
+
+def read_normality(path: str | Path) -> Normality:
+    """Read a normality of whatever model.
+
+    Raises:
+        CheckpointError: naming the file, if it is missing, damaged, foreign or too large.
     """
     path = Path(path).expanduser()
     try:
@@ -69,29 +88,27 @@ def load_normality(path: str | Path, feature_dim: int, origin: Mapping[str, str]
         tensors, texts = read_tensors(path)
         if _METADATA_KEY not in texts:
             raise CheckpointError("it holds no normality: make one with `eomt-ext learn-normal`")
-        return _checked(tensors, read_json(texts[_METADATA_KEY]), feature_dim, origin)
+        return _checked(tensors, read_json(texts[_METADATA_KEY]))
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
-def _checked(tensors: Mapping[str, Tensor], stored: Any, feature_dim: int, origin: Mapping[str, str]) -> Normality:
+def is_normality(texts: Mapping[str, str]) -> bool:
+    """Whether the metadata of a safetensors file are those of a normality."""
+    return _METADATA_KEY in texts
+
+
+def _checked(tensors: Mapping[str, Tensor], stored: Any) -> Normality:
     if not isinstance(stored, dict) or stored.get("version") != _VERSION:
         raise CheckpointError(f"its metadata must be of version {_VERSION}: a newer package may have written it")
-    own = check_origin(stored.get("origin"))
-    for name in ("checkpoint_sha256", "head_sha256"):
-        if own.get(name) != origin.get(name):
-            raise CheckpointError(
-                f"it was learnt with another model, whose {name} is {own.get(name)}; this one's is {origin.get(name)}: "
-                "learn it anew with `eomt-ext learn-normal`"
-            )
     readings, about = stored.get("readings"), stored.get("about")
     if not isinstance(readings, dict) or not set(readings) <= _SCORES or not isinstance(about, dict):
         raise CheckpointError("its metadata must hold 'about', and 'readings' of normality or fused, or of none")
     drift = stored.get("drift")
     return Normality(
-        _distance_of(tensors, feature_dim),
+        _distance_of(tensors),
         {name: _reading_of(values) for name, values in readings.items()},
-        own,
+        check_origin(stored.get("origin")),
         about,
         None if drift is None else DriftReference.of_json(drift),
     )
@@ -103,16 +120,15 @@ def _reading_of(values: Any) -> Reading:
     return Reading(**values)
 
 
-def _distance_of(tensors: Mapping[str, Tensor], feature_dim: int) -> PatchDistance:
+def _distance_of(tensors: Mapping[str, Tensor]) -> PatchDistance:
     if set(tensors) != {"whitening", "prototypes"}:
         raise CheckpointError(f"it must hold whitening and prototypes, got {', '.join(sorted(tensors)) or 'nothing'}")
     whitening, prototypes = tensors["whitening"], tensors["prototypes"]
     for name, tensor in tensors.items():
         if tensor.ndim != 2 or not tensor.numel() or not tensor.is_floating_point() or not tensor.isfinite().all():
             raise CheckpointError(f"{name} must be a table of finite numbers, got {tuple(tensor.shape)} {tensor.dtype}")
-    if whitening.shape[0] != feature_dim or whitening.shape[1] != prototypes.shape[1]:
+    if whitening.shape[1] != prototypes.shape[1]:
         raise CheckpointError(
-            f"whitening must be {feature_dim} × R and prototypes K × R, got {tuple(whitening.shape)} and "
-            f"{tuple(prototypes.shape)}"
+            f"whitening must be C × R and prototypes K × R, got {tuple(whitening.shape)} and {tuple(prototypes.shape)}"
         )
     return PatchDistance(whitening.to(torch.float32, copy=True), prototypes.to(torch.float32, copy=True))

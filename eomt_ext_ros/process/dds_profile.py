@@ -21,6 +21,11 @@ def transports_chosen(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) for name in _USERS_CHOICE)
 
 
+def chosen_profile(environment: Mapping[str, str]) -> str:
+    """Return the file of the Fast DDS profile in force; empty if there is none."""
+    return environment.get(_FAST_DDS_2_PROFILES) or environment.get(_FAST_DDS_3_PROFILES) or ""
+
+
 def profile_environment(environment: Mapping[str, str], profile: Path) -> dict[str, str]:
     """Give the variables that let Fast DDS carry large images between processes; none if the user chose.
 

@@ -63,6 +63,7 @@ def replay(
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     blend: options.Blend = WindowConfig.blend,
@@ -94,9 +95,7 @@ def replay(
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
-    engine = EngineConfig(
-        device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config
-    )
+    engine = EngineConfig(device, backend, precision, score=names[0], threshold=threshold, windows=window_config)
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
@@ -184,6 +183,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
+    from eomt_ext_core.commands.evaluate import record_of
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
@@ -213,7 +213,8 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
     with Evaluator(setup.scores, name=setup.name, **settings) as merged:
         for evaluator in evaluators:
             merged.merge(evaluator)
-        write_report(merged.result(), output, about)
+        result = merged.result()
+        write_report(result, output, about, record_of([result], config.scores))
 
 
 def _problems(reports: Sequence[BagReport]) -> list[str]:

@@ -80,6 +80,7 @@ class _Replay:
             spool_folder=job.spool_folder,
         )
         self.evaluator = report.evaluator
+        self.evaluator.ran_on(self.engine.describe())
         self.trackers = {topic: Tracker() for topic in self.cameras}
         self.record = stack.enter_context(obstacle_record(job.folder / "obstacles.csv", "camera", "stamp"))
         self.annotated = stack.enter_context(BagWriter(job.folder / "annotated"))

@@ -19,12 +19,14 @@ FLOORS = [
     {"errors"},
     {"config", "processor", "stages", "kernels"},
     {"windows", "scoring", "obstacles", "images", "health"},
-    {"model", "datasets", "ground", "tracking"},
+    {"model", "datasets", "ground", "tracking", "intervals"},
     {"normality"},
     {"backends"},
+    {"runtimes"},
     {"export"},
     {"engine"},
-    {"evaluation", "bench"},
+    {"about", "evaluation", "bench"},
+    {"comparison"},
     {"commands"},
     {"cli"},
     {"entry"},
@@ -38,7 +40,7 @@ ROOMS = [
     {"bags", "diagnostics", "inference"},
     {"pipeline"},
     {"node", "replay"},
-    {"demo"},
+    {"demo", "doctor"},
     {"entry"},
 ]
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -46,8 +48,8 @@ MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
-ON_TOP = {"evaluation", "bench", "scenes", "commands", "cli", "entry"}
-OFFLINE_ROOMS = {"replay", "demo"}
+ON_TOP = {"about", "comparison", "intervals", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
+OFFLINE_ROOMS = {"replay", "demo", "doctor"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",
     "rcl_interfaces", "builtin_interfaces", "launch", "launch_ros", "ament_index_python", "rosbags", "rosbag2_py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ class HeldOutFrames:
 
     def __len__(self) -> int:
         return len(self.seeds) if self.images is None else len(self.images)
+
+    def digest(self) -> str:
+        """Give the SHA-256 of the list of frames."""
+        names = map(str, self.seeds) if self.images is None else map(self.images.key, range(len(self)))
+        return hashlib.sha256("\n".join([self.source, *names]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """Yield images (H, W, 3) RGB and labels (H, W): 0 normal, 1 anomaly, 255 void."""

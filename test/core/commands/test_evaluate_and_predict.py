@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from eomt_ext_core import HeadConfig, cli
 from eomt_ext_core.config import SCORES
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.files import printable
+from eomt_ext_core.files import printable, sha256_of
 from eomt_ext_core.images import VideoReader, VideoWriter
 from eomt_ext_core.model.checkpoint import save_model
 
@@ -48,9 +48,14 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert done.exit_code == 0, done.output
     assert "streets: 2 images, all labelled (images + labels_masks)" in done.output
     for score in scores:
-        assert f"\n{score} " in done.output
+        assert len(re.findall(rf"\n{score} ", done.output)) == 2, "a row of metrics, and one of thresholds"
+    assert re.search(r"threshold +95 % found +marked +1 % marked +found", done.output)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics["sets"][0]["scores"]) == list(scores)
+    (engine,) = metrics["record"]["engines"]
+    assert engine["checkpoint_sha256"] == sha256_of(checkpoint)
+    assert engine["precision"] in ("fp32", "bf16", "fp16")
+    assert len(metrics["record"]["data_sha256"]) == 64
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "timing.json"]
 
 
@@ -255,3 +260,20 @@ def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, comm
     assert isinstance(
         invoke(*arguments[:5], source if command == "predict" else dataset / "images").exception, ConfigError
     )
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_an_exported_file_is_measured_and_run_like_a_checkpoint(backend, dataset, onnx_file, tmp_path, monkeypatch):
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    common = "--checkpoint", onnx_file, "--backend", backend, "--device", "cpu"
+    done = invoke("evaluate", dataset, *common, "--output", tmp_path / "out", "--scores", "head,rba", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert list(metrics["sets"][0]["scores"]) == ["head", "rba"]
+    done = invoke("predict", dataset / "images", *common, "--output", tmp_path / "predicted")
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "predicted" / "overlay").iterdir())) == 2
+    refused = invoke("evaluate", dataset, *common, "--output", tmp_path / "no", "--scores", "msp", "--workers", 1)
+    assert "score 'msp' is not in the exported file: choose from head, rba" in str(refused.exception)

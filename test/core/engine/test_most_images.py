@@ -11,7 +11,7 @@ from torch import Tensor
 from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt, WindowConfig
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 
-CPU = EngineConfig(device="cpu", precision="fp32")
+CPU = EngineConfig(device="cpu", precision="fp32", threshold=0.5)
 
 
 class Listening:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from eomt_ext_core import CheckpointError, EoMTExt
+from eomt_ext_core.about.exported import read_exported
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.export.check import probe_crops
 from eomt_ext_core.export.export_config import ExportConfig
@@ -20,6 +21,7 @@ def test_a_package_scores_as_the_engine_does(small_model: EoMTExt, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
     package = Pt2Package(path, CPU)
     assert package.contents.info == small_model.info
+    assert read_exported(path) == package.contents
     crops = probe_crops(small_model.config.crop_hw, 4)
     with torch.inference_mode():
         expected = TorchWindowScorer(small_model, CPU, "fp32", "none", 1)(crops, ("head",))

@@ -24,7 +24,7 @@ def outcome_of(replay, bags, out, **options):
 
 def files(folder):
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): path.read_bytes().partition(b'"record": {')[0]  # which has date and command
         for path in folder.rglob("*")
         if path.is_file() and path.name in ("metrics.json", "annotated.mcap", "metadata.yaml")
     }
@@ -51,11 +51,6 @@ def test_crashed_worker_costs_one_bag(bags, drive, replay, tmp_path):
     assert outcome.status == 3
     assert outcome.text.count("a worker process crashed (SIGSEGV)") == 1
     assert "frames processed" in outcome.text
-
-
-def test_ray_and_serial_replay_agree(bags, replay):
-    pytest.importorskip("ray")
-    assert files(outcome_of(replay, bags, "ray", ray="local")) == files(outcome_of(replay, bags, "serial"))
 
 
 def test_bags_of_the_same_name_are_kept_apart(drive, replay, tmp_path):

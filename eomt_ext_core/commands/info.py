@@ -1,0 +1,33 @@
+"""``eomt-ext info``: what a file is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from eomt_ext_core.commands import options
+
+
+def info(
+    file: Annotated[
+        str, typer.Argument(help="checkpoint, head, export, file of learn-normal or metrics.json; or demo")
+    ],
+    head: Annotated[str | None, typer.Option(help="separate file with the anomaly head of a checkpoint")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say what a file is and holds: architecture, classes, calibration, guarantee, provenance, checksum.
+
+    Nothing in the file is executed and no network is made. Exit status: 0, or 1 if the file cannot be used.
+    """
+    from eomt_ext_core.about.file_facts import facts_of
+    from eomt_ext_core.about.text import lines_of
+    from eomt_ext_core.files import valid_text
+
+    facts = valid_text(facts_of(file, head))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for line in lines_of(facts):
+        typer.echo(line)

@@ -1,0 +1,160 @@
+"""Differences between runs over the same frames, with paired bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eomt_ext_core.comparison.runs import Run, RunSet
+from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.intervals.bootstrap import METRICS, Interval, interval, resamples
+
+_LISTED = 4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of a set in two runs; ``interval``: of the difference, NaN if it cannot be drawn anew."""
+
+    set_name: str
+    score: str
+    metric: str
+    before: float
+    after: float
+    interval: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval does not hold 0."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+@dataclass(frozen=True)
+class FrameChange:
+    """A figure of a frame in all runs, in their order; the first is what the others are compared with."""
+
+    set_name: str
+    frame_id: str
+    values: tuple[float, ...]
+
+    @property
+    def change(self) -> float:
+        """The largest difference from the first run; 0 if one of the two is undefined."""
+        found = [abs(value - self.values[0]) for value in self.values[1:]]
+        return max((value for value in found if not math.isnan(value)), default=0.0)
+
+
+def check_same_frames(runs: Sequence[Run]) -> None:
+    """Check that runs have the same sets, frames and labels.
+
+    Raises:
+        ConfigError: naming the runs and what only one of them has.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        _refuse_extra(first, run, set(first.sets), set(run.sets), "set")
+        for name, part in first.sets.items():
+            ours, theirs = part.frame_keys, run.sets[name].frame_keys
+            _refuse_extra(first, run, set(ours), set(theirs), f"frame of {name}")
+            changed = sorted(frame for frame in ours if ours[frame] != theirs[frame])
+            if changed:
+                raise ConfigError(
+                    f"compared runs must have the same labels, {changed[0]} of {name} has {ours[changed[0]]} valid and "
+                    f"anomalous pixels in {first.name}, and {theirs[changed[0]]} in {run.name}"
+                )
+
+
+def _refuse_extra(first: Run, run: Run, ours: set[str], theirs: set[str], what: str) -> None:
+    for owner, extra in ((first, ours - theirs), (run, theirs - ours)):
+        if extra:
+            shown = ", ".join(sorted(extra)[:_LISTED]) + (", …" if len(extra) > _LISTED else "")
+            raise ConfigError(f"compared runs must be over the same frames, only {owner.name} has the {what} {shown}")
+
+
+def differences(first: Run, other: Run, scores: Sequence[tuple[str, str]]) -> list[Difference]:
+    """Compare every set and metric of two runs over the same frames.
+
+    Args:
+        first: what is compared with.
+        other: what is compared.
+        scores: pairs of a score of the first run and one of the other.
+    """
+    found = []
+    for name, ours in first.sets.items():
+        theirs = other.sets[name]
+        if not (ours.is_labelled and theirs.is_labelled):
+            found.append(_mask_fraction(ours, theirs))
+            continue
+        for pair in scores:
+            if pair[0] in ours.scores and pair[1] in theirs.scores:
+                found += _of_set(ours, theirs, pair)
+    return found
+
+
+def _mask_fraction(ours: RunSet, theirs: RunSet) -> Difference:
+    """Compare sets without labels by the mean fraction of the image in the mask."""
+    columns = [part.frame_values(None, "mask_fraction") for part in (ours, theirs)]
+    before, after = (np.array([column[frame] for frame in ours.frame_ids]) for column in columns)
+    weights = resamples(len(before)) / len(before)
+    means = float(before.mean()), float(after.mean())
+    return Difference(ours.name, "mask", "mask_fraction", *means, interval(weights @ (after - before)))
+
+
+def common_scores(first: Run, other: Run) -> list[tuple[str, str]]:
+    """Pair the scores that two runs share; runs with a single score each are compared by those.
+
+    Raises:
+        ConfigError: if there is nothing to pair.
+    """
+    ours, theirs = (
+        list(dict.fromkeys(score for part in run.sets.values() for score in part.scores)) for run in (first, other)
+    )
+    shared = [(name, name) for name in ours if name in theirs]
+    if not shared and len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])]
+    if ours and theirs and not shared:
+        raise ConfigError(
+            f"compared runs must share a score, {first.name} has {', '.join(ours)} and {other.name} {', '.join(theirs)}"
+        )
+    return shared
+
+
+def _of_set(ours: RunSet, theirs: RunSet, pair: tuple[str, str]) -> list[Difference]:
+    weights = resamples(ours.num_counted) if ours.num_counted else None
+    drawn = None
+    if weights is not None and theirs.num_counted == ours.num_counted:  # the same frames are drawn for both
+        drawn = ours.resampled(pair[0], weights), theirs.resampled(pair[1], weights)
+    title = pair[0] if pair[0] == pair[1] else " → ".join(pair)
+    found = []
+    for metric in METRICS:
+        ends = Interval(math.nan, math.nan) if drawn is None else interval(drawn[1][metric] - drawn[0][metric])
+        values = ours.value(pair[0], metric), theirs.value(pair[1], metric)
+        found.append(Difference(ours.name, title, metric, *values, ends))
+    return found
+
+
+def changed_frames(runs: Sequence[Run], scores: Sequence[str]) -> tuple[str, list[FrameChange]]:
+    """List the frames of runs over the same frames, the most changed first.
+
+    Args:
+        runs: at least two.
+        scores: the score of each run.
+
+    Returns:
+        the name of the figure, AuPRC of a frame if the runs have labels, else the fraction in the mask; and the frames.
+    """
+    labelled = all(part.is_labelled for run in runs for part in run.sets.values())
+    figure = "auprc" if labelled else "mask_fraction"
+    changes = []
+    for name in runs[0].sets:
+        columns = [
+            run.sets[name].frame_values(score if labelled else None, figure)
+            for run, score in zip(runs, scores, strict=True)
+        ]
+        for frame_id in runs[0].sets[name].frame_ids:
+            values = tuple(column.get(frame_id, math.nan) for column in columns)
+            changes.append(FrameChange(name, frame_id, values))
+    return figure, sorted(changes, key=lambda item: (-item.change, item.set_name, item.frame_id))

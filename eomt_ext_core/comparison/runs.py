@@ -1,0 +1,141 @@
+"""A run as its ``metrics.json`` tells of it: values from a file, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eomt_ext_core.about.file_facts import read_metrics
+from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.files import printable
+from eomt_ext_core.intervals.bootstrap import metrics_of
+from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, unpack_edges
+
+_WHERE = {
+    "auprc": ("pixel", "auprc"),
+    "fpr95": ("pixel", "fpr95"),
+    "mean_siou": ("segment", "mean_siou"),
+    "mean_ppv": ("segment", "mean_ppv"),
+    "mean_f1": ("segment", "mean_f1"),
+}
+
+
+@dataclass(frozen=True)
+class RunSet:
+    """One set of a run.
+
+    Attributes:
+        name: of the set.
+        stored: the values of the file.
+        frame_ids: of the evaluated frames, sorted.
+    """
+
+    name: str
+    stored: Mapping[str, Any]
+    frame_ids: tuple[str, ...]
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores, in the order of the run."""
+        return tuple(self.stored["scores"])
+
+    @property
+    def frame_keys(self) -> dict[str, tuple[Any, ...]]:
+        """What makes a frame the same in two runs, by id: its valid and anomalous pixels."""
+        return {frame["frame_id"]: (frame["num_valid"], frame["num_anomalous"]) for frame in self.stored["frames"]}
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are metrics to compare."""
+        return bool(self.stored["scores"])
+
+    def value(self, score: str, metric: str) -> float:
+        """A metric of the whole set, of a name in ``METRICS``; NaN if it is undefined."""
+        group, name = _WHERE[metric]
+        part = self.stored["scores"][score].get(group) or {}
+        return _number(part.get(name))
+
+    def frame_values(self, score: str | None, name: str) -> dict[str, float]:
+        """A figure of each frame by id: of a score, such as ``auprc``, or without one of the frame."""
+        rows = self.stored["frames"]
+        if score is None:
+            return {row["frame_id"]: _number(row.get(name)) for row in rows}
+        return {row["frame_id"]: _number(row["scores"][score].get(name)) for row in rows if score in row["scores"]}
+
+    def resampled(self, score: str, weights: FloatArray) -> dict[str, FloatArray]:
+        """The metrics of a score for each way of weighting the labelled frames, shifted to the exact ones of the set.
+
+        The shift, mostly below 0.001, makes up for the pixels between two edges, which count as one tie.
+
+        Args:
+            score: its name.
+            weights: (R, F) as of :func:`~eomt_ext_core.intervals.bootstrap.resamples`, frames by sorted id.
+
+        Raises:
+            ConfigError: if the run was made before frames were counted.
+        """
+        frames = self._counts(score)
+        once = metrics_of(frames, np.ones((1, len(frames))))
+        found = metrics_of(frames, weights)
+        return {name: values + (self.value(score, name) - once[name][0]) for name, values in found.items()}
+
+    @property
+    def num_counted(self) -> int:
+        """Number of labelled frames, whose counts are stored."""
+        return len(self.stored.get("counts") or {})
+
+    def _counts(self, score: str) -> list[FrameCounts]:
+        stored, edges = self.stored.get("counts"), self.stored.get("edges")
+        if not isinstance(stored, dict) or not isinstance(edges, dict) or not stored or score not in edges:
+            raise ConfigError(
+                f"{self.name}: the metrics hold no counts of frames for {score}: run evaluate again with this package"
+            )
+        size = unpack_edges(edges[score]).size
+        return [FrameCounts.of_json(stored[frame_id].get(score), size) for frame_id in sorted(stored)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A ``metrics.json``, or the one of a folder of results."""
+
+    name: str
+    sets: Mapping[str, RunSet]
+    about: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        """Read it.
+
+        Raises:
+            ConfigError: naming the file, if it is missing, damaged or something else.
+        """
+        file = path / "metrics.json" if path.is_dir() else path
+        found = read_metrics(file)
+        try:
+            sets = {str(part["name"]): _set_of(part) for part in found["sets"]}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{printable(file)} is damaged: {type(error).__name__} {error}") from error
+        except DatasetError as error:
+            raise ConfigError(f"{printable(file)} is damaged: {error}") from error
+        about, record = (found.get(name) if isinstance(found.get(name), dict) else {} for name in ("about", "record"))
+        return cls(printable(path), sets, about or {}, record or {})
+
+
+def _set_of(part: Mapping[str, Any]) -> RunSet:
+    for frame in part["frames"]:
+        if not isinstance(frame["frame_id"], str) or not isinstance(frame["scores"], dict):
+            raise DatasetError("a frame must have an id and scores")
+        _ = frame["num_valid"], frame["num_anomalous"]
+    for score in part["scores"].values():
+        _ = score["pixel"].items(), (score.get("segment") or {}).items()
+    return RunSet(str(part["name"]), part, tuple(sorted(frame["frame_id"] for frame in part["frames"])))
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,0 +1,1 @@
+"""How sure a metric is: counts of each frame, and the bootstrap over frames."""
