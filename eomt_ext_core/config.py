@@ -268,7 +268,12 @@ class EngineConfig:
         maximum=0.5,
         live=True,
     )
-    batch_windows: int = option(16, "most windows in a batch of the network", minimum=1, live=True)
+    batch_windows: int = option(
+        16,
+        "most windows in a batch of the network; fewer if the cameras have fewer together",
+        minimum=1,
+        live=True,
+    )
     max_windows: int = option(
         256, "most windows of an image; an image that needs more is refused, to save memory", minimum=1
     )

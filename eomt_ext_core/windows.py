@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from eomt_ext_core.config import WindowConfig
 from eomt_ext_core.errors import ImageError
+from eomt_ext_core.kernels.choice import has_triton
 
 # Fraction of the fovea above the horizon, its weight in the result, and the width over which it fades at its border.
 _ABOVE_HORIZON, _FOVEA_WEIGHT, _FADING = 0.35, 0.5, 0.1
@@ -106,6 +107,15 @@ def count(image_hw: tuple[int, int], crop_hw: tuple[int, int], config: WindowCon
     """
     _, _, (rows, columns) = _layout(image_hw, crop_hw, config)
     return rows * columns + (config.mode == "fovea")
+
+
+def usual_count(config: WindowConfig) -> int | None:
+    """Count the windows of a camera's image, which is at most twice as wide as high; None if the size decides it.
+
+    >>> usual_count(WindowConfig()), usual_count(WindowConfig(mode="fovea")), usual_count(WindowConfig(mode="grid"))
+    (2, 3, None)
+    """
+    return {"eomt": 2, "fovea": 3}.get(config.mode)
 
 
 class _Layout(NamedTuple):
@@ -333,7 +343,7 @@ def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
 def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
     """Resize a stitched semantic map to the image and take the best class of each pixel, the first of equals.
 
-    Resizes one class at a time to save memory.
+    On a GPU with Triton this is one kernel; else one class is resized at a time to save memory.
 
     Args:
         stitched: (C, H', W'), C ≤ 256.
@@ -342,6 +352,11 @@ def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
     Returns:
         (H, W) uint8.
     """
+    if stitched.is_cuda and has_triton():
+        from eomt_ext_core.kernels.class_map import class_map
+
+        with torch.cuda.device_of(stitched):  # type: ignore[no-untyped-call]
+            return class_map(stitched, plan.image_hw)
     best = to_image_size(stitched[:1], plan)[0]
     classes = torch.zeros_like(best, dtype=torch.uint8)
     for index in range(1, len(stitched)):

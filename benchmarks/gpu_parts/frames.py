@@ -107,7 +107,7 @@ def _stages_ms(setting: Setting, engine: AnomalyEngine, image_hw: Size) -> dict[
 
 
 def _in_flight(setting: Setting, engine: AnomalyEngine, image_hw: Size) -> dict[str, Any] | None:
-    """Measure the throughput with two frames on their way; None if the engine takes only one."""
+    """Measure the throughput with two frames on their way; None if the engine takes one at a time."""
     if not hasattr(engine, "submit"):
         return None
     batch, waiting = images(image_hw), None
@@ -115,7 +115,7 @@ def _in_flight(setting: Setting, engine: AnomalyEngine, image_hw: Size) -> dict[
     for index in range(setting.frames):
         submitted = engine.submit([batch[index % len(batch)]])
         if waiting is not None:
-            waiting.collect()
+            engine.collect(waiting)
         waiting = submitted
-    waiting.collect()
+    engine.collect(waiting)
     return {"frames": setting.frames, "ms_per_frame": 1000 * (time.perf_counter() - start) / setting.frames}

@@ -18,6 +18,7 @@ from eomt_ext_core.scoring.head_scorer import HeadScorer
 from eomt_ext_core.scoring.uncertainty import semantic_map, statistics
 
 _WINDOWS = 2
+_LEAN_CHANNELS = 768  # of the case whose classes the lean kernel takes
 # Channels of the features, queries, classes: ViT-B with the classes of Cityscapes, ViT-L with those of ADE20K.
 _CASES = {"base, 19 classes": (768, 100, 19), "large, 150 classes": (1024, 100, 150)}
 
@@ -70,7 +71,11 @@ def _scorers(head: PixelAnomalyHead, setting: Setting, dtype: torch.dtype) -> It
     if setting.on_gpu:
         from eomt_ext_core.scoring.fused_kernel import HALF_TILES
         from eomt_ext_core.scoring.fused_triton import FusedHead
+        from eomt_ext_core.scoring.lean_kernel import LEAN_TILES
 
         yield "triton", FusedHead(head)
         if dtype == torch.bfloat16:
             yield from ((f"triton, tile {index}", FusedHead(head, tile=tile)) for index, tile in enumerate(HALF_TILES))
+            if head.feature_dim == _LEAN_CHANNELS:
+                tiles = enumerate(LEAN_TILES)
+                yield from ((f"triton, lean tile {index}", FusedHead(head, tile=tile)) for index, tile in tiles)

@@ -14,7 +14,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.gpu_parts.setting import Setting
+from eomt_ext_core.kernels.class_map import best_classes
+from eomt_ext_core.kernels.embedding import embed_patches
+from eomt_ext_core.kernels.norm import add_and_normalise
+from eomt_ext_core.kernels.upscale import WARPS, mix_and_normalise
 from eomt_ext_core.scoring.fused_kernel import FLOAT_TILE, HALF_TILES, score_pixels
+from eomt_ext_core.scoring.lean_kernel import LEAN_TILES, score_pixels_lean
 
 # Ampere (A100, RTX 30, Orin), Ada, Hopper, Blackwell (B200, RTX 50).
 ARCHITECTURES = (80, 86, 87, 89, 90, 100, 120)
@@ -56,15 +61,33 @@ def cases() -> Iterator[tuple[str, Case]]:
     for index, tile in enumerate(HALF_TILES):
         yield f"score_pixels, bf16, tile {index}", scoring_case(tile, "bf16")
     yield "score_pixels, fp32", scoring_case(FLOAT_TILE, "fp32", hidden=64)
+    for tile in LEAN_TILES:
+        yield f"score_pixels_lean, bf16, 8×{tile.kwargs['TILE_W']}", scoring_case(tile, "bf16")
+    fused = {"enable_fp_fusion": True}
+    embedding = {"ROWS": 40, "COLUMNS": 40, "PATCH": 16, "CHANNELS": 768, "PREFIX": 5}
+    embedding |= {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
+    yield "embed_patches", Case(embed_patches, embedding, {"windows": "*u8", "upper": "*bf16", "lower": "*bf16"}, fused)
+    norm = {"CHANNELS": 768, "BLOCK": 1024, "ADDS": True}
+    types = {"branch": "*bf16", "normalised": "*bf16", "epsilon": "fp32"}
+    yield "add_and_normalise", Case(add_and_normalise, norm, types, fused)
+    upscale = {"SOURCE_H": 80, "SOURCE_W": 80, "CHANNELS": 768, "BLOCK": 1024, "PIXELS": 4}
+    types = dict.fromkeys(("successors", "weight", "bias", "result"), "*bf16") | {"epsilon": "fp32"}
+    yield "mix_and_normalise", Case(mix_and_normalise, upscale, types, fused | {"num_warps": WARPS})
+    classes = {"CLASSES": 19, "SOURCE_H": 640, "SOURCE_W": 1138, "HEIGHT": 1080, "WIDTH": 1920, "BLOCK": 256}
+    types = {"classes": "*u8", "class_stride": "i32", "row_stride": "i32"}
+    yield "best_classes", Case(best_classes, classes, types, fused)
 
 
 def scoring_case(tile: triton.Config, dtype: str, hidden: int = 256) -> Case:
     sizes = {"QUERIES": 100, "CLASSES": 19, "MASK_H": 160, "MASK_W": 160, "PATCH_H": 40, "PATCH_W": 40}
     sizes |= {"HEIGHT": 640, "WIDTH": 640, "HIDDEN": hidden, "SECOND": hidden // 2}
-    sizes |= {"BLOCK_C": 32, "BLOCK_SECOND": hidden // 2}
+    lean = "BLOCK_Q" not in tile.kwargs
+    sizes |= {"BLOCK_C": 32} | ({"QUERIES_PADDED": 112} if lean else {"BLOCK_SECOND": hidden // 2})
     types = {"mask_logits": f"*{dtype}", "visual": f"*{dtype}", "second_weight": f"*{dtype}", "batch": "i32"}
+    types |= {"class_probs": "*fp16"} if lean else {}
     options = {name: value for name, value in tile.all_kwargs().items() if name not in tile.kwargs}
-    return Case(score_pixels, {**sizes, **tile.kwargs}, types, {**options, "enable_fp_fusion": True})
+    kernel = score_pixels_lean if lean else score_pixels
+    return Case(kernel, {**sizes, **tile.kwargs}, types, {**options, "enable_fp_fusion": True})
 
 
 def compile_for(case: Case, architecture: int) -> Resources:

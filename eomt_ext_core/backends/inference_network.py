@@ -6,9 +6,10 @@ import copy
 from typing import Any, cast
 
 import torch
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from eomt_ext_core.backends.parts import GeluLinear, InferenceBlock, InferenceEncoder, MixAndNorm, RoundedNorm
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.upscale import UpscaleBlock
 
@@ -28,8 +29,9 @@ def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -
     """
     fast = copy.deepcopy(network).to(device, torch.float32).eval().requires_grad_(False)
     backbone = fast.encoder.backbone
-    for block in backbone.blocks:
-        if hasattr(block, "ls1"):
+    for index, block in enumerate(backbone.blocks):
+        has_scales = hasattr(block, "ls1")
+        if has_scales:
             _fold_scale(block, "ls1", block.attn.proj)
             _fold_scale(block, "ls2", block.mlp.fc2)
         else:
@@ -38,25 +40,17 @@ def inference_network(network: EoMT, device: torch.device, dtype: torch.dtype) -
         block.norm1, block.norm2 = RoundedNorm(block.norm1, dtype), RoundedNorm(block.norm2, dtype)
         block.attn.to(dtype)
         block.mlp.to(dtype)
+        if type(block.mlp) is Mlp and isinstance(block.mlp.act, nn.GELU):
+            mlp: Any = block.mlp
+            mlp.fc1, mlp.act = GeluLinear(mlp.fc1), nn.Identity()
+        if has_scales:
+            backbone.blocks[index] = InferenceBlock(block)
     backbone.norm = RoundedNorm(backbone.norm, dtype)
+    fast.encoder = cast(Any, InferenceEncoder(fast.encoder, network.config.grid_hw))
     fast.upscale = nn.Sequential(*(ChannelsLastUpscaleBlock(cast(UpscaleBlock, block)) for block in fast.upscale))
     for part in (fast.upscale, fast.mask_head, fast.class_head):
         part.to(dtype)
     return fast
-
-
-class RoundedNorm(nn.Module):
-    """A normalisation that rounds its result to a type, but not the residual stream that it reads."""
-
-    def __init__(self, norm: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.norm = norm
-        self._dtype = dtype
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Normalise tokens of any shape."""
-        normalised: Tensor = self.norm(tokens).to(self._dtype)
-        return normalised
 
 
 def _fold_scale(block: Any, name: str, linear: nn.Linear) -> None:
@@ -92,19 +86,13 @@ class ChannelsLastUpscaleBlock(nn.Module):
         super().__init__()
         weight, bias = block.conv1.weight, block.conv1.bias
         assert bias is not None
-        self.expand = nn.Linear(weight.shape[0], 4 * weight.shape[1], device=weight.device)
-        self.expand.weight = nn.Parameter(weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False)
-        self.expand.bias = nn.Parameter(bias.repeat(4), requires_grad=False)
-        self.act = block.act
-        self.conv2 = block.conv2.to(memory_format=torch.channels_last)
-        self.norm = block.norm
+        expand = nn.Linear(weight.shape[0], 4 * weight.shape[1], device=weight.device)
+        expand.weight = nn.Parameter(weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False)
+        expand.bias = nn.Parameter(bias.repeat(4), requires_grad=False)
+        self.expand = GeluLinear(expand)
+        self.mix = MixAndNorm(block)
 
     def forward(self, features: Tensor) -> Tensor:
         """Upscale (B, C, h, w) to (B, C, 2h, 2w), both channels-last."""
-        batch, channels, height, width = features.shape
-        successors = self.act(self.expand(features.permute(0, 2, 3, 1))).view(batch, height, width, 2, 2, channels)
-        placed = successors.permute(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels)
-        mixed = self.conv2(placed.permute(0, 3, 1, 2))
-        return F.layer_norm(
-            mixed.permute(0, 2, 3, 1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps
-        ).permute(0, 3, 1, 2)
+        upscaled: Tensor = self.mix(self.expand(features.permute(0, 2, 3, 1)))
+        return upscaled.permute(0, 3, 1, 2)

@@ -16,7 +16,9 @@ from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch, padded
 from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
+from eomt_ext_core.backends.parts import choose_ways
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
+from eomt_ext_core.kernels.choice import has_triton
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
@@ -25,6 +27,7 @@ from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
 from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_score
 
+_WINDOWS_OF_CHOICE = 2  # of an image of a camera
 _COMPILED_SIZES = 64  # more than there are graphs; torch's default is 8
 
 _log = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ class TorchWindowScorer:
         self._network = inference_network(model.network, device, DTYPES[precision])
         if optimize == "compile":
             self._network.compile(fullgraph=True, dynamic=False)
+        self._ways = self._choose_ways() if on_gpu and optimize != "compile" else {}
         self.head: HeadScorer | None = None
         if model.anomaly_head is not None:
             self.head = make_head_scorer(copy.deepcopy(model.anomaly_head).to(device, torch.float32), device)
@@ -93,7 +97,16 @@ class TorchWindowScorer:
             "optimize": self._optimize,
             "scoring": "baselines only" if self.head is None else f"{self.head.name} ({self.head.reason})",
             "score_stride": str(self._stride),
+            **({"parts": ", ".join(f"{part} {way}" for part, way in self._ways.items())} if self._ways else {}),
         }
+
+    def _choose_ways(self) -> dict[str, str]:
+        """Choose how parts of the network are computed in 16 bits; a compiler chooses by itself."""
+        if self.precision == "fp32" or not has_triton():
+            return {}
+        windows = torch.randint(0, 256, (_WINDOWS_OF_CHOICE, 3, *self.crop_hw), dtype=torch.uint8, device=self.device)
+        with torch.cuda.device(self.device):
+            return choose_ways(self._network, lambda: self.predict(windows), self.device)
 
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
         """Capture the CUDA graphs, if it uses them: see the protocol."""
@@ -128,7 +141,7 @@ class TorchWindowScorer:
         """Run only the network on (N, 3, h, w) uint8 windows; the prediction has the type of the precision."""
         exact = {"allow_tf32": False} if self.precision == "fp32" else {}
         with cudnn_settings(**exact), self._compiling():
-            prediction: Prediction = self._network(crops.float() / 255)
+            prediction: Prediction = self._network(crops)
             return prediction
 
     def _compiling(self) -> AbstractContextManager[object]:

@@ -44,6 +44,7 @@ class AnomalyEngine:
         model: from :func:`~eomt_ext_core.model.checkpoint.load_model`, or another scorer of windows.
         config: how to run it.
         normality: learnt from a drive with this model, or none.
+        most_images: most images at a time, if that is known: no batches of more windows than they have are prepared.
 
     Attributes:
         device: that it runs on.
@@ -64,6 +65,7 @@ class AnomalyEngine:
         model: EoMTExt | WindowScorer,
         config: EngineConfig | None = None,
         normality: Normality | None = None,
+        most_images: int | None = None,
     ) -> None:
         self._config = config or EngineConfig()
         self._scorer = torch_scorer(model, self._config, normality) if isinstance(model, EoMTExt) else model
@@ -72,7 +74,7 @@ class AnomalyEngine:
         self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
         found = {name: LogitCalibration.of(self._scorer.info, name) for name in SCORES}
         self.calibrations = {name: each for name, each in found.items() if each is not None}
-        self._path = FramePath(self._scorer)
+        self._path = FramePath(self._scorer, most_images)
         self._origin: dict[str, str] = {}
         self.fitting_windows: int | None = None
         self.warm_up()
@@ -85,6 +87,7 @@ class AnomalyEngine:
         head: str | Path | None = None,
         *,
         normality: str | Path | None = None,
+        most_images: int | None = None,
         download: bool = True,
     ) -> AnomalyEngine:
         """Load an engine from a file.
@@ -95,6 +98,7 @@ class AnomalyEngine:
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
+            most_images: as for the engine itself.
             download: whether ``hf://owner/name`` is allowed; if not, no error suggests it.
 
         Raises:
@@ -103,7 +107,7 @@ class AnomalyEngine:
         """
         config = config or EngineConfig()
         scorer, origin = load_scorer(source, config, head, normality=normality, download=download)
-        engine = cls(scorer, config)
+        engine = cls(scorer, config, most_images=most_images)
         engine._origin = origin | {"self_test": engine.self_test()}
         return engine
 

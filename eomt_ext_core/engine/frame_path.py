@@ -28,13 +28,17 @@ class FramePath:
 
     On a GPU everything is queued without waiting; only the arrays of :meth:`download` are waited for.
 
+    Args:
+        scorer: scores the windows.
+        most_images: most images at a time; None if that is not known.
+
     Attributes:
         mark: called with the name of a stage when it ends, or when its end is queued.
     """
 
-    def __init__(self, scorer: WindowScorer) -> None:
+    def __init__(self, scorer: WindowScorer, most_images: int | None = None) -> None:
         self.mark: Callable[[str], None] = unmarked
-        self._scorer = scorer
+        self._scorer, self._most_images = scorer, most_images
         self._on_gpu = scorer.device.type == "cuda"
         self._transfer: Transfer = CudaTransfer(scorer.device) if self._on_gpu else HostTransfer()
 
@@ -79,8 +83,14 @@ class FramePath:
             return plans, torch.cat([windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)])
 
     def batch_windows_of(self, config: EngineConfig) -> int:
-        """Most windows that go through the network at a time: as many as configured, if the scorer takes them."""
-        return min(config.batch_windows, self._scorer.max_batch)
+        """Most windows that go through the network at a time: as many as configured, unless fewer are of use.
+
+        The scorer may take fewer, and so many images may have fewer: what is not used need not be prepared. The windows
+        of a wider image than usual go through the network in several batches.
+        """
+        each = windows.usual_count(config.windows)
+        most = min(config.batch_windows, self._scorer.max_batch)
+        return most if self._most_images is None or each is None else min(most, self._most_images * each)
 
     def download(
         self, results: Sequence[Tensor], scores: Sequence[Tensor], images_rgb: Sequence[NDArray[np.uint8]]

@@ -46,30 +46,34 @@ FLOAT_TILE = triton.Config({"TILE_H": 8, "TILE_W": 8, "BLOCK_Q": 32, "BLOCK_HIDD
 
 
 @triton.jit
-def _relu(x):
+def relu(x):
+    """Set what is negative to 0; NaN stays."""
     return tl.maximum(x, 0.0, propagate_nan=_NAN_STAYS)
 
 
 @triton.jit
-def _source(target, SOURCE: tl.constexpr, TARGET: tl.constexpr):
+def source_position(target, SOURCE: tl.constexpr, TARGET: tl.constexpr):
+    """Compute where the centre of a target cell lies in the source, as bilinear resizing does."""
     scale: tl.constexpr = SOURCE / TARGET
     return tl.clamp((target.to(tl.float32) + 0.5) * scale - 0.5, 0.0, SOURCE - 1.0)
 
 
 @triton.jit
-def _hat(position, cell):
+def hat(position, cell):
+    """Weigh cells by their nearness to positions: (positions, cells)."""
     return tl.maximum(1.0 - tl.abs(position[:, None] - cell[None, :].to(tl.float32)), 0.0)
 
 
 @triton.jit
-def _add_product(left, right, total, operand_type: tl.constexpr):
+def add_product(left, right, total, operand_type: tl.constexpr):
+    """Add a product of matrices, of operands of a type, to a float32 total."""
     left, right = left.to(operand_type), right.to(operand_type)
     if _INTERPRETED:  # the interpreter would multiply the bit patterns of bfloat16
         left, right = left.to(tl.float32), right.to(tl.float32)
     return tl.dot(left, right, total, input_precision="ieee")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def score_pixels(
     mask_logits,
     class_probs,
@@ -80,6 +84,7 @@ def score_pixels(
     last_weight,
     last_bias,
     logits,
+    batch,
     QUERIES: tl.constexpr,
     CLASSES: tl.constexpr,
     MASK_H: tl.constexpr,
@@ -97,7 +102,10 @@ def score_pixels(
     BLOCK_Q: tl.constexpr,
     BLOCK_HIDDEN: tl.constexpr,
 ):
-    """Score a tile of one image; see the module's docstring, and :class:`FusedHead` for the shapes."""
+    """Score a tile of one image of a batch; see the module's docstring, and :class:`FusedHead` for the shapes.
+
+    ``batch`` is for the choice of the tile alone, as the fastest depends on how many programs there are.
+    """
     PIXELS: tl.constexpr = TILE_H * TILE_W
     mlp_type: tl.constexpr = visual.dtype.element_ty
     # Probabilities lie in [0, 1], where float16 is eight times finer than bfloat16.
@@ -121,9 +129,9 @@ def score_pixels(
     y = top + pixel // TILE_W
     x = left + pixel % TILE_W
 
-    source_y, source_x = _source(y, MASK_H, HEIGHT), _source(x, MASK_W, WIDTH)
-    first_row = _source(top, MASK_H, HEIGHT).to(tl.int32)
-    first_column = _source(left, MASK_W, WIDTH).to(tl.int32)
+    source_y, source_x = source_position(y, MASK_H, HEIGHT), source_position(x, MASK_W, WIDTH)
+    first_row = source_position(top, MASK_H, HEIGHT).to(tl.int32)
+    first_column = source_position(left, MASK_W, WIDTH).to(tl.int32)
     max_prob = tl.zeros((PIXELS,), tl.float32)
     entropy = tl.zeros((PIXELS,), tl.float32)
     energy = tl.zeros((PIXELS,), tl.float32)
@@ -138,26 +146,26 @@ def score_pixels(
                 cell = first_cell + tl.arange(0, BLOCK_CELLS)
                 row = first_row + cell // MASK_COLUMNS
                 column = first_column + cell % MASK_COLUMNS
-                weight = _hat(source_y, row) * _hat(source_x, column)
+                weight = hat(source_y, row) * hat(source_x, column)
                 place = query[:, None] * (MASK_H * MASK_W) + (row * MASK_W + column)[None, :]
                 in_map = ((row < MASK_H) & (column < MASK_W))[None, :]
                 values = tl.load(mask_logits + place, mask=in_queries & in_map, other=0.0).to(tl.float32)
                 if probability_type == tl.float16:
                     values = tl.clamp(values, -_HALF_MAX, _HALF_MAX, propagate_nan=_NAN_STAYS)
-                mask = _add_product(weight, tl.trans(values.to(probability_type)), mask, probability_type)
+                mask = add_product(weight, tl.trans(values.to(probability_type)), mask, probability_type)
             place = query[:, None] * (CLASSES + 1) + known[None, :]
             probs = tl.load(class_probs + place, mask=in_queries & (known < CLASSES)[None, :], other=0.0)
             # The sigmoid in the two instructions that the special function unit has: 1 / d as rsqrt(d)².
             root = tl.rsqrt(1.0 + tl.exp2(mask * -_LOG2_E))
-            semantic = _add_product(root * root, probs, semantic, probability_type)
+            semantic = add_product(root * root, probs, semantic, probability_type)
         floored = tl.maximum(semantic, _FLOOR, propagate_nan=_NAN_STAYS)
         entropy -= tl.sum(tl.where((known < CLASSES)[None, :], floored * tl.log(floored), 0.0), axis=1)
         energy += tl.sum(semantic, axis=1)
         max_prob = tl.maximum(max_prob, tl.max(semantic, axis=1))
 
-    source_y, source_x = _source(y, PATCH_H, HEIGHT), _source(x, PATCH_W, WIDTH)
-    first_row = _source(top, PATCH_H, HEIGHT).to(tl.int32)
-    first_column = _source(left, PATCH_W, WIDTH).to(tl.int32)
+    source_y, source_x = source_position(y, PATCH_H, HEIGHT), source_position(x, PATCH_W, WIDTH)
+    first_row = source_position(top, PATCH_H, HEIGHT).to(tl.int32)
+    first_column = source_position(left, PATCH_W, WIDTH).to(tl.int32)
     logit = tl.zeros((PIXELS,), tl.float32) + tl.load(last_bias)
     for first_second in range(0, SECOND, BLOCK_SECOND):
         second_unit = first_second + tl.arange(0, BLOCK_SECOND)
@@ -169,16 +177,16 @@ def score_pixels(
                 cell = first_cell + tl.arange(0, BLOCK_PATCHES)
                 row = first_row + cell // PATCH_COLUMNS
                 column = first_column + cell % PATCH_COLUMNS
-                weight = _hat(source_y, row) * _hat(source_x, column)
+                weight = hat(source_y, row) * hat(source_x, column)
                 place = (row * PATCH_W + column)[:, None] * HIDDEN + unit[None, :]
                 values = tl.load(visual + place, mask=((row < PATCH_H) & (column < PATCH_W))[:, None], other=0.0)
-                hidden = _add_product(weight, values, hidden, mlp_type)
+                hidden = add_product(weight, values, hidden, mlp_type)
             hidden += max_prob[:, None] * tl.load(statistics_weight + unit)[None, :]
             hidden += entropy[:, None] * tl.load(statistics_weight + HIDDEN + unit)[None, :]
             hidden += energy[:, None] * tl.load(statistics_weight + 2 * HIDDEN + unit)[None, :]
             weight = tl.load(second_weight + unit[:, None] * SECOND + second_unit[None, :])
-            second = _add_product(_relu(hidden), weight, second, mlp_type)
-        second = _relu(second + tl.load(second_bias + second_unit)[None, :])
+            second = add_product(relu(hidden), weight, second, mlp_type)
+        second = relu(second + tl.load(second_bias + second_unit)[None, :])
         logit += tl.sum(second * tl.load(last_weight + second_unit)[None, :], axis=1)
 
     place = image * (HEIGHT * WIDTH) + y * WIDTH + x

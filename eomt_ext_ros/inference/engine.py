@@ -105,6 +105,7 @@ def load_engine(config: NodeConfig) -> Engine:
         config.engine,
         head=config.head or None,
         normality=config.normality or None,
+        most_images=max(1, len(config.cameras)),
         download=False,
     )
     if _needs_semantic(engine, config):

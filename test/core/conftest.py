@@ -1,6 +1,9 @@
 """Tiny random networks, and the folder of reference outputs where there is one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,16 @@ def reference_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder shared/reference beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def interpreted() -> Iterator[Callable[..., Any]]:
+    """Call functions in a process that interprets Triton's kernels, which decides that when it is imported."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRITON_INTERPRET", "1")
+            pool.submit(getpid).result()
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ PACKAGES = {CORE: ROOT / CORE, ROS: ROOT / ROS, TRAINING: ROOT / "training" / TR
 # Parts of the core from the ground up; a part imports what stands lower, never its neighbour or what stands higher.
 FLOORS = [
     {"errors"},
-    {"config", "processor", "stages"},
+    {"config", "processor", "stages", "kernels"},
     {"windows", "scoring", "obstacles", "images", "health"},
     {"model", "datasets", "ground", "tracking", "intervals"},
     {"normality"},

@@ -49,15 +49,15 @@ def test_half_precision_keeps_float32_residual_stream(tiny_model: Make, dtype: t
 
 @torch.inference_mode()
 def test_upscaling_by_hand() -> None:
-    """One channel, weight w of the successor (i, j): the value 2 becomes 2·w + bias there, before anything else."""
+    """One channel, weight w of the successor (i, j): the value 2 becomes 2·w + bias there, which GELU keeps."""
     block = UpscaleBlock(1)
     block.conv1.weight.copy_(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
     assert block.conv1.bias is not None
     block.conv1.bias.fill_(10.0)
     fast = ChannelsLastUpscaleBlock(block)
-    fast.act, fast.conv2, fast.norm = nn.Identity(), nn.Identity(), nn.LayerNorm(1, elementwise_affine=False)  # type: ignore[assignment]
+    fast.mix.conv2, fast.mix.norm = nn.Identity(), nn.LayerNorm(1, elementwise_affine=False)  # type: ignore[assignment]
     seen: list[torch.Tensor] = []
-    fast.conv2.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    fast.mix.conv2.register_forward_hook(lambda module, inputs, output: seen.append(output))
     fast(torch.tensor([[[[2.0, 5.0]]]]))
     assert seen[0].tolist() == [[[[12.0, 14.0, 15.0, 20.0], [16.0, 18.0, 25.0, 30.0]]]]
 
@@ -66,7 +66,7 @@ def test_it_compiles_as_one_piece(tiny_model: Make) -> None:
     """By the tracer alone: to generate code takes minutes on a CPU."""
     torch._dynamo.reset()  # of what other tests compiled: a process may compile a function only so many times
     network = inference_network(tiny_model().network, CPU, torch.float32)
-    images = pictures(1, network)
+    images = (255 * pictures(1, network)).byte()
     with torch.inference_mode():
         expected = network(images)
         traced = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)(images)

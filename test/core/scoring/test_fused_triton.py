@@ -1,7 +1,4 @@
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from os import getpid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +10,8 @@ from eomt_ext_core.scoring.head_scorer import make_head_scorer
 
 triton = pytest.importorskip("triton")
 from eomt_ext_core.scoring.fused_kernel import HALF_TILES  # noqa: E402
-from eomt_ext_core.scoring.fused_triton import FusedHead  # noqa: E402
+from eomt_ext_core.scoring.fused_triton import FusedHead, _is_lean  # noqa: E402
+from eomt_ext_core.scoring.lean_kernel import LEAN_TILES  # noqa: E402
 
 # The interpreter's time is the number of programs: few large tiles.
 TILE = triton.Config({"TILE_H": 16, "TILE_W": 32, "BLOCK_Q": 16, "BLOCK_HIDDEN": 32})
@@ -32,16 +30,6 @@ CASES = {
     "upsampling by 16/3": {"size_hw": (16, 32), "mask_hw": (3, 6), "patch_hw": (3, 6)},
     "downsampling": {"size_hw": (9, 13), "mask_hw": (40, 24), "patch_hw": (4, 6)},
 }
-
-
-@pytest.fixture(scope="module")
-def interpreted() -> Iterator[Callable[..., Any]]:
-    """Call functions in a process that interprets kernels: Triton decides that when it is imported."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            pool.submit(getpid).result()
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 @pytest.mark.parametrize("sizes", CASES.values(), ids=CASES.keys())
@@ -71,6 +59,35 @@ def test_sixteen_bits_are_near(
     assert logits.dtype == torch.float32
     difference = (logits - case.logits).abs().max()
     assert 0 < difference <= 0.01 * case.logits.abs().max()
+
+
+LEAN_CASES = {
+    "usual sizes": ({"queries": 100, "classes": 19, "hidden": 256}, torch.bfloat16),
+    "a batch, half precision": ({"queries": 70, "classes": 5, "hidden": 64, "batch": 2}, torch.float16),
+    "one query, one class": ({"queries": 1, "classes": 1, "hidden": 128, "projected": None}, torch.bfloat16),
+    "whole blocks": ({"queries": 128, "classes": 64, "hidden": 64}, torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize(("sizes", "dtype"), LEAN_CASES.values(), ids=LEAN_CASES.keys())
+def test_the_lean_kernel_gives_the_same(
+    sizes: dict[str, Any], dtype: torch.dtype, scoring_case: Callable[..., Any], interpreted: Callable[..., Any]
+) -> None:
+    case = scoring_case((10, 13), (3, 4), (1, 2), dtype=dtype, **sizes)
+    wide = interpreted(FusedHead(case.head, tile=TILE), *case.inputs)
+    largest = case.logits.abs().max()
+    for tile in LEAN_TILES:
+        logits = interpreted(FusedHead(case.head, tile=tile), *case.inputs)
+        assert (logits - wide).abs().max() <= 0.01 * largest
+        assert 0 < (logits - case.logits).abs().max() <= 0.02 * largest
+
+
+def test_sizes_decide_whether_the_lean_kernel_is_tried() -> None:
+    usual = 19, torch.Size((2, 40, 40, 256)), torch.Size((2, 640, 640, 1))
+    assert _is_lean(*usual)
+    assert not _is_lean(150, *usual[1:])
+    assert not _is_lean(19, torch.Size((2, 40, 40, 320)), usual[2])
+    assert not _is_lean(19, usual[1], torch.Size((2, 320, 320, 1)))  # score_stride 2
 
 
 def test_what_is_not_finite_is_not_hidden(
@@ -114,7 +131,7 @@ def test_on_a_gpu_float32_is_exact(sizes: dict[str, Any], scoring_case: Callable
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("tile", [None, *HALF_TILES], ids=str)
+@pytest.mark.parametrize("tile", [None, *HALF_TILES, *LEAN_TILES], ids=str)
 def test_on_a_gpu_every_tiling_is_near(tile: Any, scoring_case: Callable[..., Any]) -> None:
     sizes = {"queries": 100, "classes": 19, "hidden": 256, "batch": 2}
     case = scoring_case((96, 160), (24, 40), (6, 10), **sizes, dtype=torch.bfloat16)

@@ -1,0 +1,71 @@
+"""Choice of the fastest way to compute something on the device in use, among ways that agree."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+_CALLS = 20  # queued together, so that launching one hides behind computing the one before
+
+_log = logging.getLogger(__name__)
+
+Way = Callable[[], Tensor]
+
+
+def has_triton() -> bool:
+    """Whether Triton is installed."""
+    return find_spec("triton") is not None
+
+
+def fastest(what: str, ways: Mapping[str, Way], bound: float, device: torch.device) -> str:
+    """Time several ways to compute the same, and log the times and the choice.
+
+    Args:
+        what: is computed, for the log.
+        ways: by name, the first being the plain one, which is the measure of the others. Each is called some
+            30 times, and must not depend on the calls before.
+        bound: largest difference from the plain result, as a fraction of its largest absolute value; a way that differs
+            more, or gives what is not finite, is not chosen.
+        device: that computes.
+
+    Returns:
+        the name of the fastest; of the plain one if its result is not finite, as nothing can be compared with it.
+    """
+    plain, *others = ways
+    expected = ways[plain]()
+    largest = float(expected.abs().max())
+    if not torch.isfinite(expected).all():  # an image reports it
+        _log.warning("%s on %s by %s, as its result is not finite", what, device, plain)
+        return plain
+    times_us = {plain: time_us(ways[plain], device)}
+    for name in others:
+        difference = float((ways[name]() - expected).abs().max())
+        if difference <= bound * largest:
+            times_us[name] = time_us(ways[name], device)
+        else:
+            _log.warning("%s by %s differs by %g from %s: not used on %s", what, name, difference, plain, device)
+    best = min(times_us, key=lambda name: times_us[name])
+    measured = ", ".join(f"{name} {time:.0f} µs" for name, time in times_us.items())
+    _log.info("%s on %s by %s: %s", what, device, best, measured)
+    return best
+
+
+def time_us(way: Way, device: torch.device) -> float:
+    """Measure the microseconds of a call on a CUDA device: the median of several rounds of calls."""
+    rounds = []
+    for _ in range(3):
+        way()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        stream = torch.cuda.current_stream(device)
+        begin.record(stream)
+        for _ in range(_CALLS):
+            way()
+        end.record(stream)
+        end.synchronize()
+        rounds.append(1000 * begin.elapsed_time(end) / _CALLS)
+    return float(statistics.median(rounds))

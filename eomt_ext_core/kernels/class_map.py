@@ -1,0 +1,76 @@
+"""The best class of each pixel, from a smaller semantic map, in one kernel."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK = 256
+
+
+@triton.jit
+def best_classes(
+    semantic,
+    classes,
+    class_stride,
+    row_stride,
+    CLASSES: tl.constexpr,
+    SOURCE_H: tl.constexpr,
+    SOURCE_W: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Resize all classes at some pixels, bilinearly as torch does, and keep the first of the largest."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pixel < HEIGHT * WIDTH
+    y_scale: tl.constexpr = SOURCE_H / HEIGHT
+    x_scale: tl.constexpr = SOURCE_W / WIDTH
+    y = tl.maximum((pixel // WIDTH + 0.5) * y_scale - 0.5, 0.0)
+    x = tl.maximum((pixel % WIDTH + 0.5) * x_scale - 0.5, 0.0)
+    top, left = tl.minimum(y.to(tl.int32), SOURCE_H - 1), tl.minimum(x.to(tl.int32), SOURCE_W - 1)
+    bottom, right = tl.minimum(top + 1, SOURCE_H - 1), tl.minimum(left + 1, SOURCE_W - 1)
+    below, beside = y - top, x - left
+    best = tl.zeros((BLOCK,), tl.float32)
+    found = tl.zeros((BLOCK,), tl.int32)
+    for index in range(CLASSES):
+        upper = semantic + top * row_stride
+        lower = semantic + bottom * row_stride
+        above = (1 - beside) * tl.load(upper + left, mask=inside) + beside * tl.load(upper + right, mask=inside)
+        under = (1 - beside) * tl.load(lower + left, mask=inside) + beside * tl.load(lower + right, mask=inside)
+        value = (1 - below) * above + below * under
+        better = (value > best) | (index == 0)
+        best = tl.where(better, value, best)
+        found = tl.where(better, index, found)
+        semantic += class_stride
+    tl.store(classes + pixel, found.to(tl.uint8), mask=inside)
+
+
+def class_map(semantic: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize a semantic map and take the best class of each pixel, the first of equals.
+
+    Args:
+        semantic: (C, h, w) float32 on a CUDA device, C ≤ 256, neighbours in a row beside each other in memory.
+        size_hw: height and width of the result.
+
+    Returns:
+        (H, W) uint8.
+    """
+    height, width = size_hw
+    classes = torch.empty(size_hw, dtype=torch.uint8, device=semantic.device)
+    best_classes[(triton.cdiv(height * width, _BLOCK),)](
+        semantic,
+        classes,
+        semantic.stride(0),
+        semantic.stride(1),
+        CLASSES=semantic.shape[0],
+        SOURCE_H=semantic.shape[1],
+        SOURCE_W=semantic.shape[2],
+        HEIGHT=height,
+        WIDTH=width,
+        BLOCK=_BLOCK,
+        enable_fp_fusion=True,
+    )
+    return classes
