@@ -42,6 +42,7 @@ BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
     "norm_eps": (float, 1e-12, 1e-2),  # not timm's: of all norms of the backbone
 }
 MOST_CLASSES = 10_000
+FILE_PRECISIONS = ("fp32", "fp16", "int8")  # of exported files
 MOST_BATCH = 256  # windows in each call of an exported file
 MOST_WINDOW_PIXELS = 1 << 23  # 2896², or 2048 × 4096
 _MOST_QUERY_PIXELS = 1 << 30  # 128 masks of the largest window

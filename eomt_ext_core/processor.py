@@ -16,6 +16,12 @@ def multiplies_bf16() -> bool:
     return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
+@cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies bfloat16 in tiles (AMX)."""
+    return "amx_bf16" in cpu_info("flags").split()
+
+
 def cpu_info(field: str) -> str:
     """Return a field of the first core, such as ``model name``; empty if it is unknown."""
     try:

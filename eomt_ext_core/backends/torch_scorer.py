@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eomt_ext_core.backends.blocked_attention import BlockedAttention
 from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch, padded_sizes
 from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.backends.device import DTYPES, limit_threads
@@ -22,6 +23,7 @@ from eomt_ext_core.kernels.choice import has_triton
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
+from eomt_ext_core.processor import has_tiles
 from eomt_ext_core.scoring.factored import CPU_BAND_FLOATS, GPU_BAND_FLOATS
 from eomt_ext_core.scoring.head_scorer import HeadScorer, make_head_scorer
 from eomt_ext_core.scoring.semantic_bands import semantic_bands
@@ -140,9 +142,13 @@ class TorchWindowScorer:
     def predict(self, crops: Tensor) -> Prediction:
         """Run only the network on (N, 3, h, w) uint8 windows; the prediction has the type of the precision."""
         exact = {"allow_tf32": False} if self.precision == "fp32" else {}
-        with cudnn_settings(**exact), self._compiling():
+        with cudnn_settings(**exact), self._compiling(), self._attending():
             prediction: Prediction = self._network(crops)
             return prediction
+
+    def _attending(self) -> AbstractContextManager[object]:
+        blocked = self.device.type == "cpu" and self.precision == "bf16" and self._optimize == "none"
+        return BlockedAttention() if blocked and not has_tiles() else nullcontext()
 
     def _compiling(self) -> AbstractContextManager[object]:
         if self._optimize != "compile":

@@ -51,6 +51,12 @@ class BenchConfig:
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
                 raise ConfigError(f"{name} must be some of {', '.join(known)}, got {', '.join(given) or 'none'}")
+        for name in ("checkpoint", "growth_model"):
+            if getattr(self, name).endswith((".onnx", ".pt2")):
+                raise ConfigError(
+                    f"{name} must be a checkpoint, as a benchmark counts its operations and runs it in several ways, "
+                    f"got the exported file {getattr(self, name)}: benchmarks/runtimes.py times exports"
+                )
         if not self.images_hw:
             raise ConfigError("images must name at least one size, got none")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eomt_ext_core.config import MOST_BATCH, NORMALITY_SCORES, SCORES, check_options, option
+from eomt_ext_core.config import FILE_PRECISIONS, MOST_BATCH, NORMALITY_SCORES, SCORES, check_options, option
 from eomt_ext_core.errors import ConfigError
 
 FORMATS = ("onnx", "pt2")
@@ -24,7 +24,11 @@ class ExportConfig:
     format: str = option("onnx", "onnx, or pt2 for PyTorch's AOTInductor", choices=FORMATS)
     scores: tuple[str, ...] = option((), f"exported scores: {','.join(SCORES)}; by default the head if there is one")
     semantic: bool = option(False, "export the map of the semantic classes too")
-    precision: str = option("fp32", "arithmetic of the network; scoring is always in fp32", choices=("fp32", "fp16"))
+    precision: str = option(
+        "fp32",
+        "arithmetic of the network: fp32, fp16, or int8 of its linear layers; scoring is always in fp32",
+        choices=FILE_PRECISIONS,
+    )
     batch: int = option(0, "windows in each call, or 0 for any number", minimum=0, maximum=MOST_BATCH)
     score_stride: int = option(1, "as EngineConfig.score_stride: 1, 2 or 4", minimum=1, maximum=4)
     opset: int = option(18, "version of the ONNX operator set", minimum=18, maximum=23)
@@ -46,6 +50,8 @@ class ExportConfig:
                 f"device must be cpu for an ONNX file, which runs on any device, got {self.device}: leave it out, or "
                 "choose format pt2"
             )
+        if self.format != "onnx" and self.precision == "int8":
+            raise ConfigError("precision int8 is for ONNX files, got format pt2: choose format onnx, or fp16")
         if self.score_stride == 3:
             raise ConfigError("score_stride must be 1, 2 or 4, got 3")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from eomt_ext_core.runtimes.contents import ExportContents
 from eomt_ext_core.runtimes.exported_scorer import INPUT
 from eomt_ext_core.runtimes.extra import require
 
+WINDOWS = "windows"  # name of the first axis, if any number is taken
 MOST_BYTES = 2 * 1000**3  # protobuf is limited to 2 GiB, and the graph itself needs some of it
 
 
@@ -47,5 +49,17 @@ def write_onnx(program: ScoringProgram, contents: ExportContents, path: Path, op
     )
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    _name_windows(exported.model.graph)
     exported.model.metadata_props.update(contents.to_metadata())
     exported.save(path, external_data=False)
+
+
+def _name_windows(graph: Any) -> None:
+    """Name the variable number of windows in all shapes; torch gives it a name of its own."""
+    first = graph.inputs[0].shape[0]
+    if isinstance(first, int):
+        return
+    values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
+    for value in values:
+        if value.shape is not None and first in value.shape:
+            value.shape = type(value.shape)([WINDOWS if side == first else side for side in value.shape])

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from eomt_ext_core.backends.window_scorer import SEMANTIC
-from eomt_ext_core.config import MOST_BATCH, MOST_CLASSES, MOST_WINDOW_PIXELS, SCORES
+from eomt_ext_core.config import FILE_PRECISIONS, MOST_BATCH, MOST_CLASSES, MOST_WINDOW_PIXELS, SCORES
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.model.metadata import check_info, check_origin, read_json, write_json
 
 VERSION = 1
-FILE_PRECISIONS = ("fp32", "fp16", "int8")
 _PREFIX = "eomt_ext."
 _VERSION_KEY = f"{_PREFIX}version"
 

@@ -37,6 +37,7 @@ def test_other_sizes_are_refused(text: str) -> None:
         ({"sizes": ()}, "sizes must be some of small, base, large, got none"),
         ({"variants": ("ours",)}, "variants must be some of literal-fp32, .*, got ours"),
         ({"images_hw": ()}, "images must name at least one size"),
+        ({"checkpoint": "m.onnx"}, "checkpoint must be a checkpoint, .* got the exported file m.onnx"),
         ({"repeats": -1}, "repeats must be at least 0, got -1"),
     ],
 )

@@ -50,7 +50,7 @@ def test_the_file_is_enough_alone(small_model: EoMTExt, onnx_file: Path) -> None
     assert described["exported_from_checkpoint_sha256"] == "5" * 64
     inputs = onnx.load(onnx_file).graph.input
     assert [item.name for item in inputs] == ["crops"]
-    assert inputs[0].type.tensor_type.shape.dim[0].dim_param
+    assert inputs[0].type.tensor_type.shape.dim[0].dim_param == "windows"
 
 
 def test_an_operator_is_told_the_device_of_the_provider(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
