@@ -31,7 +31,7 @@ def make_record(**facts: Any) -> dict[str, Any]:
             files by name), ``data_sha256``, ``scores``, ``threshold`` and ``seeds``; those that are None are left out.
     """
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return valid_text(
+    record: dict[str, Any] = valid_text(
         {
             "command": printable(command)[:_MOST_CHARACTERS],
             "package": {"version": _version("eomt_ext_ros"), "git": git_state(_ROOT)},
@@ -43,6 +43,7 @@ def make_record(**facts: Any) -> dict[str, Any]:
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
+    return record
 
 
 def with_record(info: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,8 +123,7 @@ class Run:
             raise ConfigError(f"{printable(file)} is damaged: {type(error).__name__} {error}") from error
         except DatasetError as error:
             raise ConfigError(f"{printable(file)} is damaged: {error}") from error
-        about, record = (found.get(name) if isinstance(found.get(name), dict) else {} for name in ("about", "record"))
-        return cls(printable(path), sets, about or {}, record or {})
+        return cls(printable(path), sets, _mapping(found.get("about")), _mapping(found.get("record")))
 
 
 def _set_of(part: Mapping[str, Any]) -> RunSet:
@@ -135,6 +134,10 @@ def _set_of(part: Mapping[str, Any]) -> RunSet:
     for score in part["scores"].values():
         _ = score["pixel"].items(), (score.get("segment") or {}).items()
     return RunSet(str(part["name"]), part, tuple(sorted(frame["frame_id"] for frame in part["frames"])))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float:
