@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +56,7 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
+    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
@@ -63,6 +65,7 @@ def evaluate(
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
 
+    start_record(tuple(sys.argv))
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)

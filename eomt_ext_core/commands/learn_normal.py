@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +50,7 @@ def learn_normal(
     Of each drive the first part is learnt from, and the last is held out to fit the scores. Use windows and precision
     as you will run it. The file belongs to this checkpoint; another one refuses it.
     """
-    from eomt_ext_core.about.record import RECORD, make_record
+    from eomt_ext_core.about.record import RECORD, make_record, start_record
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
@@ -57,6 +58,7 @@ def learn_normal(
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
 
+    start_record(tuple(sys.argv))
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)

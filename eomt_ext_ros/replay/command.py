@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -85,10 +86,12 @@ def replay(
     _check_extras()
     import torch
 
+    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
+    start_record(tuple(sys.argv))
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")

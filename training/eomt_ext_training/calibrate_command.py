@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,7 @@ def calibrate(
     """
     from rich.console import Console
 
-    from eomt_ext_core.about.record import make_record, with_record
+    from eomt_ext_core.about.record import make_record, start_record, with_record
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.engine.probing import make_probe
@@ -63,6 +64,7 @@ def calibrate(
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
+    start_record(tuple(sys.argv))
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
     if target.suffix != ".safetensors":
