@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
@@ -66,6 +67,7 @@ def bench(
         result.write(folder / "bench.json")
         if plot:
             write_plot(result, folder / "bench.png")
+    print_result({"output": output, "result": asdict(result)})
     console.print(tables(result), width=max(110, console.width))  # the tables do not fit a narrower one
     console.print(
         f"\nFigures: [bold]{output / 'bench.json'}[/bold]" + (f"; plot: {output / 'bench.png'}" if plot else "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.errors import ConfigError
 
 _MOST_NAMES_BYTES = 1 << 20
@@ -66,6 +68,7 @@ def convert(
     model.info = with_record(model.info, make_record(model=digests))
     save_model(model, target, make_probe(model))
     config = model.config
+    print_result({"output": target, "model": asdict(config), "has_head": model.anomaly_head is not None})
     typer.echo(
         f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "
         f"window {config.crop_hw[1]}×{config.crop_hw[0]}, "

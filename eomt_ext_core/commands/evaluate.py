@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
@@ -117,6 +118,7 @@ def evaluate(
             raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
         write_report(results, folder, about, record_of(results, names))
         print_tables(console, results)
+        print_result(_figures(results, output, problems))
         print_problems(problems)
         if num_evaluated + len(problems) < num_frames:
             where = escape(printable(folder))
@@ -130,6 +132,13 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _figures(results: Sequence[EvaluationResult], output: Path, problems: Sequence[str]) -> dict[str, Any]:
+    """Give the metrics of the sets without their frames, which metrics.json holds."""
+    left_out = ("frames", "counts", "edges", "skipped")
+    sets = [{name: value for name, value in result.to_json().items() if name not in left_out} for result in results]
+    return {"output": output, "sets": sets, "problems": list(problems)}
 
 
 def record_of(results: Sequence[EvaluationResult], scores: Sequence[str]) -> dict[str, Any]:

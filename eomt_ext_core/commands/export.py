@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.export.export_config import ExportConfig
@@ -54,6 +55,9 @@ def export(
     model.info = with_record(model.info, make_record(model=origin, precision=precision, device=device))
     differences = export_model(model, output, config, origin)
 
+    print_result(
+        {"output": output, "bytes": output.stat().st_size, "differences": [vars(item) for item in differences]}
+    )
     table = Table()
     for column in ("score", "difference", "allowed"):
         table.add_column(column, justify="left" if column == "score" else "right")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from eomt_ext_core.commands import options
+from eomt_ext_core.commandline.output import print_result
 
 
 def info(
@@ -15,7 +14,6 @@ def info(
         str, typer.Argument(help="checkpoint, head, export, file of learn-normal or metrics.json; or demo")
     ],
     head: Annotated[str | None, typer.Option(help="separate file with the anomaly head of a checkpoint")] = None,
-    as_json: options.Json = False,
 ) -> None:
     """Say what a file is and holds: architecture, classes, calibration, guarantee, provenance, checksum.
 
@@ -26,8 +24,6 @@ def info(
     from eomt_ext_core.files import valid_text
 
     facts = valid_text(facts_of(file, head))
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
+    print_result(facts)
     for line in lines_of(facts):
         typer.echo(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
@@ -85,6 +86,7 @@ def learn_normal(
     normality = replace(normality, about={**normality.about, RECORD: record})
     save_normality(normality, output)
     about = normality.about
+    print_result({"output": output, **about})
     typer.echo(
         f"{printable(output)}: {output.stat().st_size / 1e6:.2f} MB, from {about['images_learnt']} images, fitted on "
         f"{about['images_held_out']} held-out ones: at the threshold 0.5, {false_alarm_rate:g} of their pixels are "

@@ -28,7 +28,6 @@ Fovea = Annotated[float, typer.Option("--fovea", help="side of the fovea, as a f
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="follow obstacles from image to image")]
 ConfirmedOnly = Annotated[bool, typer.Option("--confirmed-only", help="list only obstacles that tracking confirmed")]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,12 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
+from eomt_ext_core.progress import ProgressLines, is_hidden
 from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -157,6 +161,8 @@ def run(
             _write_results(reports, jobs, output)
     ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
     status = _print_summary(console, reports, len(jobs), output)
+    counts = [{"name": item.name, "frames": item.num_frames, "processed": item.num_processed} for item in reports]
+    print_result({"output": output, "bags": counts, "problems": _problems(reports)})
     return status, not ended_early and status in (0, EXIT_INCOMPLETE)
 
 
@@ -269,6 +275,15 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
 
 @contextmanager
 def _progress(console: Console, num_bags: int) -> Iterator[Any]:
+    if is_hidden():
+        yield lambda done, total: None, lambda report: None
+        return
+    if not console.is_terminal:
+        bags_lines = ProgressLines("bags", num_bags)
+        frames_of = functools.cache(functools.partial(ProgressLines, "frames of a bag"))
+        finished = itertools.count(1)
+        yield lambda done, total: frames_of(total).update(done), lambda report: bags_lines.update(next(finished))
+        return
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig
 
@@ -123,6 +124,7 @@ def calibrate(
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
         save_model(model, target, probe)
 
+    print_result({"output": target, **stored})
     console.print(_reliability_table(before, after))
     console.print(
         f"probability = sigmoid({scaling.scale:.4f} · logit {scaling.shift:+.4f}); expected calibration error "

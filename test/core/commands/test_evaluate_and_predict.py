@@ -58,6 +58,14 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "timing.json"]
 
 
+def test_programs_get_json(dataset, checkpoint, tmp_path):
+    arguments = "--checkpoint", checkpoint, "--json", "--output"
+    found = json.loads(invoke("evaluate", dataset, *arguments, tmp_path / "metrics", "--scores", "head").stdout)
+    assert found["sets"][0]["scores"]["head"]["pixel"]["num_valid"] == 2 * 64 * 96
+    found = json.loads(invoke("predict", dataset / "images", *arguments, tmp_path / "maps").stdout)
+    assert (found["inputs"], found["complete"], found["problems"]) == (2, 2, [])
+
+
 def test_evaluate_names_what_is_wrong(dataset, checkpoint, tmp_path, monkeypatch):
     arguments = "evaluate", dataset, "--checkpoint", checkpoint, "--output", tmp_path / "out"
     assert isinstance(invoke(*arguments, "--scores", "head,mps").exception, ConfigError)
