@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,10 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.errors import ConfigError
 
+CLASS_SETS = ("cityscapes", "ade20k", "coco")
+"""Published lists: Cityscapes' 19 training classes, ADE20K's 150 of scene parsing, COCO's 133 panoptic ones."""
+
+_COCO_THINGS = 80  # the first of them
 _MOST_NAMES_BYTES = 1 << 20
 
 
@@ -27,7 +32,8 @@ def convert(
     class_names: Annotated[
         str | None,
         typer.Option(
-            help="names of the semantic classes: a text file with one on each line, or a comma-separated list"
+            help=f"names of the semantic classes: {', '.join(CLASS_SETS)}, a text file with one on each line, or a "
+            "comma-separated list"
         ),
     ] = None,
     crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
@@ -60,7 +66,7 @@ def convert(
     known = {name: value for name, value in known.items() if value is not None}
     model = load_model(source, known, head=head, base=base, weights=weights)
     if class_names is not None:
-        model.info["class_names"] = _read_names(class_names)
+        model.info["class_names"] = _read_names(class_names, model.config.num_classes)
     sources = {"checkpoint": source, "head": head, "base": base}
     digests = {
         f"{name}_sha256": sha256_of(resolve_source(given)) for name, given in sources.items() if given is not None
@@ -77,8 +83,11 @@ def convert(
     )
 
 
-def _read_names(text: str) -> list[str]:
-    """Read names from a list or from a file; a list is too long for the name of a file."""
+def _read_names(text: str, num_classes: int) -> list[str]:
+    """Read names of a published set, from a list or from a file; a list is too long for the name of a file."""
+    if text in CLASS_SETS:
+        names = (resources.files("eomt_ext_core") / "assets" / f"classes_{text}.txt").read_text("utf-8").splitlines()
+        return names[:_COCO_THINGS] if text == "coco" and num_classes == _COCO_THINGS else names
     if "," in text or not (path := Path(text)).is_file():
         return [name.strip() for name in text.split(",")]
     if path.stat().st_size > _MOST_NAMES_BYTES:
