@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eomt_ext_core.commandline.output import print_result
+from eomt_ext_core.commands import options
 from eomt_ext_core.errors import ConfigError
 
 CLASS_SETS = ("cityscapes", "ade20k", "coco")
@@ -22,7 +23,7 @@ _MOST_NAMES_BYTES = 1 << 20
 def convert(
     source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
     target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    head: options.Head = None,
     base: Annotated[
         str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
     ] = None,

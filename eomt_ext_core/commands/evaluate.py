@@ -29,6 +29,7 @@ def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
     checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
+    head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
@@ -65,12 +66,17 @@ def evaluate(
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
+    from eomt_ext_core.model.checkpoint import resolve_source
 
     start_record(tuple(sys.argv))
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
+    engine = EngineConfig(device=device, precision=precision, score=names[0], windows=window_config)
     meaning = None if label_values is None else LabelValues.parse(label_values)
+    for source in (checkpoint, head):
+        if source is not None:
+            resolve_source(source)  # before the data are read
     opened = []
     for path in datasets:
         try:
@@ -83,7 +89,8 @@ def evaluate(
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
-            engine=EngineConfig(device=device, precision=precision, score=names[0], windows=window_config),
+            engine=engine,
+            head=None if head is None else str(head.resolve()),
             scores=names,
             normality=None if normality is None else str(normality.resolve()),
             mode="exact" if exact else "streaming",

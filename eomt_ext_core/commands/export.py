@@ -16,7 +16,7 @@ from eomt_ext_core.export.export_config import ExportConfig
 def export(
     checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, hf://owner/name or demo")],
     output: Annotated[Path, typer.Option(help="file to write: .onnx or .pt2, matching the format")],
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    head: options.Head = None,
     format: Annotated[str, typer.Option(help="onnx, or pt2 for PyTorch's AOTInductor")] = ExportConfig.format,
     scores: options.Scores = EngineConfig.score,
     semantic: Annotated[bool, typer.Option(help="export the semantic classes too")] = ExportConfig.semantic,

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from eomt_ext_core.commandline.output import print_result
+from eomt_ext_core.commands import options
 
 
 def info(
     file: Annotated[
         str, typer.Argument(help="checkpoint, head, export, file of learn-normal or metrics.json; or demo")
     ],
-    head: Annotated[str | None, typer.Option(help="separate file with the anomaly head of a checkpoint")] = None,
+    head: options.Head = None,
 ) -> None:
     """Say what a file is and holds: architecture, classes, calibration, guarantee, provenance, checksum.
 
@@ -23,7 +24,7 @@ def info(
     from eomt_ext_core.about.text import lines_of
     from eomt_ext_core.files import valid_text
 
-    facts = valid_text(facts_of(file, head))
+    facts = valid_text(facts_of(file, None if head is None else str(head)))
     print_result(facts)
     for line in lines_of(facts):
         typer.echo(line)

@@ -30,7 +30,7 @@ def learn_normal(
         list[Path] | None, typer.Argument(help="videos, folders of images in the order of their names, or bags")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = "demo",
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    head: options.Head = None,
     reference: Annotated[
         Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")
     ] = None,

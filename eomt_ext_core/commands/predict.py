@@ -21,6 +21,7 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, videos, or folders of them")],
     output: options.Output,
     checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
+    head: options.Head = None,
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,
     score: options.Score = EngineConfig.score,
@@ -59,7 +60,7 @@ def predict(
     check_confirmed_only(obstacle_config, tracking_config)
     with output_folder(output, overwrite, inputs) as folder:
         writer = PredictionWriter(folder, probability, obstacle_config, tracking_config)
-        engine = AnomalyEngine.load(checkpoint, config, normality=normality)
+        engine = AnomalyEngine.load(checkpoint, config, head, normality=normality)
         with progress("frames", sum(source.num_frames() for source in sources)) as update:
             for source in sources:
                 try:

@@ -42,7 +42,7 @@ def replay(
     output: options.Output,
     overwrite: options.Overwrite = False,
     checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = NodeConfig.checkpoint,
-    head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
+    head: options.Head = None,
     label_topic: Annotated[
         list[str] | None,
         typer.Option(help="topic of labels (mono8: 0, 1, 255) with the stamps of their images; once for each camera"),
@@ -107,7 +107,7 @@ def replay(
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
-            head=_absolute(head),
+            head=_absolute("" if head is None else str(head)),
             normality=_absolute("" if normality is None else str(normality)),
             engine=engine,
             obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),

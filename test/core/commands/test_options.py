@@ -55,5 +55,13 @@ def test_how_images_are_cut_has_one_name(command: str) -> None:
 
 def test_scores_must_be_named() -> None:
     assert options.score_names("head, msp,") == ("head", "msp")
-    with pytest.raises(ConfigError, match="--scores must name at least one of head, msp"):
+    with pytest.raises(ConfigError, match="--scores must name some of head, msp"):
         options.score_names(" ,")
+    for wrong in ("head,head", "head,colour"):
+        with pytest.raises(ConfigError, match=f"each once, got '{wrong}'"):
+            options.score_names(wrong)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export", "learn_normal", "replay"])
+def test_a_separate_head_has_one_name(command: str) -> None:
+    assert declared(command)["--head"] == options.Head
