@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
@@ -13,6 +14,7 @@ import typer
 from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
+from eomt_ext_core.progress import ProgressLines, is_hidden
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 
@@ -63,7 +65,14 @@ def bench(
     command = shlex.join(["eomt-ext", *sys.argv[1:]])
     with output_folder(output, overwrite) as folder:
         with console.status("starting") as status:
-            result = run_bench(config, command, lambda text: status.update(text))
+            lines, steps = ProgressLines("bench", None), itertools.count(1)
+
+            def tell(text: str) -> None:
+                status.update(text)
+                if not (console.is_terminal or is_hidden()):
+                    lines.update(next(steps), text)
+
+            result = run_bench(config, command, tell)
         result.write(folder / "bench.json")
         if plot:
             write_plot(result, folder / "bench.png")

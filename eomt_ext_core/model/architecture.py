@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,12 +19,24 @@ _PATCHES = "encoder.backbone.patch_embed.proj.weight"
 _BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d{1,4})\.")
 
 
-class _LeftOpen(CheckpointError):
+class _Undetermined(CheckpointError):
     """The weights do not determine a field of the configuration; ``flag``: how `eomt-ext convert` takes it."""
 
     def __init__(self, message: str, flag: str) -> None:
         super().__init__(f"{message} (`eomt-ext convert {flag}`)")
         self.flag = flag
+
+
+class LeftOpen(CheckpointError):
+    """Weights do not determine an architecture.
+
+    ``flags``: how `eomt-ext convert` takes what is missing; ``sizes``: what the weights do determine, by name.
+    """
+
+    def __init__(self, missing: Sequence[_Undetermined], sizes: Mapping[str, int]) -> None:
+        self.flags, self.sizes = tuple(item.flag for item in missing), dict(sizes)
+        text = "; ".join(map(str, missing))
+        super().__init__(text if len(missing) == 1 else f"give {' '.join(self.flags)} to `eomt-ext convert`: {text}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,8 @@ def infer_model_config(
         the configuration, in which ``trained_crop_hw`` is the window that the position embedding is laid out for.
 
     Raises:
-        CheckpointError: naming all fields that are not determined, or one that contradicts the weights.
+        LeftOpen: naming all fields that are not determined.
+        CheckpointError: naming one that contradicts the weights.
         ConfigError: if a field breaks its rule.
     """
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
@@ -134,10 +147,7 @@ def infer_model_config(
 def _check_determined(
     family: _Family, found: Mapping[str, int], attn_mask_probs: Tensor | None, known: Mapping[str, Any]
 ) -> None:
-    """Raise ``CheckpointError`` with everything that weights and given fields leave open, so that one answer is enough.
-
-    If that is a single field, what needs it raises.
-    """
+    """Raise ``LeftOpen`` with everything that weights and given fields leave open, so that one answer is enough."""
     trained, crop = known.get("trained_crop_hw"), known.get("crop_hw")
     steps: list[Callable[[], Any]] = [
         lambda: _infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
@@ -149,15 +159,14 @@ def _check_determined(
         steps.append(lambda: _crop_without_positions(trained, crop))
     elif trained is None:
         steps.append(lambda: _infer_trained_crop(found))
-    left: list[_LeftOpen] = []
+    left: list[_Undetermined] = []
     for step in steps:
         try:
             step()
-        except _LeftOpen as error:
+        except _Undetermined as error:
             left.append(error)
-    if len(left) > 1:
-        flags = " ".join(error.flag for error in left)
-        raise CheckpointError(f"give {flags} to `eomt-ext convert`: " + "; ".join(map(str, left)))
+    if left:
+        raise LeftOpen(left, found)
 
 
 def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfig:
@@ -238,7 +247,7 @@ def _infer_backbone(
     if standard and usual and overrides in (kept, {"num_heads": num_heads, **kept}):
         return standard, kept
     if "num_heads" not in overrides:
-        raise _LeftOpen(
+        raise _Undetermined(
             f"the weights (embed_dim {found['embed_dim']}, depth {found['depth']}) do not determine the number of "
             "attention heads: give backbone_overrides['num_heads'] in the configuration",
             "--num-heads",
@@ -256,7 +265,7 @@ def _infer_backbone(
 def _crop_without_positions(trained: Any, crop: Any) -> Any:
     """Choose the window of a DINOv3, which has no weights for a particular window."""
     if trained is None and crop is None:
-        raise _LeftOpen(
+        raise _Undetermined(
             "the weights of a DINOv3 do not determine the window: set crop_hw in the configuration", "--crop"
         )
     return trained if crop is None else crop
@@ -265,7 +274,7 @@ def _crop_without_positions(trained: Any, crop: Any) -> Any:
 def _infer_trained_crop(found: Mapping[str, int]) -> tuple[int, int]:
     side = math.isqrt(found["num_patches"])
     if side * side != found["num_patches"]:
-        raise _LeftOpen(
+        raise _Undetermined(
             f"a position embedding of {found['num_patches']} patches is not square: give trained_crop_hw in the "
             "configuration, the height and width that it was trained at",
             "--trained-crop",
@@ -286,7 +295,7 @@ def _check_trained_crop(config: ModelConfig, num_patches: int) -> None:
 def _infer_num_blocks(attn_mask_probs: Tensor | None, known: int | None) -> int:
     stored = None if attn_mask_probs is None else attn_mask_probs.numel()
     if stored is None and known is None:
-        raise _LeftOpen(
+        raise _Undetermined(
             "the weights do not determine num_blocks (no 'attn_mask_probs'): give it in the configuration",
             "--num-blocks",
         )
@@ -302,7 +311,7 @@ def _infer_masked_attention(attn_mask_probs: Tensor | None, known: bool | None) 
         return False
     if bool((attn_mask_probs >= 1).all()):
         return True
-    raise _LeftOpen(
+    raise _Undetermined(
         f"training stopped while masked attention was being annealed (attn_mask_probs {attn_mask_probs.tolist()}): "
         "give masked_attention in the configuration",
         "--masked-attention",

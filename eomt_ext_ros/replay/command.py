@@ -261,6 +261,7 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
     if len(problems) > _MAX_PROBLEMS:
         file = escape(printable(output / "problems.txt"))
         console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {file}", soft_wrap=True)
+    console = Console(stderr=True, quiet=is_hidden())
     console.print(f"{num_processed} of {num_frames} frames processed")
     for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
         if (output / name).exists():
