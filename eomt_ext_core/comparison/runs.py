@@ -87,7 +87,7 @@ class RunSet:
     @property
     def num_counted(self) -> int:
         """Number of labelled frames, whose counts are stored."""
-        return len(self.stored.get("counts") or {})
+        return len(_mapping(self.stored.get("counts")))
 
     def _counts(self, score: str) -> list[FrameCounts]:
         stored, edges = self.stored.get("counts"), self.stored.get("edges")
@@ -133,7 +133,10 @@ def _set_of(part: Mapping[str, Any]) -> RunSet:
         _ = frame["num_valid"], frame["num_anomalous"]
     for score in part["scores"].values():
         _ = score["pixel"].items(), (score.get("segment") or {}).items()
-    return RunSet(str(part["name"]), part, tuple(sorted(frame["frame_id"] for frame in part["frames"])))
+    frame_ids = tuple(sorted(frame["frame_id"] for frame in part["frames"]))
+    if not set(_mapping(part.get("counts"))) <= set(frame_ids):
+        raise DatasetError("its counts must be those of its frames")
+    return RunSet(str(part["name"]), part, frame_ids)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
