@@ -17,7 +17,6 @@ from eomt_ext_core.files import printable
 from eomt_ext_core.normality.learn_config import LearnConfig
 
 if TYPE_CHECKING:
-    from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.normality.normality import Normality
 
@@ -52,6 +51,7 @@ def learn_normal(
     as you will run it. The file belongs to this checkpoint; another one refuses it.
     """
     from eomt_ext_core.about.record import RECORD, make_record, start_record
+    from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
