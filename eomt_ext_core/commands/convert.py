@@ -22,7 +22,8 @@ _MOST_NAMES_BYTES = 1 << 20
 
 def convert(
     source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
-    target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
+    target: Annotated[Path | None, typer.Argument(help="file to write, .safetensors; or --output")] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write, as in other commands")] = None,
     head: options.Head = None,
     base: Annotated[
         str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
@@ -56,6 +57,12 @@ def convert(
     from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
 
+    if (target is None) == (output is None):
+        raise ConfigError("give the file to write once: eomt-ext convert SOURCE --output FILE")
+    written = target or output
+    assert written is not None, "one of the two is given"
+    if written.suffix != ".safetensors":
+        raise ConfigError(f"--output must end in .safetensors, got {str(written)!r}")
     known: dict[str, Any] = {
         "crop_hw": crop,
         "trained_crop_hw": trained_crop,
@@ -73,11 +80,11 @@ def convert(
         f"{name}_sha256": sha256_of(resolve_source(given)) for name, given in sources.items() if given is not None
     }
     model.info = with_record(model.info, make_record(model=digests))
-    save_model(model, target, make_probe(model))
+    save_model(model, written, make_probe(model))
     config = model.config
-    print_result({"output": target, "model": asdict(config), "has_head": model.anomaly_head is not None})
+    print_result({"output": written, "model": asdict(config), "has_head": model.anomaly_head is not None})
     typer.echo(
-        f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "
+        f"{written}: {config.backbone} {dict(config.backbone_overrides) or ''} "
         f"window {config.crop_hw[1]}×{config.crop_hw[0]}, "
         f"{config.num_queries} queries, {config.num_classes} classes, "
         f"{'with' if model.anomaly_head is not None else 'without'} anomaly head"
