@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eomt_ext_core.commandline.output import print_result
+from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
@@ -311,7 +312,7 @@ def _check_extras() -> None:
 def main() -> None:
     """Run the executable of ``ros2 run``."""
     with exit_on_error("replay"):
-        typer.run(replay)
+        typer.run(with_shared_options(replay))
 
 
 if __name__ == "__main__":
