@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # demo_output/ and bench_output/ are written anew; a folder that ARGS names is not.
 OVERWRITE = $(if $(findstring --output,$(ARGS)),,--overwrite)
 
-.PHONY: help demo test test-matrix lint docs bench soak fuzz lock clean
+.PHONY: help demo test test-matrix lint docs site bench soak fuzz lock clean
 help: ## what can be made here
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
@@ -30,6 +30,9 @@ docs: $(READY) ## write the parameter reference and the drawing of the rooms ane
 	mv docs/parameters.md.new docs/parameters.md
 	$(BIN)/python docs/rooms.py
 
+site: $(READY) ## build the site into site/; ARGS=serve shows it while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build)
+
 bench: $(READY) ## measure speed and memory on this machine, beside the literal pipeline; writes bench_output/
 	$(BIN)/eomt-ext bench $(OVERWRITE) $(ARGS)
 
@@ -51,7 +54,7 @@ lock: $(READY) ## resolve requirements.lock anew
 	    --no-emit-package eomt-ext-ros -c test/matrix/least.in setup.py -o test/matrix/least.lock
 
 clean: ## remove the environment and what was generated
-	rm -rf $(VENV) .venv-matrix build install log demo_output bench_output *.egg-info training/*.egg-info
+	rm -rf $(VENV) .venv-matrix build install log site demo_output bench_output *.egg-info training/*.egg-info
 
 $(READY): requirements.lock setup.py setup.cfg package.xml training/pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -26,7 +26,7 @@ from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.images import VideoReader
 from eomt_ext_core.obstacles import Obstacle, find_obstacles
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES
-from eomt_ext_core.scenes.obstacles import SEEN_TO_M
+from eomt_ext_core.scenes.things.obstacles import SEEN_TO_M
 from eomt_ext_core.scenes.world import OBSTACLE_STRETCH_M, World
 from eomt_ext_core.tracking import Tracker, TrackingConfig
 

@@ -50,7 +50,7 @@ def main() -> None:
 def measure(way: str, num_images: int, threads: int, folder: Path) -> dict[str, float]:
     import torch
     from eomt_ext_training.data.scenes import ProceduralScenes
-    from eomt_ext_training.feature_cache import CacheSettings, FeatureCache
+    from eomt_ext_training.head.feature_cache import CacheSettings, FeatureCache
     from torch.utils.data import DataLoader
 
     from eomt_ext_core import EoMTExt, HeadConfig, ModelConfig
@@ -96,9 +96,9 @@ def measure(way: str, num_images: int, threads: int, folder: Path) -> dict[str, 
 def make_step(way: str, model) -> Callable:
     """One optimizer step on a batch, as each way does it."""
     import torch
-    from eomt_ext_training.factored_loss import loss_on_all_pixels, loss_on_pixels
-    from eomt_ext_training.losses import anomaly_loss, count_valid
-    from eomt_ext_training.pixel_sampling import draw_pixels
+    from eomt_ext_training.head.factored_loss import loss_on_all_pixels, loss_on_pixels
+    from eomt_ext_training.head.losses import anomaly_loss, count_valid
+    from eomt_ext_training.head.pixel_sampling import draw_pixels
 
     from eomt_ext_core import Prediction
 

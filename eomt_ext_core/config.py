@@ -23,6 +23,7 @@ LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anoma
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")
 NORMALITY_SCORES = ("normality", "fused")
 ALL_SCORES = (*SCORES, *NORMALITY_SCORES)
+BACKENDS = ("auto", "torch", "onnxruntime", "openvino")
 REGIONS = ("everywhere", "polygon", "drivable")
 
 # The networks that are built, timm's names of DINOv2 and DINOv3 ViTs with registers: no other name reaches timm, since
@@ -41,6 +42,7 @@ BACKBONE_OVERRIDES: Mapping[str, tuple[type, float, float]] = {
     "norm_eps": (float, 1e-12, 1e-2),  # not timm's: of all norms of the backbone
 }
 MOST_CLASSES = 10_000
+MOST_BATCH = 256  # windows in each call of an exported file
 MOST_WINDOW_PIXELS = 1 << 23  # 2896², or 2048 × 4096
 _MOST_QUERY_PIXELS = 1 << 30  # 128 masks of the largest window
 
@@ -219,11 +221,15 @@ class WindowConfig:
 class EngineConfig:
     """Settings of the engine."""
 
-    device: str = option("auto", "auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU without one")
+    device: str = option(
+        "auto",
+        "auto, cpu, cuda or cuda:N, or OpenVINO's GPU, GPU.N or NPU; auto is the first GPU, or the CPU without one",
+    )
     backend: str = option(
-        "torch",
-        "torch runs a checkpoint, onnxruntime a file written by `eomt-ext export`",
-        choices=("torch", "onnxruntime"),
+        "auto",
+        "torch runs a checkpoint, onnxruntime and openvino a file written by `eomt-ext export`; auto is onnxruntime "
+        "for a file that ends in .onnx, else torch",
+        choices=BACKENDS,
     )
     precision: str = option(
         "auto",
@@ -248,7 +254,8 @@ class EngineConfig:
     )
     threshold: float = option(
         -1.0,
-        "probability above which a pixel is in the mask; negative: the checkpoint's threshold, or 0.5",
+        "probability above which a pixel is in the mask; negative: that of the checkpoint's calibration, else 0.5, but "
+        "for a baseline, which needs one",
         minimum=-1.0,
         maximum=1.0,
         live=True,
@@ -269,8 +276,11 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
-            raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        known = r"auto|cpu|cuda(:[0-9]+)?" if self.backend != "openvino" else r"auto|cpu|GPU(\.[0-9]+)?|NPU"
+        if not re.fullmatch(known, self.device):
+            names = "auto, cpu, GPU, GPU.N or NPU" if self.backend == "openvino" else "auto, cpu, cuda or cuda:N"
+            way_out = "; GPU and NPU need backend openvino" if re.match("GPU|NPU", self.device) else ""
+            raise ConfigError(f"device must be {names}, got {self.device!r} with backend {self.backend}{way_out}")
         if self.score_stride == 3:
             raise ConfigError("score_stride must be 1, 2 or 4, got 3")
 

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.fuzz.case import Case
 from benchmarks.fuzz.mutations import mutate_bytes, mutate_json
 
-PRELOAD = ("torch", "timm", "eomt_ext_core.engine", "eomt_ext_core.cli", "eomt_ext_core.export.onnx_scorer")
+PRELOAD = ("torch", "timm", "eomt_ext_core.engine", "eomt_ext_core.cli", "eomt_ext_core.runtimes.onnx_scorer")
 FORBIDDEN_EVENTS = ("pickle.find_class",)
 
 _CROP_HW = (32, 48)
@@ -101,7 +101,7 @@ def infer(path: str, backend: str) -> None:
     from eomt_ext_core import AnomalyEngine, EngineConfig
 
     score = "rba" if backend == "torch" else "head"
-    config = EngineConfig(device="cpu", precision="fp32", backend=backend, score=score)
+    config = EngineConfig(device="cpu", precision="fp32", backend=backend, score=score, threshold=0.5)
     engine = AnomalyEngine.load(path, config, download=False)
     json.dumps(engine.describe()).encode()  # as the diagnostics do
     frame = engine.infer(np.zeros((48, 80, 3), np.uint8))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.export.contents import ExportContents
-from eomt_ext_core.export.onnx_check import check_onnx, onnx_metadata
 from eomt_ext_core.model.metadata import MOST_BYTES
+from eomt_ext_core.runtimes.contents import ExportContents
+from eomt_ext_core.runtimes.onnx_check import check_onnx, onnx_metadata
 
 _PT2_METADATA = "wrapper_metadata.json"
 _MOST_ENTRIES = 10_000

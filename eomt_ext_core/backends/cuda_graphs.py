@@ -45,6 +45,10 @@ class GraphedScores:
                 )
             return self._graphs[key].replay(crops)
 
+    def has(self, size: int, scores: Sequence[str]) -> bool:
+        """Whether a batch of so many windows replays a graph that is captured already."""
+        return (padded_size(size), tuple(scores)) in self._graphs
+
     def clear(self) -> None:
         """Free all graphs and their memory; they are captured again on next use."""
         torch.cuda.synchronize(self._device)

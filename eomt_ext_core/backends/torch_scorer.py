@@ -114,6 +114,10 @@ class TorchWindowScorer:
             torch.cuda.empty_cache()
         return fitting
 
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Look whether the CUDA graphs are captured: see the protocol."""
+        return self._graphs is None or all(self._graphs.has(size, scores) for size in padded_sizes(batch))
+
     def free_memory(self) -> None:
         """Free the CUDA graphs: see the protocol."""
         if self._graphs is not None:

@@ -27,7 +27,7 @@ class WindowScorer(Protocol):
             ``DISTANCE`` if it knows ordinary driving.
         info: metadata of the checkpoint (calibration, class names …); JSON values.
         device: of windows and scores.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``int8`` if linear layers of an exported file are.
         max_batch: most windows in a call.
     """
 
@@ -64,6 +64,10 @@ class WindowScorer(Protocol):
         Returns:
             the most windows, up to ``batch``, that fit into memory at a time, as far as it was tried.
         """
+        ...
+
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        """Whether no call with these scores and up to ``batch`` windows has to do what :meth:`warm_up` does."""
         ...
 
     def free_memory(self) -> None:

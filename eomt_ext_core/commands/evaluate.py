@@ -40,6 +40,7 @@ def evaluate(
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     blend: options.Blend = WindowConfig.blend,
@@ -72,7 +73,7 @@ def evaluate(
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
-    engine = EngineConfig(device=device, precision=precision, score=names[0], windows=window_config)
+    engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
     meaning = None if label_values is None else LabelValues.parse(label_values)
     for source in (checkpoint, head):
         if source is not None:
@@ -176,8 +177,26 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
             percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
             table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3f}"), *percents[4:])
         console.print(table)
+        if result.scores:
+            console.print(_threshold_table(result))
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
+
+
+def _threshold_table(result: EvaluationResult) -> Any:
+    """Give for each score the threshold that finds 95 % and the one that marks 1 % of the normal pixels."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("threshold", no_wrap=True)
+    for column in ("95 % found", "marked", "1 % marked", "found"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, score in result.scores.items():
+        pixel = score.pixel
+        pairs = (pixel.fpr95_threshold, pixel.fpr95), (pixel.fpr1_threshold, pixel.tpr_at_fpr1)
+        cells = [(_or_dash(f"{at:.5g}"), _or_dash(f"{100 * rate:.2f}")) for at, rate in pairs]
+        table.add_row(name, *cells[0], *cells[1])
+    return table
 
 
 def _or_dash(text: str) -> str:

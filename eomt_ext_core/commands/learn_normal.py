@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +48,8 @@ def learn_normal(
     """Learn from ordinary driving, without labels, what the scores normality and fused compare with.
 
     Of each drive the first part is learnt from, and the last is held out to fit the scores. Use windows and precision
-    as you will run it. The file belongs to this checkpoint; another one refuses it.
+    as you will run it. The file belongs to this checkpoint; another one refuses it. The same command goes on with a run
+    that was interrupted.
     """
     from eomt_ext_core.about.record import RECORD, make_record, start_record
     from eomt_ext_core.backends.device import choose_device, choose_precision
@@ -58,6 +59,7 @@ def learn_normal(
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
+    from eomt_ext_core.normality.unfinished import Unfinished, describe_files
 
     start_record(tuple(sys.argv))
     if bool(drives) == (reference is not None):
@@ -78,13 +80,23 @@ def learn_normal(
     def make_engine(normality: Normality | None) -> AnomalyEngine:
         return AnomalyEngine(model, engine_config, normality)
 
-    normality = learn_normality(opened, make_engine, origin, config)
+    inputs = [reference] if reference is not None else drives or []
+    run = {
+        "origin": origin,
+        "engine": asdict(engine_config),
+        "learn": asdict(config),
+        "topic": image_topic,
+        "inputs": describe_files(inputs),
+    }
+    unfinished = Unfinished(output, run)
+    normality = learn_normality(opened, make_engine, origin, config, unfinished)
     found = choose_device(device)
     used = choose_precision(precision, found)
     names = [drive.name for drive in opened]
     record = make_record(model=origin, device=str(found), precision=used, drives=names)
     normality = replace(normality, about={**normality.about, RECORD: record})
     save_normality(normality, output)
+    unfinished.finish()
     about = normality.about
     print_result({"output": output, **about})
     typer.echo(

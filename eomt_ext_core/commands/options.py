@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.config import ALL_SCORES, LABEL_VALUES_HELP
+from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP
 from eomt_ext_core.errors import ConfigError
 
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
@@ -18,7 +18,10 @@ Head = Annotated[Path | None, typer.Option("--head", help="separate file with th
 Normality = Annotated[
     Path | None, typer.Option("--normality", help="file of learn-normal, for the scores normality and fused")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; with openvino GPU, GPU.N or NPU")]
+Backend = Annotated[
+    str, typer.Option("--backend", help=f"one of {', '.join(BACKENDS)}; auto: onnxruntime for .onnx, else torch")
+]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
 Windows = Annotated[str, typer.Option("--windows", help="how images are cut into windows: eomt, grid or fovea")]
 Blend = Annotated[str, typer.Option("--blend", help="weights of overlapping windows: uniform or hann")]

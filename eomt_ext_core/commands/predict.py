@@ -30,6 +30,7 @@ def predict(
         float, typer.Option(help="probability above which a pixel is in the mask")
     ] = EngineConfig.threshold,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     scale: options.Scale = WindowConfig.scale,
@@ -55,7 +56,7 @@ def predict(
     sources, unusable = list_inputs(inputs)
     problems, num_complete, num_frames = list(unusable), 0, 0
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
-    config = EngineConfig(device=device, precision=precision, score=score, threshold=threshold, windows=window_config)
+    config = EngineConfig(device, backend, precision, score=score, threshold=threshold, windows=window_config)
     obstacle_config, tracking_config = ObstacleConfig(confirmed_only=confirmed_only), TrackingConfig(enabled=tracking)
     check_confirmed_only(obstacle_config, tracking_config)
     with output_folder(output, overwrite, inputs) as folder:

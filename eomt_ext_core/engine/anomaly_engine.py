@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +17,20 @@ from eomt_ext_core import windows
 from eomt_ext_core.backends.device import device_name
 from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
-from eomt_ext_core.config import DEFAULT_THRESHOLD, NORMALITY_SCORES, EngineConfig, WindowConfig
+from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
-from eomt_ext_core.engine.frame import AnomalyFrame
+from eomt_ext_core.engine.frame import ALL_OF_SCORE, AnomalyFrame, Part, SubmittedBatch
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
+from eomt_ext_core.engine.threshold import describe_classes, describe_threshold, has_threshold, threshold_in_force
+from eomt_ext_core.engine.transfer import IN_FLIGHT
 from eomt_ext_core.errors import ConfigError, InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import GRID_HW
-from eomt_ext_core.scoring.uncertainty import baseline_probability
+from eomt_ext_core.scoring.uncertainty import BASELINES, baseline_probability
 from eomt_ext_core.stages import STITCH
 
 
@@ -48,8 +50,7 @@ class AnomalyEngine:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         crop_hw: size in pixels of a window.
         class_names: of the known classes, in the order of their ids; empty where the checkpoint does not say.
-        calibration: how the head's logits become probabilities, where the checkpoint holds a calibration; else None,
-            and they do so by a plain sigmoid.
+        calibrations: how scores become probabilities, by name, of those that the checkpoint holds a calibration of.
         fitting_windows: most windows that fitted in memory at a time when it was warmed up; None if that were as many
             as configured.
 
@@ -69,7 +70,8 @@ class AnomalyEngine:
         check_scores((self._config.score,), self._scorer)
         self.device, self.precision = self._scorer.device, self._scorer.precision
         self.crop_hw, self.class_names = self._scorer.crop_hw, self._scorer.class_names
-        self.calibration = LogitCalibration.of(self._scorer.info)
+        found = {name: LogitCalibration.of(self._scorer.info, name) for name in SCORES}
+        self.calibrations = {name: each for name, each in found.items() if each is not None}
         self._path = FramePath(self._scorer)
         self._origin: dict[str, str] = {}
         self.fitting_windows: int | None = None
@@ -88,8 +90,8 @@ class AnomalyEngine:
         """Make an engine of a file.
 
         Args:
-            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file where
-                ``config.backend`` is ``onnxruntime``.
+            source: what :func:`~eomt_ext_core.model.checkpoint.load_model` takes; an exported ONNX file unless
+                ``config.backend`` is ``torch``.
             config: how to run it.
             head: a separate file with the anomaly head, for a checkpoint.
             normality: a file of ``eomt-ext learn-normal`` for this checkpoint and head, or none.
@@ -135,16 +137,21 @@ class AnomalyEngine:
 
     @property
     def threshold(self) -> float:
-        """The probability above which a pixel belongs to the mask: the configuration's, the checkpoint's, or 0.5."""
+        """The probability above which a pixel belongs to the mask: see :func:`~eomt_ext_core.engine.threshold`."""
         return self.threshold_of(self._config)
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether there is one: an uncalibrated baseline has none but what is set."""
+        return has_threshold(self._config, self.calibrations)
+
     def threshold_of(self, config: EngineConfig) -> float:
-        """The same under another configuration."""
-        if config.threshold >= 0:
-            return config.threshold
-        if self.calibration is not None and config.score == "head":
-            return self.calibration.threshold
-        return DEFAULT_THRESHOLD
+        """The same under another configuration.
+
+        Raises:
+            ConfigError: if neither that nor the checkpoint has a threshold of a score that means nothing without.
+        """
+        return threshold_in_force(config, self.calibrations).value
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time under a configuration: fewer where it takes no more."""
@@ -175,6 +182,8 @@ class AnomalyEngine:
             "crop": f"{self.crop_hw[1]}×{self.crop_hw[0]}",
             "windows": config.windows.mode,
             "score": config.score,
+            **describe_threshold(config, self.calibrations),
+            "classes": describe_classes(self.class_names, self._scorer.num_classes),
             **self._origin,
         }
 
@@ -193,28 +202,37 @@ class AnomalyEngine:
         finally:
             self._path.mark = unmarked
 
-    def warm_up(self, *, semantic: bool = False) -> None:
-        """Compile, capture and choose now what is so once, that the next image may be as fast as all others.
+    def warm_up(self, *, semantic: bool = False, config: EngineConfig | None = None) -> None:
+        """Do now what is done once, so that the next image is as fast as all others: compile, capture, choose.
 
-        It is done when an engine is made, for the score that is configured and as many windows at a time.
+        A new engine has done it for its configuration.
 
         Args:
-            semantic: for images whose known classes are asked for too.
+            semantic: for images that are submitted for their semantic classes too.
+            config: for images that are submitted under it instead of the engine's own.
 
         Raises:
-            ConfigError: where there are no such classes.
+            ConfigError: if there are no such classes, or the engine would not take the configuration.
         """
-        config, (height, width) = self._config, self.crop_hw
+        config, (height, width) = self._config if config is None else self.checked(config), self.crop_hw
         if semantic:
             check_semantic(self._scorer)
         with self._path.on_device():
-            batch = self.fitting_windows or self.batch_windows_of(config)
+            batch = self._most_windows(config)
             fitting = self._scorer.warm_up(self._names(config, semantic), batch)
         if fitting < batch:
             self.fitting_windows = fitting
-        one_window = replace(config, windows=replace(config.windows, mode="eomt"))
-        with suppress(InferenceError):  # it is told of an image, and not of none
+        one_window = replace(config, windows=replace(config.windows, mode="eomt"), threshold=1.0)  # cuts no mask
+        with suppress(InferenceError):  # an image reports it
             self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)
+
+    def is_warm(self, config: EngineConfig, *, semantic: bool = False) -> bool:
+        """Whether images under a configuration find everything done that :meth:`warm_up` does for it."""
+        return self._scorer.is_warm(self._names(config, semantic), self._most_windows(config))
+
+    def _most_windows(self, config: EngineConfig) -> int:
+        """Most windows that go through the network at a time, as far as is known of the memory."""
+        return min(self.fitting_windows or config.batch_windows, self.batch_windows_of(config))
 
     def infer(self, image_rgb: NDArray[np.uint8]) -> AnomalyFrame:
         """Find what the model does not know in an image.
@@ -228,7 +246,6 @@ class AnomalyEngine:
         """
         return self.infer_batch([image_rgb])[0]
 
-    @torch.inference_mode()
     def infer_batch(
         self,
         images_rgb: Sequence[NDArray[np.uint8]],
@@ -240,45 +257,97 @@ class AnomalyEngine:
 
         Args:
             images_rgb: each (H, W, 3) uint8.
-            semantic: give the known class of each pixel too: the arg max of the semantic map, stitched and resized as
-                the score is.
-            config: to run under instead of the engine's own, from which it may differ as a new one of that may.
+            semantic: give the semantic class of each pixel too: the arg max of the semantic map, stitched and resized
+                as the score is.
+            config: as for :meth:`submit`.
+
+        Returns:
+            a frame for each image, in order, with probability and mask.
+
+        Raises:
+            Exception: as :meth:`submit` and :meth:`collect`.
+        """
+        parts = {*ALL_OF_SCORE, "semantic"} if semantic else ALL_OF_SCORE
+        return self.collect(self.submit(images_rgb, parts=parts, config=config))
+
+    @torch.inference_mode()
+    def submit(
+        self,
+        images_rgb: Sequence[NDArray[np.uint8]],
+        *,
+        parts: Collection[Part] = ALL_OF_SCORE,
+        config: EngineConfig | None = None,
+    ) -> SubmittedBatch:
+        """Begin with a batch of images, which :meth:`collect` ends.
+
+        On a GPU this returns when the work is queued, and other batches can be submitted meanwhile: upload,
+        computation and download of successive batches overlap. On a CPU all the work is done here. The images must not
+        change until the batch is collected, and batches are collected in the order of their submission.
+
+        Args:
+            images_rgb: each (H, W, 3) uint8.
+            parts: what the frames hold; nothing else is downloaded.
+            config: to run under instead of the engine's own, from which it may differ as a new one of that may. Later
+                changes of the engine's own do not affect the batch.
+
+        Raises:
+            ConfigError: if classes are asked for and the model has more than 256 of them, or no semantic map; or
+                ``config`` is one that the engine would not take.
+            ImageError: if an image has another shape or type, or needs more windows than allowed.
+            torch.cuda.OutOfMemoryError, MemoryError: if memory is short; the batch is given up.
+        """
+        config = self._config if config is None else self.checked(config)  # another thread may replace its own
+        semantic = "semantic" in parts
+        if semantic:
+            check_semantic(self._scorer)
+        names = self._names(config, semantic)
+        scores, results = [], dict[str, list[Tensor]]()
+        with self._path.on_device():
+            for plan, stitched in self._path.stitched(images_rgb, names, config):
+                score = windows.to_image_size(stitched[:1], plan)[0]
+                self._path.mark(STITCH)
+                scores.append(score)
+                of_image = self._parts_of(score, config, parts)
+                if semantic:
+                    of_image["semantic"] = windows.classes_at_image_size(stitched[len(names) - 1 :], plan)
+                if DISTANCE in names:
+                    of_image["strangeness"] = stitched[1].mean()
+                for name, result in of_image.items():
+                    results.setdefault(name, []).append(result)
+            flat = [result for of_image in zip(*results.values(), strict=True) for result in of_image]
+            return SubmittedBatch(len(images_rgb), tuple(results), self._path.download(flat, scores, images_rgb))
+
+    def collect(self, batch: SubmittedBatch) -> list[AnomalyFrame]:
+        """Wait for a batch.
+
+        Args:
+            batch: from :meth:`submit` of this engine.
 
         Returns:
             a frame for each image, in order.
 
         Raises:
-            ConfigError: where classes are asked for and the model has more than 256 of them, or no semantic map; or
-                ``config`` is one that the engine would not take.
+            InferenceError: if the network gives a result for an image that is not finite, or the same for every pixel.
         """
-        config = self._config if config is None else self.checked(config)  # another thread may replace its own
-        if semantic:
-            check_semantic(self._scorer)
-        names = self._names(config, semantic)
-        strangeness = DISTANCE in names
         with self._path.on_device():
-            scores, results = [], []
-            for plan, stitched in self._path.stitched(images_rgb, names, config):
-                score = windows.to_image_size(stitched[:1], plan)[0]
-                self._path.mark(STITCH)
-                probability = self._probability(score, config.score)
-                scores.append(score)
-                results += [probability, probability > self.threshold_of(config)]
-                if semantic:
-                    results.append(windows.classes_at_image_size(stitched[len(names) - 1 :], plan))
-                if strangeness:
-                    results.append(stitched[1].mean())
-            arrays = self._path.download(results, scores, images_rgb)
-        step = 2 + semantic + strangeness
-        return [
-            AnomalyFrame(
-                arrays[start],
-                arrays[start + 1],
-                arrays[start + 2] if semantic else None,
-                float(arrays[start + step - 1]) if strangeness else None,
-            )
-            for start in range(0, len(arrays), step)
-        ]
+            return batch.frames()
+
+    @property
+    def most_in_flight(self) -> int:
+        """How many batches to submit before the first is collected: more of them gain nothing."""
+        return IN_FLIGHT if self.device.type == "cuda" else 1
+
+    def _parts_of(self, score: Tensor, config: EngineConfig, parts: Collection[Part]) -> dict[str, Tensor]:
+        """What a frame holds of the score of an image, (H, W) each."""
+        probability = self._probability(score, config.score)
+        made: dict[str, Tensor] = {}
+        if "probability" in parts:
+            made["probability"] = probability
+        if "confidence" in parts:
+            made["confidence"] = (probability * 255).round_().to(torch.uint8)
+        if "mask" in parts:
+            made["mask"] = probability > self.threshold_of(config)
+        return made
 
     @torch.inference_mode()
     def score_maps(self, image_rgb: NDArray[np.uint8], scores: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -300,15 +369,16 @@ class AnomalyEngine:
             ((plan, stitched),) = self._path.stitched([image_rgb], scores, self._config)
             maps = windows.to_image_size(stitched, plan)
             results = [self._probability(score, name) for name, score in zip(scores, maps, strict=True)]
-            arrays = self._path.download(results, list(maps), [image_rgb] * len(maps))
+            arrays = self._path.download(results, list(maps), [image_rgb] * len(maps))()
             return dict(zip(scores, arrays, strict=True))
 
     @torch.inference_mode()
-    def logits(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give the head's anomaly logits of an image, before any calibration: what a calibration is fitted on.
+    def logits(self, image_rgb: NDArray[np.uint8], score: str = "head") -> NDArray[np.float32]:
+        """Give a score of an image before it becomes a probability: what a calibration is fitted on.
 
         Args:
             image_rgb: (H, W, 3) uint8.
+            score: the head, whose logits they are, or a baseline.
 
         Returns:
             (H, W) float32, always finite.
@@ -317,8 +387,8 @@ class AnomalyEngine:
             ConfigError: where the model has no head.
             ImageError, InferenceError: as :meth:`infer`.
         """
-        check_scores(("head",), self._scorer)
-        return self._stitched_maps(image_rgb, ("head",))[0]
+        check_scores((score,), self._scorer)
+        return self._stitched_maps(image_rgb, (score,))[0]
 
     @torch.inference_mode()
     def distances(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -358,7 +428,7 @@ class AnomalyEngine:
         with self._path.on_device():
             ((plan, stitched),) = self._path.stitched([image_rgb], names, self._config)
             maps = list(windows.to_image_size(stitched, plan))
-            return self._path.download(maps, maps, [image_rgb] * len(maps))
+            return self._path.download(maps, maps, [image_rgb] * len(maps))()
 
     def _names(self, config: EngineConfig, semantic: bool) -> tuple[str, ...]:
         """What the scorer is asked for: the score; the distance if drives are watched; the semantic map if wanted."""
@@ -393,8 +463,8 @@ class AnomalyEngine:
             return averages
 
     def _probability(self, score: Tensor, name: str) -> Tensor:
-        if name in NORMALITY_SCORES:
-            return score.sigmoid()
-        if name != "head":
+        if name in self.calibrations:
+            return self.calibrations[name].probability(score)
+        if name in BASELINES:
             return baseline_probability(score, name, self._scorer.num_classes)
-        return score.sigmoid() if self.calibration is None else self.calibration.probability(score)
+        return score.sigmoid()

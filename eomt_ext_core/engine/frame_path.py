@@ -15,7 +15,7 @@ from eomt_ext_core import windows
 from eomt_ext_core.backends.window_scorer import WindowScorer
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine.checks import check_image, check_window_count
-from eomt_ext_core.engine.transfer import CudaTransfer, HostTransfer, Transfer
+from eomt_ext_core.engine.transfer import Arrays, CudaTransfer, HostTransfer, Transfer
 from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
 from eomt_ext_core.windows import WindowPlan
@@ -26,7 +26,7 @@ _ROUNDING = 1e-6  # relative; some units in the last place of float32
 class FramePath:
     """From images to their stitched scores on a scorer's device, and from results there to arrays.
 
-    On a GPU everything is queued without waiting until :meth:`download`.
+    On a GPU everything is queued without waiting; only the arrays of :meth:`download` are waited for.
 
     Attributes:
         mark: called with the name of a stage where it ends, or where its end is queued.
@@ -75,8 +75,8 @@ class FramePath:
     def cut(self, images_rgb: Sequence[NDArray[np.uint8]], config: EngineConfig) -> tuple[list[WindowPlan], Tensor]:
         """Cut images, at least one: their plans, and all windows on the device, (N, 3, h, w) uint8."""
         plans = [self._plan(image, config) for image in images_rgb]
-        cut = [windows.cut(self._transfer.upload(image), plan) for image, plan in zip(images_rgb, plans, strict=True)]
-        return plans, torch.cat(cut)
+        with self._transfer.upload(images_rgb) as uploaded:
+            return plans, torch.cat([windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)])
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time: as many as configured, if the scorer takes them."""
@@ -84,8 +84,8 @@ class FramePath:
 
     def download(
         self, results: Sequence[Tensor], scores: Sequence[Tensor], images_rgb: Sequence[NDArray[np.uint8]]
-    ) -> list[NDArray[Any]]:
-        """Give results as arrays, if the scores that they were made of are possible.
+    ) -> Arrays:
+        """Begin to download results, which are given if the scores that they were made of are possible.
 
         The scores are checked and not the results, as an infinite logit is a finite probability.
 
@@ -94,26 +94,36 @@ class FramePath:
             scores: (H, W) each, what the results were made of.
             images_rgb: the image of each score.
 
-        Raises:
-            InferenceError: if a score is not finite, or is the same in every pixel of an image that is not.
+        Returns:
+            what waits for the results and returns them as arrays. It raises an ``InferenceError`` if a score is not
+            finite, or is the same in every pixel of an image that is not.
         """
         if not scores:
-            return []
-        extremes = torch.stack([torch.stack(torch.aminmax(score)) for score in scores])
-        *arrays, checked = self._transfer.download([*results, extremes])
-        self.mark(OUTPUTS)
+            return list
+        download = self._transfer.download([*results, torch.stack([torch.stack(torch.aminmax(s)) for s in scores])])
+
+        def arrays() -> list[NDArray[Any]]:
+            *arrays, extremes = download()
+            self.mark(OUTPUTS)
+            self._check(extremes, scores, images_rgb)
+            return arrays
+
+        return arrays
+
+    def _check(
+        self, extremes: NDArray[np.float32], scores: Sequence[Tensor], images_rgb: Sequence[NDArray[np.uint8]]
+    ) -> None:
         where = f"(precision {self._scorer.precision} on {self._scorer.device})"
-        if not np.isfinite(checked).all():
+        if not np.isfinite(extremes).all():
             broken = sum(int(score.isfinite().logical_not().sum()) for score in scores)
             raise InferenceError(f"the network's result must be finite, got {broken} pixels that are not {where}")
-        for (lowest, highest), image in zip(checked, images_rgb, strict=True):
+        for (lowest, highest), image in zip(extremes, images_rgb, strict=True):
             spread = _ROUNDING * max(abs(lowest), abs(highest))  # of a constant, after resizing
             if highest - lowest <= spread and (image != image[0, 0]).any():
                 raise InferenceError(
                     f"the network's result must depend on the image, got the score {lowest:g} for every pixel {where}: "
                     "its weights are damaged, or overflow at this precision"
                 )
-        return arrays
 
     def _plan(self, image: NDArray[np.uint8], config: EngineConfig) -> WindowPlan:
         check_image(image)

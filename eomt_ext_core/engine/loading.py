@@ -38,14 +38,16 @@ def load_scorer(
         ConfigError: where the configuration does not go with it.
     """
     path = resolve_source(source, download=download)
-    if config.backend == "onnxruntime":
+    backend = choose_backend(config.backend, source)
+    if backend != "torch":
         if head:
-            raise ConfigError(f"an exported file holds its head: head must be none with onnxruntime, got {head}")
+            raise ConfigError(f"an exported file holds its head: head must be none with {backend}, got {head}")
         if normality:
             raise ConfigError(f"an exported file gives no features: normality needs backend torch, got {normality}")
-        from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer  # onnxruntime is an extra
-
-        return OnnxWindowScorer.load(path, config), {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
+        return _exported_scorer(path, config, backend), {
+            "checkpoint": str(source),
+            "checkpoint_sha256": sha256_of(path),
+        }
     model = load_model(path, head=head or None, download=download)
     origin = {"checkpoint": str(source), "checkpoint_sha256": sha256_of(path)}
     if head:
@@ -57,13 +59,34 @@ def load_scorer(
     return torch_scorer(model, config, learnt), origin
 
 
+def choose_backend(name: str, source: str | Path) -> str:
+    """Return ``torch``, ``onnxruntime`` or ``openvino``; ``auto`` is onnxruntime for an ONNX file, else torch.
+
+    >>> choose_backend("auto", "model.onnx"), choose_backend("auto", "demo")
+    ('onnxruntime', 'torch')
+    """
+    if name != "auto":
+        return name
+    return "onnxruntime" if Path(source).suffix == ".onnx" else "torch"
+
+
+def _exported_scorer(path: Path, config: EngineConfig, backend: str) -> WindowScorer:
+    if backend == "openvino":
+        from eomt_ext_core.runtimes.openvino_scorer import OpenVinoWindowScorer  # openvino is an extra
+
+        return OpenVinoWindowScorer.load(path, config)
+    from eomt_ext_core.runtimes.onnx_scorer import OnnxWindowScorer  # onnxruntime is an extra
+
+    return OnnxWindowScorer.load(path, config)
+
+
 def torch_scorer(model: EoMTExt, config: EngineConfig, normality: Normality | None = None) -> TorchWindowScorer:
     """Make the scorer of backend torch.
 
     Raises:
         ConfigError: where another backend is configured, the device is not there, or graphs are wanted without a GPU.
     """
-    if config.backend != "torch":
+    if config.backend not in ("auto", "torch"):
         raise ConfigError(f"backend {config.backend} runs an exported file, not a model: use AnomalyEngine.load")
     device = choose_device(config.device)
     precision, optimize = choose_precision(config.precision, device), choose_optimize(config.optimize, device)

@@ -12,7 +12,7 @@ from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
 from eomt_ext_core.scoring.probe import Probe
 
-ALLOWED = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.03}
+ALLOWED = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.03, "int8": 0.15}
 """By precision, the root mean square of the differences that is allowed, as a fraction of the scores' own spread."""
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]

@@ -24,8 +24,10 @@ class PixelResult:
     ``auprc``: average precision, the sum over thresholds of (step in recall) x precision; ``fpr95``: false-positive
     rate at the highest threshold that finds at least 95 % of the anomalous pixels, not interpolated; ``auroc``: area
     under the ROC curve, ties counting one half; ``best_f1``: the largest F1 of any threshold, reached by the pixels
-    with ``score > best_threshold`` (the highest such threshold); ``fpr95_threshold`` is meant in the same way.
-    Without anomalous pixels only the counts are defined; without normal pixels ``fpr95`` and ``auroc`` are not.
+    with ``score > best_threshold`` (the highest such threshold); ``fpr95_threshold`` is meant in the same way, and
+    ``fpr1_threshold``, the lowest that marks at most 1 % of the normal pixels and finds ``tpr_at_fpr1`` of the others.
+    Without anomalous pixels only ``fpr1_threshold`` and the counts are defined; without normal pixels ``fpr95``,
+    ``auroc`` and ``fpr1_threshold`` are not.
 
     ``*_error_bound``: how far the value can be, at most, from that of the unrounded scores: 0 in exact mode, and in
     streaming mode as long as the set has at most 2^18 distinct scores.
@@ -37,6 +39,8 @@ class PixelResult:
     best_f1: float
     best_threshold: float
     fpr95_threshold: float
+    fpr1_threshold: float
+    tpr_at_fpr1: float
     anomaly_fraction: float
     num_valid: int
     num_anomalous: int
@@ -126,6 +130,7 @@ class _Ranking:
         fpr95, fpr95_threshold, fpr95_bound = self._fpr95()
         auroc, auroc_bound = self._auroc()
         best_f1, best_threshold = self._best_f1()
+        fpr1_threshold, tpr_at_fpr1 = self._fpr1()
         return PixelResult(
             auprc=auprc,
             fpr95=fpr95,
@@ -133,6 +138,8 @@ class _Ranking:
             best_f1=best_f1,
             best_threshold=best_threshold,
             fpr95_threshold=fpr95_threshold,
+            fpr1_threshold=fpr1_threshold,
+            tpr_at_fpr1=tpr_at_fpr1,
             anomaly_fraction=self.num_anomalous / num_valid if num_valid else math.nan,
             num_valid=num_valid,
             num_anomalous=self.num_anomalous,
@@ -186,6 +193,15 @@ class _Ranking:
         uncertain = 0 if self.exact[row] else int(self.normal[row])
         rate = int(self.false_positives[row]) / self.num_normal
         return rate, float(self.threshold[row]), uncertain / self.num_normal
+
+    def _fpr1(self) -> tuple[float, float]:
+        if not self.num_normal:
+            return math.nan, math.nan
+        rows = int(np.searchsorted(self.false_positives, self.num_normal / 100, side="right"))  # marked: the first rows
+        if not rows:
+            return math.nan, math.nan  # the highest score alone marks more
+        found = int(self.true_positives[rows - 1])
+        return float(self.threshold[rows - 1]), found / self.num_anomalous if self.num_anomalous else math.nan
 
     def _auroc(self) -> tuple[float, float]:
         if not self.num_anomalous or not self.num_normal:

@@ -1,1 +1,1 @@
-"""Export of a model as one file that runs without this package's model code, and as ONNX without torch."""
+"""Export of a model as one file that runs without this package's model code."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eomt_ext_core.config import NORMALITY_SCORES, SCORES, check_options, option
+from eomt_ext_core.config import MOST_BATCH, NORMALITY_SCORES, SCORES, check_options, option
 from eomt_ext_core.errors import ConfigError
 
 FORMATS = ("onnx", "pt2")
-MOST_BATCH = 256
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from eomt_ext_core.backends.window_scorer import SEMANTIC
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.export.check import Difference, Score, compare
-from eomt_ext_core.export.contents import ExportContents
 from eomt_ext_core.export.export_config import ExportConfig
 from eomt_ext_core.export.onnx_file import write_onnx
-from eomt_ext_core.export.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.export.program import ScoringProgram
 from eomt_ext_core.export.pt2_file import Pt2Package, write_pt2
 from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.runtimes.contents import ExportContents
+from eomt_ext_core.runtimes.onnx_scorer import OnnxWindowScorer
 from eomt_ext_core.scoring.uncertainty import BASELINES
 
 

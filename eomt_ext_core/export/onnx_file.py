@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.export.contents import ExportContents
-from eomt_ext_core.export.extra import require
 from eomt_ext_core.export.program import ScoringProgram, trace
+from eomt_ext_core.runtimes.contents import ExportContents
+from eomt_ext_core.runtimes.exported_scorer import INPUT
+from eomt_ext_core.runtimes.extra import require
 
-INPUT = "crops"
 MOST_BYTES = 2 * 1000**3  # protobuf is limited to 2 GiB, and the graph itself needs some of it
 
 
@@ -35,7 +35,7 @@ def write_onnx(program: ScoringProgram, contents: ExportContents, path: Path, op
             "choose precision fp16, or format pt2"
         )
     for name in ("onnx", "onnxscript"):
-        require(name)
+        require(name, "export")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     exported = torch.onnx.export(
         trace(program, contents.batch, torch.device("cpu")),

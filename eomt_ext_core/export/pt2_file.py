@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError, ConfigError
-from eomt_ext_core.export.contents import ExportContents
 from eomt_ext_core.export.program import ScoringProgram, trace
+from eomt_ext_core.runtimes.contents import ExportContents
 
 
 def write_pt2(program: ScoringProgram, contents: ExportContents, path: Path, device: torch.device) -> None:

@@ -223,7 +223,7 @@ def _download(source: str) -> Path:
 def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors of a file, and the architecture in its metadata or in the configuration beside it."""
     if path.suffix in (".onnx", ".pt2"):
-        raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime")
+        raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime or openvino")
     state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from eomt_ext_core.config import SCORES
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.scoring.calibration import LogitCalibration
 from eomt_ext_core.scoring.probe import Probe
@@ -93,7 +94,8 @@ def check_info(info: Any, num_classes: int) -> dict[str, Any]:
     if not isinstance(info, Mapping):
         raise CheckpointError(f"its info must be a mapping, got {type(info).__name__}")
     class_names_of(info, num_classes)
-    LogitCalibration.of(info)
+    for score in SCORES:
+        LogitCalibration.of(info, score)
     Probe.of(info)
     return dict(info)
 

@@ -17,6 +17,7 @@ from eomt_ext_core.normality.learn_config import LearnConfig
 from eomt_ext_core.normality.normal_file import rounded
 from eomt_ext_core.normality.normality import Normality, Reading
 from eomt_ext_core.normality.patch_distance import learn_distance
+from eomt_ext_core.normality.unfinished import Unfinished
 from eomt_ext_core.progress import progress
 
 MOST_PATCHES = 40_000
@@ -45,6 +46,7 @@ def learn_normality(
     make_engine: Callable[[Normality | None], Engine],
     origin: Mapping[str, str],
     config: LearnConfig,
+    unfinished: Unfinished | None = None,
 ) -> Normality:
     """Learn what is ordinary from the first part of each drive, and how to read it from the rest.
 
@@ -53,31 +55,75 @@ def learn_normality(
         make_engine: gives an engine that knows a normality, or none.
         origin: what the network was loaded from.
         config: how.
+        unfinished: an interrupted run to go on with, and the place to keep this one; None: neither. The result is the
+            same as without an interruption.
 
     Raises:
         ImageError, InferenceError: as the drives and the engine.
         DatasetError: if a drive is too short to be split.
+        OutputError: if the unfinished run cannot be written.
     """
     splits = [_split(drive, config) for drive in drives]
-    engine, patches = make_engine(None), Sample(MOST_PATCHES)
-    for image in _shown("learning", [(drive, 0, split) for drive, split in zip(drives, splits, strict=True)], config):
-        patches.add(engine.patch_features(image))
-    distance = rounded(learn_distance(patches.rows, config.prototypes))
-    engine = make_engine(Normality(distance, {}, origin))
-    held_out, strangeness = HeldOutScores(), []
+    first = [(drive, 0, split) for drive, split in zip(drives, splits, strict=True)]
     rest = [(drive, split, drive.num_images) for drive, split in zip(drives, splits, strict=True)]
-    for image in _shown("fitting", rest, config):
-        maps = torch.from_numpy(engine.distances(image))
-        held_out.add(maps)
-        strangeness.append(float(maps[0].mean()))
+    so_far = _SoFar(unfinished)
+    engine = make_engine(None)
+    for image in _shown("learning", first, config, so_far.learnt):
+        so_far.add_patches(engine.patch_features(image))
+    distance = rounded(learn_distance(so_far.patches.rows, config.prototypes))
+    engine = make_engine(Normality(distance, {}, origin))
+    for image in _shown("fitting", rest, config, so_far.held_out):
+        so_far.add_held_out(torch.from_numpy(engine.distances(image)))
     about = {
         "drives": [drive.name for drive in drives],
-        "images_learnt": sum(len(range(0, split, config.every)) for split in splits),
-        "images_held_out": len(strangeness),
+        "images_learnt": so_far.learnt,
+        "images_held_out": so_far.held_out,
         "false_alarm_rate": config.false_alarm_rate,
     }
-    drift = DriftReference.of_images(strangeness) if len(strangeness) >= LEAST_REFERENCE else None
-    return Normality(distance, held_out.fit(config.false_alarm_rate), origin, about, drift)
+    drift = DriftReference.of_images(so_far.strangeness) if so_far.held_out >= LEAST_REFERENCE else None
+    return Normality(distance, so_far.scores.fit(config.false_alarm_rate), origin, about, drift)
+
+
+class _SoFar:
+    """What has been learnt from the images so far, kept in the file of an unfinished run now and then."""
+
+    def __init__(self, unfinished: Unfinished | None) -> None:
+        self.patches, self.scores = Sample(MOST_PATCHES), HeldOutScores()
+        self.strangeness: list[float] = []
+        self.learnt = 0
+        self._unfinished = unfinished
+        state = unfinished.load() if unfinished is not None else {}
+        if state:
+            self.learnt = int(state.pop("learnt"))
+            self.strangeness = state.pop("strangeness").tolist()
+            self.patches.restore(_part(state, "patches."))
+            self.scores.restore(_part(state, "scores."))
+
+    @property
+    def held_out(self) -> int:
+        return len(self.strangeness)
+
+    def add_patches(self, patches: Tensor) -> None:
+        self.patches.add(patches)
+        self.learnt += 1
+        self._keep()
+
+    def add_held_out(self, maps: Tensor) -> None:
+        self.scores.add(maps)
+        self.strangeness.append(float(maps[0].mean()))
+        self._keep()
+
+    def _keep(self) -> None:
+        if self._unfinished is not None and self._unfinished.is_due():
+            parts = {"patches.": self.patches.state(), "scores.": self.scores.state()}
+            state = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+            state["learnt"] = torch.tensor(self.learnt)
+            state["strangeness"] = torch.tensor(self.strangeness, dtype=torch.float64)
+            self._unfinished.save(state)
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _split(drive: Drive, config: LearnConfig) -> int:
@@ -88,16 +134,21 @@ def _split(drive: Drive, config: LearnConfig) -> int:
     return split
 
 
-def _shown(what: str, parts: Sequence[tuple[Drive, int, int]], config: LearnConfig) -> Iterator[NDArray[np.uint8]]:
-    """The images of parts of drives, and how far they are gone through."""
-    total = sum(len(range(start, stop, config.every)) for _, start, stop in parts)
-    with progress(what, total) as update:
-        done = 0
-        for drive, start, stop in parts:
-            for image in drive.images(start, stop, config.every):
+def _shown(
+    what: str, parts: Sequence[tuple[Drive, int, int]], config: LearnConfig, done: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The images of parts of drives but for the first that are done, and how far they are gone through."""
+    counts = [len(range(start, stop, config.every)) for _, start, stop in parts]
+    with progress(what, sum(counts)) as update:
+        before = 0
+        for (drive, start, stop), count in zip(parts, counts, strict=True):
+            skipped = min(max(0, done - before), count)
+            for place, image in enumerate(
+                drive.images(start + skipped * config.every, stop, config.every), before + skipped + 1
+            ):
                 yield image
-                done += 1
-                update(done, drive.name)
+                update(place, drive.name)
+            before += count
 
 
 class Sample:
@@ -110,14 +161,14 @@ class Sample:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._generator = torch.Generator().manual_seed(0)
-        self._rows: Tensor | None = None
+        self._rows = torch.empty(0, 0)
         self._keys = torch.empty(0)
 
     def add(self, rows: Tensor) -> None:
         """Add (N, D) rows."""
         rows = rows.float().cpu()
         keys = torch.rand(len(rows), generator=self._generator)
-        self._rows = rows if self._rows is None else torch.cat((self._rows, rows))
+        self._rows = torch.cat((self._rows, rows)) if len(self._rows) else rows
         self._keys = torch.cat((self._keys, keys))
         if len(self._keys) > self._capacity:
             self._keys, kept = self._keys.topk(self._capacity)
@@ -130,9 +181,18 @@ class Sample:
         Raises:
             DatasetError: if none was added.
         """
-        if self._rows is None or not len(self._rows):
+        if not len(self._rows):
             raise DatasetError("there must be at least one image to learn from, got none")
         return self._rows
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what :meth:`restore` takes up."""
+        return {"rows": self._rows, "keys": self._keys, "generator": self._generator.get_state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from the state of another sample."""
+        self._rows, self._keys = state["rows"].clone(), state["keys"].clone()
+        self._generator.set_state(state["generator"])
 
 
 class HeldOutScores:
@@ -146,6 +206,15 @@ class HeldOutScores:
         """Add an image: (1 or 2, H, W) distances, and logits of the head."""
         chosen = torch.randint(maps[0].numel(), (_PIXELS_PER_IMAGE,), generator=self._generator)
         self._pixels.add(maps.flatten(1)[:, chosen].T)
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what :meth:`restore` takes up."""
+        return {**self._pixels.state(), "chooser": self._generator.get_state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from the state of others."""
+        self._pixels.restore(state)
+        self._generator.set_state(state["chooser"])
 
     def fit(self, false_alarm_rate: float) -> dict[str, Reading]:
         """Fit how ``normality``, and ``fused`` if there is a head, are read.

@@ -24,7 +24,7 @@ class Obstacle:
     """A connected component of the mask.
 
     Coordinates are in pixels from the image's top left corner, x to the right and y down; the pixel in column i covers
-    [i, i + 1). Subtract 0.5 where whole numbers are to be the centres of pixels, as in OpenCV's camera model.
+    [i, i + 1). Subtract 0.5 if whole numbers are to be the centres of pixels, as in OpenCV's camera model.
 
     Attributes:
         score: largest anomaly probability of its pixels; above the threshold by construction.
@@ -48,7 +48,7 @@ class Obstacle:
 
     @property
     def label(self) -> str:
-        """Its id as pictures have it: 7, and 7? while it is tentative, (7) while it coasts; empty without one."""
+        """Its id as drawn: 7, and 7? while it is tentative, (7) while it coasts; empty without one."""
         if self.track_id is None:
             return ""
         return {"tentative": "{}?", "coasting": "({})"}.get(self.state or "", "{}").format(self.track_id)
@@ -92,9 +92,9 @@ def find_obstacles(
 ) -> ObstacleFrame:
     """Find the obstacles in an anomaly probability, which itself is left as it is.
 
-    Pixels above ``threshold_low``, cut by the polygon where the region is one, form 8-connected components. A component
-    is an obstacle where it holds a pixel above ``threshold`` (hysteresis: Canny, "A computational approach to edge
-    detection", 1986), has ``min_area_px`` pixels or more and, where the region is ``drivable``, touches the drivable
+    Pixels above ``threshold_low``, cut by the polygon if the region is one, form 8-connected components. A component
+    is an obstacle if it holds a pixel above ``threshold`` (hysteresis: Canny, "A computational approach to edge
+    detection", 1986), has ``min_area_px`` pixels or more and, if the region is ``drivable``, touches the drivable
     area: one of its pixels is within ``drivable_reach`` of a drivable class, or of a gap that drivable classes enclose,
     for what stands on a road is seldom predicted as road.
 
@@ -106,8 +106,8 @@ def find_obstacles(
         class_names: of the model, in the order of the ids.
 
     Raises:
-        ConfigError: as :func:`check_obstacle_config`, and where the region ``drivable`` is without ``semantic``.
-        ImageError: where an array has another shape or type.
+        ConfigError: as :func:`check_obstacle_config`, or if the region is ``drivable`` and ``semantic`` is missing.
+        ImageError: if an array has another shape or type.
     """
     check_obstacle_config(config, threshold, class_names)
     if probability.ndim != 2 or probability.dtype != np.float32:

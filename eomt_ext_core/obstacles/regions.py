@@ -20,14 +20,14 @@ def check_obstacle_config(config: ObstacleConfig, threshold: float, class_names:
     """Hold a configuration against what it meets only at run time: the threshold in force and the model's classes.
 
     Raises:
-        ConfigError: where ``threshold_low`` is above the threshold, the region is a polygon and there is none, or the
+        ConfigError: if ``threshold_low`` is above the threshold, the region is a polygon and there is none, or the
             drivable classes are not the model's.
     """
     if config.threshold_low > threshold:
         raise ConfigError(f"threshold_low must be at most the threshold {threshold:g}, got {config.threshold_low:g}")
     if config.region == "polygon" and not config.polygon:
         raise ConfigError(
-            "region polygon needs a polygon, got none: set x0, y0, x1, y1, … as shares of width and height"
+            "region polygon needs a polygon, got none: set x0, y0, x1, y1, … as fractions of width and height"
         )
     if config.region == "drivable":
         drivable_ids(config, class_names)
@@ -37,7 +37,7 @@ def drivable_ids(config: ObstacleConfig, class_names: Sequence[str]) -> tuple[in
     """Ids of the drivable classes among those of a model.
 
     Raises:
-        ConfigError: where none is named, or one is neither a name nor an id of the model's.
+        ConfigError: if none is named, or one is neither a name nor an id of the model's.
 
     >>> drivable_ids(ObstacleConfig(drivable_classes=("Road", "3")), ["road", "building", "sky", "lane marking"])
     (0, 3)
@@ -63,7 +63,7 @@ def drivable_ids(config: ObstacleConfig, class_names: Sequence[str]) -> tuple[in
 
 @functools.lru_cache(maxsize=32)
 def polygon_mask(polygon: tuple[float, ...], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Draw a polygon given in shares of width and height: (H, W) bool, read-only.
+    """Draw a polygon given in fractions of width and height: (H, W) bool, read-only.
 
     Pixels that the outline touches are inside; where the outline crosses itself, the even-odd rule holds.
     """
@@ -78,7 +78,7 @@ def polygon_mask(polygon: tuple[float, ...], size_hw: tuple[int, int]) -> NDArra
 def blocks_near_drivable(semantic: NDArray[np.uint8], ids: Sequence[int], reach_px: float) -> NDArray[np.bool_]:
     """Mark the blocks of ``BLOCK_PX`` in reach of the drivable area and of the gaps that it encloses.
 
-    A block is drivable where one of its pixels is. Drivable blocks enclose a gap together with their 8 neighbours and
+    A block is drivable if one of its pixels is. Drivable blocks enclose a gap together with their 8 neighbours and
     with the lower edge of the image, before which the vehicle stands. The reach is a square of blocks, one at least to
     each side.
 
@@ -97,7 +97,7 @@ def blocks_near_drivable(semantic: NDArray[np.uint8], ids: Sequence[int], reach_
     if height % BLOCK_PX or width % BLOCK_PX:
         pixels = cv2.copyMakeBorder(pixels, 0, -height % BLOCK_PX, 0, -width % BLOCK_PX, cv2.BORDER_CONSTANT, value=0)
     blocks_wh = pixels.shape[1] // BLOCK_PX, pixels.shape[0] // BLOCK_PX
-    # The mean of a block is above 0 where any of its pixels is drivable.
+    # The mean of a block is above 0 if any of its pixels is drivable.
     drivable = (cv2.resize(pixels, blocks_wh, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
     ground = cv2.copyMakeBorder(drivable, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     ground[-1, 1:-1] = 1

@@ -1,10 +1,10 @@
 """Procedural labelled road scenes: known streets with unknown obstacles, and drives through them, from a seed."""
 
-from .canvas import SEMANTIC_CLASSES
-from .obstacles import OBSTACLE_FAMILIES, Obstacle, draw_obstacle
+from .drawing.canvas import SEMANTIC_CLASSES
+from .drawing.sprites import Sprite
+from .drawing.textures import TEXTURE_FAMILIES
 from .scene import Scene, SceneConfig, SceneObstacle, SceneVideo, render_scene, render_video
-from .sprites import Sprite
-from .textures import TEXTURE_FAMILIES
+from .things.obstacles import OBSTACLE_FAMILIES, Obstacle, draw_obstacle
 
 __all__ = [
     "OBSTACLE_FAMILIES",

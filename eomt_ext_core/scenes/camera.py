@@ -85,7 +85,7 @@ class Camera:
         return self.pixels(self.lateral(s, d), y, np.asarray(s, np.float64) - self.s)
 
     def strip(self, s_from: float, s_to: float, d_from: float, d_to: float, step_m: float = 4.0) -> Floats | None:
-        """Outline (n, 2) of the ground between two distances and two offsets, or None where it is behind the camera."""
+        """Outline (n, 2) of the ground between two distances and two offsets, or None if it is behind the camera."""
         near, far = max(s_from - self.s, self.bottom_m * 0.8), min(s_to - self.s, FAR_M)
         if far <= near:
             return None

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from .camera import FAR_M
-from .canvas import PAVEMENT, ROAD, TERRAIN, Canvas
+from .drawing.canvas import PAVEMENT, ROAD, TERRAIN, Canvas
+from .drawing.textures import TILE, Colour, Image, mixed, noise_tile
 from .layout import Street
-from .textures import TILE, Colour, Image, mixed, noise_tile
 
 SURFACE_KINDS = (
     "patch",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .camera import CentreLine
-from .textures import Colour, hsv
+from .drawing.textures import Colour, hsv
 
 STREETS = ("city", "suburb", "village", "country", "highway", "lane")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cars import Car, paint_colour
-from .furniture import BARRIER_HEIGHTS_M, BARRIER_M, Barrier, Post
+from .drawing.textures import any_colour, hsv, scaled
 from .layout import Street
-from .people import Person
-from .surroundings import BEYOND, INSIDE, Building, Plant, Thing
-from .textures import any_colour, hsv, scaled
+from .things.cars import Car, paint_colour
+from .things.furniture import BARRIER_HEIGHTS_M, BARRIER_M, Barrier, Post
+from .things.people import Person
+from .things.surroundings import BEYOND, INSIDE, Building, Plant, Thing
 
 
 def _plant(rng: np.random.Generator, street: Street, s: float, d: float, kind: str | None = None) -> Plant:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..errors import ConfigError
 from .camera import Camera
-from .obstacles import OBSTACLE_FAMILIES
-from .textures import TEXTURE_FAMILIES
+from .drawing.textures import TEXTURE_FAMILIES
+from .things.obstacles import OBSTACLE_FAMILIES
 from .world import World
 
 
@@ -50,7 +50,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What scenes to render; raises `ConfigError` where a setting breaks its rule.
+    """What scenes to render; raises `ConfigError` if a setting breaks its rule.
 
     `size_hw` in pixels; `camera_height_m` above the ground, None: another one for each seed; `obstacle_probability` and
     `max_obstacles` hold for every 60 m of road; obstacles are of `obstacle_families`, covered with `texture_families`.

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .canvas import BUILDING, ROAD, SKY, VEGETATION, Canvas, Light
-from .textures import Colour, Image, hsv, noise_patch, scaled
+from .drawing.canvas import BUILDING, ROAD, SKY, VEGETATION, Canvas, Light
+from .drawing.textures import Colour, Image, hsv, noise_patch, scaled
 
 CONDITIONS = ("sunny", "clear", "overcast", "rain", "fog", "dusk", "night")
 
@@ -42,7 +42,7 @@ class Lens:
     noise: float
     chroma_noise: float
     jpeg_quality: int  # 0: none
-    bonnet: float  # share of the image height that the own vehicle covers
+    bonnet: float  # fraction of the image height that the own vehicle covers
     bonnet_colour: Colour
 
 

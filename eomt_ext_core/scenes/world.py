@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .camera import NEAR_M, Camera
-from .canvas import VOID, Canvas
-from .cars import Car, paint_colour
+from .drawing.canvas import VOID, Canvas
+from .drawing.textures import Image, hsv
 from .ground import Surface, draw_surface, paint_ground
 from .layout import Street, draw_street
-from .obstacles import SEEN_TO_M, Obstacle, draw_obstacle
 from .roadside import roadside
-from .surroundings import Thing, near_to_far
-from .textures import Image, hsv
+from .things.cars import Car, paint_colour
+from .things.obstacles import SEEN_TO_M, Obstacle, draw_obstacle
+from .things.surroundings import Thing, near_to_far
 from .weather import draw_lens, draw_weather, finish, paint_sky
 
 STRETCH_M = 40.0

@@ -1,31 +1,35 @@
-"""Calibration of the anomaly logit to a probability, with its threshold.
+"""Calibration of an anomaly score to a probability, with its threshold.
 
-Training with a positive weight w shifts the logit by about log w. A checkpoint may contain a scale and a shift that
-undo this (Platt 1999), and a threshold chosen on the same data.
+Training with a positive weight w shifts the head's logit by about log w. A checkpoint may contain a scale and a shift
+that undo this (Platt 1999), and a threshold chosen on the same data; likewise for baselines, whose scores have no scale
+of their own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.files import printable
 
 INFO_KEY = "calibration"
+SCORES_KEY = "score_calibrations"  # by name, of scores other than the head
 LARGEST_LOGIT = 1000.0  # far beyond the logits of a trained head
 SMALLEST_SPREAD = 0.01
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class LogitCalibration:
-    """The calibration of a checkpoint: probability = sigmoid(``scale`` · logit + ``shift``).
+    """The calibration of a score: probability = sigmoid(``scale`` · score + ``shift``); the head's score is its logit.
 
-    ``threshold``: pixels with a probability above it are anomalous.
+    ``threshold``: pixels with a probability above it are anomalous. ``origin``: what it was fitted on, for people.
 
     Raises:
         CheckpointError: if ``scale`` is not positive, a number is not finite or out of range, or no logit of a trained
@@ -39,6 +43,7 @@ class LogitCalibration:
     scale: float
     shift: float
     threshold: float
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for name, value in (("scale", self.scale), ("shift", self.shift), ("threshold", self.threshold)):
@@ -61,15 +66,27 @@ class LogitCalibration:
         return (self.scale * logits + self.shift).sigmoid()
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> LogitCalibration | None:
-        """Read the calibration from a checkpoint's ``info``; None if there is none.
+    def of(cls, info: Mapping[str, Any], score: str = "head") -> LogitCalibration | None:
+        """Read the calibration of a score from a checkpoint's ``info``; None if there is none.
 
         Raises:
             CheckpointError: if it is incomplete or out of range.
         """
-        stored = info.get(INFO_KEY)
+        others = info.get(SCORES_KEY, {})
+        if not isinstance(others, Mapping):
+            raise CheckpointError(f"{SCORES_KEY} must be a calibration by score, got {others!r}")
+        stored = info.get(INFO_KEY) if score == "head" else others.get(score)
         if stored is None:
             return None
         if not isinstance(stored, Mapping) or not {"scale", "shift", "threshold"} <= set(stored):
             raise CheckpointError(f"a calibration must have scale, shift and threshold, got {stored!r}")
-        return cls(stored["scale"], stored["shift"], stored["threshold"])
+        return cls(stored["scale"], stored["shift"], stored["threshold"], _origin(stored))
+
+
+def _origin(stored: Mapping[str, Any]) -> str:
+    """Say what a calibration was fitted on, as far as the checkpoint tells: `calibrated on street, target TPR 0.95`."""
+    data, target = stored.get("data"), stored.get("target_tpr")
+    parts = ["calibrated" + (f" on {printable(data)[:_LONGEST_NAME]}" if isinstance(data, str) else "")]
+    if isinstance(target, float) and math.isfinite(target):
+        parts.append(f"target TPR {target:g} of {'obstacles' if stored.get('guarantee') == 'obstacles' else 'pixels'}")
+    return ", ".join(parts)

@@ -14,6 +14,7 @@ from eomt_ext_ros.diagnostics.sliding_window import Percentiles, SlidingWindow
 
 RATE_SPAN_S = 5.0
 TIMING_SPAN_S = 30.0
+FULL_MASK = 0.5  # a mask that covers a larger fraction of the image tells nothing apart
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class CameraSnapshot:
         no_ground: why the obstacles of the newest image, though asked for, were not located on the ground; or empty.
         tracks: how many obstacles are followed, by state, in the last image that they were looked for in.
         health: what the images say of the camera; None if none was judged.
+        mask_fraction: of the newest image whose mask was cut; None before the first.
+        full_mask_s: for how long each mask has covered most of its image, to the newest; 0 if that does not.
         drift: since when the images are no longer like those that the thresholds were fitted on, or empty.
     """
 
@@ -58,6 +61,8 @@ class CameraSnapshot:
     no_ground: str = ""
     tracks: Mapping[str, int] = field(default_factory=dict)
     health: Health | None = None
+    mask_fraction: float | None = None
+    full_mask_s: float = 0.0
     drift: str = ""
 
 
@@ -88,6 +93,9 @@ class CameraStatistics:
         self._failure = self._rejection = self._skip = self._no_ground = self._drift = ""
         self._tracks: Mapping[str, int] = {}
         self._health: Health | None = None
+        self._mask_fraction: float | None = None
+        self._full_mask_since_s: float | None = None
+        self._newest_mask_s = 0.0
 
     def restart(self) -> None:
         """Start over, as when the node is activated; only the counts go on."""
@@ -99,7 +107,7 @@ class CameraStatistics:
             self._late_in_a_row = 0
             self._failure = self._no_ground = ""
             self._tracks = {}
-            self._health = None
+            self._health = self._mask_fraction = self._full_mask_since_s = None
             self._end_turn()
 
     def received(self) -> None:
@@ -142,6 +150,15 @@ class CameraStatistics:
         """Note how many obstacles of an image are followed, by state."""
         with self._lock:
             self._tracks = dict(tracks)
+
+    def masked(self, fraction: float) -> None:
+        """Note which fraction of an image its mask covers."""
+        with self._lock:
+            self._mask_fraction, self._newest_mask_s = fraction, self._clock()
+            if fraction <= FULL_MASK:
+                self._full_mask_since_s = None
+            elif self._full_mask_since_s is None:
+                self._full_mask_since_s = self._newest_mask_s
 
     def withheld(self, outputs: Iterable[str]) -> None:
         """Count outputs that were subscribed to and are not published with their image."""
@@ -218,6 +235,8 @@ class CameraStatistics:
                 no_ground=self._no_ground,
                 tracks=self._tracks,
                 health=self._health,
+                mask_fraction=self._mask_fraction,
+                full_mask_s=(0.0 if self._full_mask_since_s is None else self._newest_mask_s - self._full_mask_since_s),
                 drift=self._drift,
             )
 

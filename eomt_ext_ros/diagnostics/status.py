@@ -2,9 +2,9 @@
 
 Levels: ERROR if an image failed, until one is published, a camera is not well by its images, or the node itself reports
 an error; WARN if the node does not run, a camera is silent or has dirt on it, its newest image was rejected, its images
-are no longer like those that were learnt from, its obstacles were not located on the ground, images are published late
-or not at all, or their stamps are of another clock; else OK. Images dropped for newer ones are no fault: the node
-processes the newest.
+are no longer like those that were learnt from, its masks cover most of the image for seconds, its obstacles were not
+located on the ground, images are published late or not at all, or their stamps are of another clock; else OK. Images
+dropped for newer ones are no fault: the node processes the newest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from eomt_ext_ros.messages.health_message import level_of
 from eomt_ext_ros.parameters.node_config import DiagnosticsConfig
 
 FOREIGN_CLOCK_S = 3600.0  # no image takes this long: the stamps are of another clock
+FULL_MASK_AFTER_S = 3.0  # something large may pass close by
 
 _ALWAYS_COUNTED = ("received", "published", "dropped", "skipped")
 
@@ -132,6 +133,13 @@ def _camera_findings(
         yield DiagnosticStatus.WARN, f"no ground output: {camera.no_ground}"
     if camera.drift:
         yield DiagnosticStatus.WARN, camera.drift
+    if camera.full_mask_s >= FULL_MASK_AFTER_S:
+        yield (
+            DiagnosticStatus.WARN,
+            f"the mask has covered most of the image for {camera.full_mask_s:.1f} s, now {camera.mask_fraction:.2f} of "
+            f"it: the threshold {node.facts.get('threshold', 'in force')} does not fit these images; set another, or "
+            "calibrate",
+        )
     latency_s = camera.latency_s.p50_s if camera.latency_s else 0.0
     if latency_s < 0:
         yield DiagnosticStatus.WARN, f"stamps are {-latency_s:.3f} s ahead of the node's clock: synchronise the clocks"
@@ -180,6 +188,7 @@ def _camera_values(camera: CameraSnapshot, topic: InputTopic | None, node: NodeS
         "latency clock": "simulated" if node.simulated_time else "system",
         "consecutive late images": str(camera.late_in_a_row),
         "tracks": ", ".join(f"{count} {state}" for state, count in sorted(camera.tracks.items())) or "none",
+        "mask fraction": "none yet" if camera.mask_fraction is None else f"{camera.mask_fraction:.4f}",
         "health": _health_of(camera),
         **{name: str(camera.counts.get(name, 0)) for name in _ALWAYS_COUNTED},
         **{name: str(count) for name, count in sorted(camera.counts.items()) if name not in _ALWAYS_COUNTED},

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, ConfigError
 from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.engine.loading import choose_backend
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
@@ -71,12 +72,15 @@ def load_engine(config: NodeConfig) -> Engine:
     """
     device = config.engine.device
     if config.require_cuda:
-        if config.engine.backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
+        backend = choose_backend(config.engine.backend, config.checkpoint)
+        if backend == "openvino":
+            raise ConfigError("require_cuda needs another backend than openvino, which has no CUDA")
+        if backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
             raise ConfigError(
                 f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that "
                 "torch sees: look at the driver, or set require_cuda to false"
             )
-        if config.engine.backend == "onnxruntime" and not device.startswith("cuda"):
+        if backend == "onnxruntime" and not device.startswith("cuda"):
             raise ConfigError(
                 f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
                 "run on the CPU"

@@ -27,6 +27,7 @@ from eomt_ext_ros.node.transitions import log_exceptions
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.parameter_fields import refuse_fixed_changes
 from eomt_ext_ros.parameters.settings import declare_settings, read_settings
+from eomt_ext_ros.pipeline.batch_context import describe_region
 from eomt_ext_ros.pipeline.session import Session
 from eomt_ext_ros.workers.waiting import finish_within, result_of
 
@@ -210,7 +211,8 @@ class AnomalyNode(GuardedNode):
         """Load the engine, in the inference thread."""
         started_s = time.monotonic()
         engine = self._engine_factory(config)
-        facts = ", ".join(f"{name} {value}" for name, value in engine.describe(config.engine).items())
+        described = engine.describe(config.engine) | {"region": describe_region(config.obstacles)}
+        facts = ", ".join(f"{name} {value}" for name, value in described.items())
         self.get_logger().info(f"loaded {config.checkpoint} in {time.monotonic() - started_s:.1f} s: {facts}")
         if config.checkpoint == "demo":
             self.get_logger().warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eomt_ext_core import ConfigError
+from eomt_ext_core.config import ObstacleConfig
 from eomt_ext_core.obstacles import check_obstacle_config
 from eomt_ext_ros.inference.engine import Engine
 from eomt_ext_ros.inference.inference import Inference
@@ -33,6 +34,13 @@ class BatchContext:
     def config(self) -> NodeConfig:
         """Settings of the node itself."""
         return self.settings.node
+
+
+def describe_region(config: ObstacleConfig) -> str:
+    """Describe to an operator where obstacles count."""
+    if config.region == "polygon":
+        return f"polygon of {len(config.polygon) // 2} corners"
+    return f"drivable: {', '.join(config.drivable_classes)}" if config.region == "drivable" else config.region
 
 
 def validated_context(inference: Inference, settings: Settings) -> BatchContext:

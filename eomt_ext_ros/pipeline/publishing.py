@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from eomt_ext_core import AnomalyFrame, ImageError
 from eomt_ext_core.errors import GroundError
 from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles
@@ -97,6 +99,7 @@ def _rendering(
             semantic=frame.semantic,
             class_names=context.engine.class_names,
         )
+        image.camera.statistics.masked(float(np.count_nonzero(found.mask)) / found.mask.size)
         found = _followed(image, found, context)
         found = found.confirmed() if config.confirmed_only else found
     on_ground = _on_ground(image, frame, found, context, reports)

@@ -20,7 +20,7 @@ from eomt_ext_ros.inference.memory import free_model_memory
 from eomt_ext_ros.inference.tracebacks import clear_traceback_locals
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.parameters.settings import Settings
-from eomt_ext_ros.pipeline.batch_context import BatchContext, validated_context
+from eomt_ext_ros.pipeline.batch_context import BatchContext, describe_region, validated_context
 from eomt_ext_ros.pipeline.camera import Camera
 from eomt_ext_ros.pipeline.camera_image import CameraImage, decoded
 from eomt_ext_ros.pipeline.drift_watches import DriftWatches
@@ -201,7 +201,9 @@ class Session:
     def describe(self) -> dict[str, str]:
         """Describe the model, and what memory allows it; empty until it is loaded."""
         context = self._context
-        return {} if context is None else context.inference.describe(context.config.engine)
+        if context is None:
+            return {}
+        return context.inference.describe(context.config.engine) | {"region": describe_region(context.config.obstacles)}
 
     @property
     def failures(self) -> dict[str, Exception]:

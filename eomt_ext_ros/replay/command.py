@@ -69,6 +69,7 @@ def replay(
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
     device: options.Device = EngineConfig.device,
+    backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
     blend: options.Blend = WindowConfig.blend,
@@ -102,9 +103,7 @@ def replay(
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
-    engine = EngineConfig(
-        device=device, precision=precision, score=names[0], threshold=threshold, windows=window_config
-    )
+    engine = EngineConfig(device, backend, precision, score=names[0], threshold=threshold, windows=window_config)
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),

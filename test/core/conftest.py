@@ -12,6 +12,11 @@ from torch import nn
 
 from eomt_ext_core import EoMTExt, HeadConfig, ModelConfig
 
+INFO = {
+    "class_names": ["road", "pavement", "sky", "car", "tree"],
+    "calibration": {"scale": 0.5, "shift": -1.0, "threshold": 0.3},
+}
+
 
 @pytest.fixture(scope="session")
 def reference_folder() -> Path:
@@ -69,6 +74,27 @@ def tiny_model(
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_model(tiny_model: Callable[..., EoMTExt]) -> EoMTExt:
+    overrides = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    model = tiny_model(HeadConfig(16, 0.3, 8), num_blocks=1, backbone_overrides=overrides)
+    model.info = dict(INFO)
+    return model
+
+
+@pytest.fixture(scope="session")
+def onnx_file(small_model: EoMTExt, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Head, rba and the semantic classes, for any number of windows; one for all tests, as exporting takes seconds."""
+    pytest.importorskip("onnxruntime")
+    from eomt_ext_core.export.export_config import ExportConfig  # slow to import
+    from eomt_ext_core.export.exporting import export_model
+
+    path = tmp_path_factory.mktemp("exported") / "small.onnx"
+    config = ExportConfig(scores=("head", "rba"), semantic=True)
+    export_model(small_model, path, config, {"checkpoint_sha256": "5" * 64})
+    return path
 
 
 @pytest.fixture(params=[None, 8], ids=["plain", "projected"])

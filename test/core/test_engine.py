@@ -88,7 +88,7 @@ def test_a_frame_is_what_the_literal_pieces_give(
 @pytest.mark.parametrize("score", BASELINES)
 def test_baselines_need_no_head(headless: EoMTExt, score: str) -> None:
     image = photo(75, 200)
-    frame = AnomalyEngine(headless, replace(EXACT, score=score)).infer(image)
+    frame = AnomalyEngine(headless, replace(EXACT, score=score, threshold=0.5)).infer(image)
     assert np.isfinite(frame.probability).all()
     assert frame.probability.min() >= 0
     assert frame.probability.max() <= 1
@@ -110,7 +110,8 @@ def test_a_batch_of_different_sizes_is_what_single_images_give(model: EoMTExt) -
 def test_the_batch_size_changes_nothing(model: EoMTExt, score: str) -> None:
     image = photo(70, 420)
     first, *others = (
-        AnomalyEngine(model, replace(EXACT, batch_windows=size, score=score)).infer(image) for size in (1, 2, 3, 16)
+        AnomalyEngine(model, replace(EXACT, batch_windows=size, score=score, threshold=0.5)).infer(image)
+        for size in (1, 2, 3, 16)
     )
     assert max(largest(first, other) for other in others) <= 1e-6
 
@@ -161,7 +162,7 @@ def test_several_scores_from_one_pass_are_what_each_alone_gives(model: EoMTExt, 
     maps = AnomalyEngine(model, EXACT).score_maps(image, scores)
     assert tuple(maps) == scores
     for score, probability in maps.items():
-        alone = AnomalyEngine(model, replace(EXACT, score=score)).infer(image)
+        alone = AnomalyEngine(model, replace(EXACT, score=score, threshold=0.5)).infer(image)
         assert largest(alone, probability) <= 1e-6, score
 
 
@@ -225,11 +226,11 @@ def test_a_network_that_is_not_finite_is_an_error(tiny_model: Make, score: str) 
     with torch.no_grad():
         model.network.q.weight[2, 5] = float("nan")
     with pytest.raises(InferenceError, match=r"must be finite, got 1500 pixels that are not \(precision fp32 on cpu\)"):
-        AnomalyEngine(model, replace(EXACT, score=score)).infer(photo(30, 50))
+        AnomalyEngine(model, replace(EXACT, score=score, threshold=0.5)).infer(photo(30, 50))
 
 
 @pytest.mark.parametrize("bias", [float("inf"), float("-inf")])
-def test_an_infinite_logit_is_an_error_though_its_probability_is_finite(tiny_model: Make, bias: float) -> None:
+def test_infinite_logit_is_an_error(tiny_model: Make, bias: float) -> None:
     model = tiny_model(HeadConfig(16, 0.3, 8))
     assert model.anomaly_head is not None
     with torch.no_grad():
@@ -299,8 +300,10 @@ def test_a_compiled_network_gives_what_single_operators_give(tiny_model: Make, m
 @pytest.mark.parametrize("score", SCORES)
 def test_the_gpu_agrees_with_the_cpu(model: EoMTExt, score: str) -> None:
     image = photo(75, 200)
-    on_cpu = AnomalyEngine(model, replace(EXACT, score=score)).infer(image)
-    on_gpu = AnomalyEngine(model, EngineConfig(device="cuda", score=score, precision="fp32")).infer(image)
+    on_cpu = AnomalyEngine(model, replace(EXACT, score=score, threshold=0.5)).infer(image)
+    on_gpu = AnomalyEngine(model, EngineConfig(device="cuda", score=score, precision="fp32", threshold=0.5)).infer(
+        image
+    )
     assert largest(on_gpu, on_cpu) <= 1e-3
     assert next(model.parameters()).device.type == "cpu"
 

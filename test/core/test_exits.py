@@ -156,8 +156,8 @@ ENTRIES = [
     ("eomt_ext_core.entry", "main", "eomt_ext_core.cli", "eomt-ext"),
     ("eomt_ext_ros.entry", "anomaly_node", "eomt_ext_ros.node", "anomaly_node"),
     ("eomt_ext_ros.entry", "replay", "eomt_ext_ros.replay.command", "replay"),
-    ("eomt_ext_training.entry", "train", "eomt_ext_training.cli", "eomt-ext-train"),
-    ("eomt_ext_training.entry", "train_network", "eomt_ext_training.network_cli", "eomt-ext-train-network"),
+    ("eomt_ext_training.entry", "train", "eomt_ext_training.head.cli", "eomt-ext-train"),
+    ("eomt_ext_training.entry", "train_network", "eomt_ext_training.network.cli", "eomt-ext-train-network"),
 ]
 INTERRUPTED_IMPORT = """
 import importlib, importlib.abc, signal, sys

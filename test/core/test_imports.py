@@ -22,6 +22,7 @@ FLOORS = [
     {"model", "datasets", "ground", "tracking", "intervals"},
     {"normality"},
     {"backends"},
+    {"runtimes"},
     {"export"},
     {"engine"},
     {"about", "evaluation", "bench"},

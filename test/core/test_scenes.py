@@ -21,9 +21,9 @@ from eomt_ext_core.scenes import (
     render_scene,
     render_video,
 )
-from eomt_ext_core.scenes.canvas import CAR, ROAD, SKY, VOID
-from eomt_ext_core.scenes.obstacles import draw_obstacle
-from eomt_ext_core.scenes.textures import make_texture
+from eomt_ext_core.scenes.drawing.canvas import CAR, ROAD, SKY, VOID
+from eomt_ext_core.scenes.drawing.textures import make_texture
+from eomt_ext_core.scenes.things.obstacles import draw_obstacle
 from eomt_ext_core.scenes.world import World
 
 SMALL = SceneConfig(size_hw=(144, 256))

@@ -1,9 +1,12 @@
 """The shipped configuration files against what reads them."""
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -31,7 +34,7 @@ def test_the_parameter_file_sets_nothing_by_itself(overrides_of):
     assert given == {}, "or it would override what an including launch file sets by SetParameter"
 
 
-def test_the_parameter_file_uncommented_holds_every_parameter_with_its_default(overrides_of, tmp_path):
+def test_parameter_file_holds_every_default(overrides_of, tmp_path):
     from eomt_ext_ros.parameters.node_config import NodeConfig
 
     text = (CONFIG / "anomaly.yaml").read_text(encoding="utf-8")
@@ -77,3 +80,19 @@ def test_dds_profile_has_large_shared_memory_and_udp():
     used = participant.iterfind(".//dds:userTransports/dds:transport_id", space)
     assert {item.text for item in used} == set(transports)
     assert participant.findtext(".//dds:useBuiltinTransports", namespaces=space) == "false"
+
+
+def test_foxglove_layout_names_our_topics_and_only_its_panels():
+    layout = json.loads((CONFIG / "anomaly.foxglove.json").read_text(encoding="utf-8"))
+    panels, topics = layout["configById"], {output_topic(output.name) for output in OUTPUTS}
+    assert sorted(leaves(layout["layout"])) == sorted(panels)
+    assert {kind.split("!")[0] for kind in panels} <= {"Image", "3D", "DiagnosticSummary"}
+    shown = [panel["imageMode"]["imageTopic"] for panel in panels.values() if "imageMode" in panel]
+    shown += [topic for panel in panels.values() for topic in panel.get("topics", {})]
+    assert len(shown) == 4
+    assert set(shown) <= topics
+
+
+def leaves(split):
+    """The panels in a layout, which is a panel's name or is split into two."""
+    return [split] if isinstance(split, str) else leaves(split["first"]) + leaves(split["second"])

@@ -215,5 +215,5 @@ def test_the_profile_is_named_where_the_user_chose_nothing(environment, variable
         ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, None),
     ],
 )
-def test_the_node_publishes_asynchronously_where_the_user_chose_nothing(environment, mode):
+def test_publishes_asynchronously_by_default(environment, mode):
     assert publication_environment(environment).get("RMW_FASTRTPS_PUBLICATION_MODE") == mode

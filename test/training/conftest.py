@@ -38,7 +38,7 @@ def fit(tiny_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     features = tmp_path_factory.mktemp("features")
 
     def run(folder: Path, *options: str, checkpoint: Path = tiny_network, subcommand: str = "fit") -> Any:
-        from eomt_ext_training import cli
+        from eomt_ext_training.head import cli
 
         settings = {
             "--trainer.default_root_dir": folder,

@@ -2,6 +2,7 @@ import math
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -12,7 +13,6 @@ from eomt_ext_training import calibrate_command
 from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
-from eomt_ext_training.obstacle_guarantee import MissedObstacles
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -203,7 +203,7 @@ def image() -> NDArray[np.uint8]:
 
 def test_the_engine_applies_what_the_checkpoint_holds(model: EoMTExt, image: NDArray[np.uint8], tmp_path: Path) -> None:
     plain = AnomalyEngine(model, EngineConfig(device="cpu"))
-    assert plain.calibration is None
+    assert plain.calibrations == {}
     assert plain.threshold == 0.5
     logits = plain.logits(image)
     np.testing.assert_allclose(plain.infer(image).probability, 1 / (1 + np.exp(-logits)), atol=1e-6)
@@ -223,8 +223,7 @@ def test_the_engine_applies_what_the_checkpoint_holds(model: EoMTExt, image: NDA
     assert engine.threshold == 0.125
     np.testing.assert_array_equal(frame.mask, frame.probability > 0.125)
     assert AnomalyEngine(loaded, EngineConfig(device="cpu", threshold=0.0)).threshold == 0.0
-    assert AnomalyEngine(loaded, EngineConfig(device="cpu", score="msp")).threshold == 0.5
-    baseline = AnomalyEngine(model, EngineConfig(device="cpu", score="msp")).infer(image).probability
+    baseline = AnomalyEngine(model, EngineConfig(device="cpu", score="msp", threshold=1.0)).infer(image).probability
     np.testing.assert_array_equal(engine.score_maps(image, ["msp"])["msp"], baseline)
 
 
@@ -296,6 +295,35 @@ def test_the_command_stores_what_it_found(
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
 
+@pytest.mark.parametrize("score", ["rba", "msp"])
+def test_a_baseline_gets_a_calibration_and_a_threshold_of_its_own(model: EoMTExt, tmp_path: Path, score: str) -> None:
+    rng = np.random.default_rng(1)
+    engine = AnomalyEngine(model, EngineConfig(device="cpu", score=score))
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for index in range(24):
+        picture = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        values = engine.logits(picture, score)
+        labels = (values + 0.5 * values.std() * rng.standard_normal(values.shape) > np.quantile(values, 0.8)) * 1
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), labels.astype(np.uint8))
+    with pytest.raises(ConfigError, match=f"score {score} needs a threshold.*calibrate --score {score}"):
+        engine.infer(picture)
+    source, target = tmp_path / "model.safetensors", tmp_path / "calibrated.safetensors"
+    save_model(model, source)
+    data = str(tmp_path / "data")
+    calibrate(str(source), data, 0.9, data, target, None, "cpu", score=score)
+    loaded = load_model(target)
+    stored = loaded.info["score_calibrations"][score]
+    assert stored["check"]["mean_tpr"] >= 0.9
+    assert stored["check"]["pixel_fpr"] < 0.5, "a threshold that marks everything finds everything too"
+    assert stored["ece_after"] < 0.05 < stored["ece_before"]
+    calibrated = AnomalyEngine(loaded, EngineConfig(device="cpu", score=score))
+    assert 0.0 < calibrated.infer(picture).mask.mean() < 1.0
+    assert "calibrated on data, target TPR 0.9 of pixels" in calibrated.describe()["threshold"]
+    assert AnomalyEngine(loaded, EngineConfig(device="cpu")).threshold == 0.5, "the head has none of it"
+
+
 def test_the_command_bounds_missed_obstacles(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
     source = tmp_path / "model.safetensors"
     model.info = {}
@@ -351,9 +379,9 @@ def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
     begun = []
     count = calibrate_command._count
 
-    def note(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None) -> LogitCounts:
-        begun.append(frames)
-        return count(engine, frames, obstacles)
+    def note(*arguments: Any) -> LogitCounts:
+        begun.extend(item for item in arguments if isinstance(item, HeldOutFrames))
+        return count(*arguments)
 
     monkeypatch.setattr(calibrate_command, "_count", note)
     return begun

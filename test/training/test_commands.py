@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from eomt_ext_training import cli, demo_model, measure, network_cli
+from eomt_ext_training import demo_model, measure
+from eomt_ext_training.head import cli
+from eomt_ext_training.network import cli as network_cli
 from jsonargparse import capture_parser
 from typer import Typer
 from typer.testing import CliRunner

@@ -3,7 +3,7 @@ import torch
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.data.augmentation import Augmented
 from eomt_ext_training.data.sample import Sample
-from eomt_ext_training.losses import anomaly_loss
+from eomt_ext_training.head.losses import anomaly_loss
 from eomt_ext_training.targets import label_map
 from torch.utils.data import Dataset
 

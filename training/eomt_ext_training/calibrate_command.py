@@ -11,14 +11,14 @@ import typer
 
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
-from eomt_ext_core.config import EngineConfig
+from eomt_ext_core.config import SCORES, EngineConfig
 
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation import CalibrationResult
     from eomt_ext_core.model.eomt_ext import EoMTExt
     from eomt_ext_core.scoring.calibration import LogitCalibration
-    from eomt_ext_training.calibration import LogitCounts
+    from eomt_ext_training.calibration import LogitCounts, PlattScaling, ScoreGrid
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import MissedObstacles
 
@@ -28,7 +28,7 @@ _DATA_HELP = "held-out frames: a folder of images and labels, or scenes:SEED:COU
 
 
 def calibrate(
-    checkpoint: Annotated[str, typer.Argument(help="checkpoint with an anomaly head: file, hf://owner/name, or demo")],
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, hf://owner/name, demo, or .onnx")],
     data: Annotated[str, typer.Option(help=_DATA_HELP)],
     target_tpr: Annotated[float, typer.Option(help="fraction of anomalous pixels, or of obstacles, to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
@@ -44,32 +44,35 @@ def calibrate(
         Path | None,
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
+    score: Annotated[str, typer.Option(help=f"score to calibrate, one of {', '.join(SCORES)}")] = "head",
+    backend: options.Backend = EngineConfig.backend,
 ) -> None:
-    """Fit scale and shift of the anomaly logit on held-out frames, choose the mask's threshold, and store both.
+    """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.
 
-    The threshold finds, in expectation, at least the target share of a frame's anomalous pixels on frames like these
+    The threshold finds, in expectation, at least the target fraction of a frame's anomalous pixels on frames like these
     (conformal risk control); with the guarantee obstacles, at least that fraction of the obstacles of each size that
     the frames show often enough, with a confidence of 99 %.
     """
     from rich.console import Console
 
-    from eomt_ext_core.about.record import make_record, start_record, with_record
+    from eomt_ext_core.about.record import make_record, start_record
     from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.engine.probing import make_probe
     from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.files import sha256_of
-    from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
-    from eomt_ext_core.scoring.calibration import INFO_KEY, LogitCalibration
-    from eomt_ext_training.calibration import frames_needed, require_frames, threshold_of
+    from eomt_ext_core.model.checkpoint import resolve_source
+    from eomt_ext_core.scoring.calibration import LogitCalibration
+    from eomt_ext_training.calibrated_file import CalibratedFile
+    from eomt_ext_training.calibration import BIN_WIDTH, ScoreGrid, frames_needed, require_frames, threshold_of
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
     start_record(tuple(sys.argv))
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
-    if target.suffix != ".safetensors":
+    if target.suffix not in (".safetensors", ".onnx"):
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
+    if normality is not None and target.suffix == ".onnx":
+        raise ConfigError("an exported file gives no features: --normality needs the checkpoint it was exported from")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"--plot must end in .svg, got {str(plot)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,16 +83,19 @@ def calibrate(
         raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
     if guarantee not in _GUARANTEES:
         raise ConfigError(f"--guarantee must be one of {', '.join(_GUARANTEES)}, got {guarantee!r}")
+    if score not in SCORES:
+        raise ConfigError(f"--score must be one of {', '.join(SCORES)}, got {score!r}")
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     digest = sha256_of(resolve_source(checkpoint))
-    model = load_model(checkpoint)
-    plain = {key: value for key, value in model.info.items() if key != INFO_KEY}
-    model.info = plain
-    engine = AnomalyEngine(model, EngineConfig(device=device))
+    config = EngineConfig(device, backend, score=score)
+    file = CalibratedFile(checkpoint, target, config)
+    engine, num_classes = file.engine, file.engine.scorer.num_classes
 
     obstacles = MissedObstacles() if guarantee == "obstacles" else None
-    counts = _count(engine, frames, obstacles)
+    grid = ScoreGrid.of(score, num_classes)
+    counts = _count(engine, score, grid, frames, obstacles)
     scaling = counts.fit()
+    of_scores = grid.of_scores(scaling)
     promise: dict[str, Any] = {"guarantee": guarantee}
     if obstacles is not None:
         chosen = obstacles.choose(target_tpr)
@@ -97,17 +103,19 @@ def calibrate(
         promise |= {"confidence": CONFIDENCE, "obstacles": dict(chosen.counts)}
     else:
         logit = counts.choose_logit_threshold(target_tpr)
+    # Float32 rounds a baseline by more than the head, whose logits are not spread out: by less than half a bin.
+    margin = 0.0 if score == "head" else BIN_WIDTH / 2
     stored: dict[str, Any] = {
-        "scale": scaling.scale,
-        "shift": scaling.shift,
-        "threshold": threshold_of(logit, scaling),
+        "scale": of_scores.scale,
+        "shift": of_scores.shift,
+        "threshold": threshold_of(logit - margin, scaling),
         "target_tpr": target_tpr,
         **promise,
         "num_frames": counts.num_frames,
         "data": data if frames.images is None else frames.images.folder.name,
     }
-    calibration = LogitCalibration(scaling.scale, scaling.shift, stored["threshold"])
-    before, after = counts.reliability(1.0, 0.0), counts.reliability(scaling.scale, scaling.shift)
+    calibration = LogitCalibration(of_scores.scale, of_scores.shift, stored["threshold"])
+    before, after = _reliabilities(counts, score, grid, scaling, num_classes)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     record = make_record(
         model={"checkpoint_sha256": digest},
@@ -116,18 +124,17 @@ def calibrate(
         data=data,
         data_sha256=frames.digest(),
     )
-    model.info = with_record(plain | {INFO_KEY: stored}, record)
-    probe = make_probe(model)
-    save_model(model, target, probe)  # before the check, which may fail
+    file.save(stored, record)  # before the check, which may fail
     if fresh is not None:
-        found = _check(engine, calibration, fresh)
+        found = _check(engine, score, grid, scaling, calibration, fresh)
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
-        save_model(model, target, probe)
+        file.save(stored, record)
 
     print_result({"output": target, **stored})
     console.print(_reliability_table(before, after))
     console.print(
-        f"probability = sigmoid({scaling.scale:.4f} · logit {scaling.shift:+.4f}); expected calibration error "
+        f"probability = sigmoid({of_scores.scale:.4f} · {'logit' if score == 'head' else score} "
+        f"{of_scores.shift:+.4f}); expected calibration error "
         f"{before.ece:.5f} before, {after.ece:.5f} after",
         f"threshold {stored['threshold']:.6f}: target TPR {target_tpr:g}, on {counts.num_frames} frames with anomalies "
         f"{1 - counts.mean_miss_share(logit):.4f} on average" if logit > float("-inf") else "threshold 0",
@@ -141,12 +148,12 @@ def calibrate(
 
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
-    if normality is not None:
-        _save_normality(model, target, frames, device, normality)
+    if normality is not None and file.model is not None:
+        _save_normality(file.model, target, frames, config, normality)
         console.print(f"saved {normality}", highlight=False)
 
 
-def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device: str, path: Path) -> None:
+def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, config: EngineConfig, path: Path) -> None:
     """Write what tells when images are no longer like the frames; it gives no scores, as these show anomalies."""
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
@@ -157,27 +164,40 @@ def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, device:
     from eomt_ext_training.held_out import FramesAsDrive
 
     def make_engine(known: Normality | None) -> AnomalyEngine:
-        return AnomalyEngine(model, EngineConfig(device=device), known)
+        return AnomalyEngine(model, config, known)
 
     origin = {"checkpoint_sha256": sha256_of(target)}
     learnt = learn_normality([FramesAsDrive(frames)], make_engine, origin, LearnConfig())
     save_normality(replace(learnt, readings={}), path)
 
 
-def _count(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None = None) -> LogitCounts:
+def _count(
+    engine: AnomalyEngine,
+    score: str,
+    grid: ScoreGrid,
+    frames: HeldOutFrames,
+    obstacles: MissedObstacles | None = None,
+) -> LogitCounts:
     from eomt_ext_core.progress import tracked
     from eomt_ext_training.calibration import LogitCounts
 
     counts = LogitCounts()
     for image, labels in tracked(frames, "calibrating", len(frames)):
-        logits = engine.logits(image)
+        logits = grid.spread(engine.logits(image, score))
         counts.add(logits, labels)
         if obstacles is not None:
             obstacles.add(logits, labels)
     return counts
 
 
-def _check(engine: AnomalyEngine, calibration: LogitCalibration, frames: HeldOutFrames) -> dict[str, float]:
+def _check(
+    engine: AnomalyEngine,
+    score: str,
+    grid: ScoreGrid,
+    scaling: PlattScaling,
+    calibration: LogitCalibration,
+    frames: HeldOutFrames,
+) -> dict[str, float]:
     """What the calibration does on frames that it was not fitted on; one pass of the network for each."""
     import torch
 
@@ -186,17 +206,29 @@ def _check(engine: AnomalyEngine, calibration: LogitCalibration, frames: HeldOut
 
     counts, rates = LogitCounts(), MaskRates()
     for image, labels in tracked(frames, "checking", len(frames)):
-        logits = engine.logits(image)
-        counts.add(logits, labels)
+        logits = engine.logits(image, score)
+        counts.add(grid.spread(logits), labels)
         rates.add(calibration.probability(torch.from_numpy(logits)).numpy() > calibration.threshold, labels)
-    before, after = counts.reliability(1.0, 0.0), counts.reliability(calibration.scale, calibration.shift)
+    before, after = _reliabilities(counts, score, grid, scaling, engine.scorer.num_classes)
     return {"ece_before": before.ece, "ece_after": after.ece, **rates.result()}
+
+
+def _reliabilities(
+    counts: LogitCounts, score: str, grid: ScoreGrid, scaling: PlattScaling, num_classes: int
+) -> tuple[CalibrationResult, CalibrationResult]:
+    """Give the reliability without and with a scaling."""
+    from eomt_ext_core.scoring.uncertainty import baseline_probability
+
+    after = counts.reliability(scaling.scale, scaling.shift)
+    if score == "head":
+        return counts.reliability(1.0, 0.0), after
+    return counts.reliability_of(lambda places: baseline_probability(grid.unspread(places), score, num_classes)), after
 
 
 def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> Any:
     from rich.table import Table
 
-    table = Table(title="reliability: said probability and share of anomalous pixels")
+    table = Table(title="reliability: predicted probability and fraction of anomalous pixels")
     for column in ("bin", "pixels before", "said", "true", "pixels after", "said", "true"):
         table.add_column(column, justify="right")
     for row, (low, high) in enumerate(zip(before.bin_edges, before.bin_edges[1:], strict=False)):
@@ -205,8 +237,8 @@ def _reliability_table(before: CalibrationResult, after: CalibrationResult) -> A
         cells = [f"{low:.2f}–{high:.2f}"]
         for result in (before, after):
             if result.num_pixels[row]:
-                shares = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
-                cells += [f"{result.num_pixels[row]:,}", *shares]
+                fractions = (f"{result.mean_probability[row]:.3f}", f"{result.anomaly_fraction[row]:.3f}")
+                cells += [f"{result.num_pixels[row]:,}", *fractions]
             else:
                 cells += ["0", "", ""]
         table.add_row(*cells)

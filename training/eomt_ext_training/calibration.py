@@ -1,16 +1,16 @@
-"""Fit scale and shift of the anomaly logit on held-out frames, and choose a threshold that keeps a promise.
+"""Fit scale and shift of an anomaly score on held-out frames, and choose a threshold that keeps a promise.
 
 Both work on a fixed grid of logits, so that any number of frames fits into the same few kilobytes.
 
-The threshold follows conformal risk control (Angelopoulos et al. 2022): with the loss of a frame being the share of its
-anomalous pixels that the mask misses, which grows with the threshold and never exceeds 1, the largest threshold with
-``(n · mean loss + 1) / (n + 1) ≤ α`` has an expected loss of at most α on a further frame that is exchangeable with the
-n frames. Scale and shift may come from the same frames: they do not change which logits lie above which.
-"""
+The threshold follows conformal risk control (Angelopoulos et al. 2022): with the loss of a frame being the fraction of
+its anomalous pixels that the mask misses, which grows with the threshold and never exceeds 1, the largest threshold
+with ``(n · mean loss + 1) / (n + 1) ≤ α`` has an expected loss of at most α on a further frame that is exchangeable
+with the n frames. Scale and shift may come from the same frames: they do not change which logits lie above which."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -38,8 +38,54 @@ class PlattScaling:
     nll: float
 
 
+@dataclass(frozen=True)
+class ScoreGrid:
+    """Where the values of a score lie on the grid of logits: at ``stretch`` · (score − ``centre``).
+
+    The head's logits lie there as they are. Baselines are spread out, as theirs are within a small part of it: the
+    softmax of a semantic map, which lies from 0 to 1, is almost flat.
+
+    >>> ScoreGrid.of("entropy_prob", num_classes=19).spread(np.array([math.log(19)])).item()
+    64.0
+    """
+
+    centre: float = 0.0
+    stretch: float = 1.0
+
+    @classmethod
+    def of(cls, score: str, num_classes: int) -> ScoreGrid:
+        """Give the grid of a score: what a working model has, from what is surely known to a semantic map of 0."""
+        most = math.log(max(num_classes, 2))
+        ranges = {
+            "msp": (0.5, 1.0),
+            "max_logit": (-1.0, 0.0),
+            "entropy": (0.0, most),
+            "energy": (-most - 0.5, -most),
+            "rba": (-2.0, 0.0),
+            "msp_prob": (0.0, 1.0),
+            "entropy_prob": (0.0, most),
+        }
+        if score not in ranges:
+            return cls()
+        low, high = ranges[score]
+        return cls((low + high) / 2, 2 * LARGEST_LOGIT / (high - low))
+
+    def spread(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Give the places of scores, of any shape, on the grid."""
+        return self.stretch * (scores.astype(np.float64) - self.centre)
+
+    def unspread(self, places: torch.Tensor) -> torch.Tensor:
+        """Give the scores of places."""
+        return places / self.stretch + self.centre
+
+    def of_scores(self, scaling: PlattScaling) -> PlattScaling:
+        """Give a scaling of places as one of scores."""
+        scale = scaling.scale * self.stretch
+        return PlattScaling(scale, scaling.shift - scale * self.centre, scaling.nll)
+
+
 class LogitCounts:
-    """What calibration needs to know of any number of frames: counts of logits on a grid, and shares missed.
+    """What calibration needs to know of any number of frames: counts of logits on a grid, and fractions missed.
 
     The logits of a bin are represented by their mean, which changes a likelihood by less than 1e-5.
     """
@@ -77,7 +123,7 @@ class LogitCounts:
         """Minimise the negative log-likelihood over scale and shift (Platt 1999), by L-BFGS.
 
         Raises:
-            DatasetError: without pixels of both kinds, or where anomalous pixels have lower logits than others.
+            DatasetError: without pixels of both kinds, or if anomalous pixels have lower logits than others.
         """
         filled = self._counts > 0
         if not filled.any(axis=1).all():
@@ -110,12 +156,17 @@ class LogitCounts:
 
         As ``eomt_ext_core.evaluation.Calibration`` would find it pixel by pixel, but for the rounding to the grid.
         """
+        return self.reliability_of(lambda logits: (scale * logits + shift).sigmoid(), num_bins)
+
+    def reliability_of(
+        self, to_probability: Callable[[torch.Tensor], torch.Tensor], num_bins: int = 15
+    ) -> CalibrationResult:
+        """Reliability of the probabilities that places on the grid stand for, (N,) float64 each."""
         pixels, said, anomalous = np.zeros(num_bins), np.zeros(num_bins), np.zeros(num_bins)
         for row in (0, 1):
             filled = self._counts[row] > 0
             counts = self._counts[row, filled]
-            logits = torch.from_numpy(scale * self._sums[row, filled] / counts + shift)
-            probability = logits.sigmoid().numpy()
+            probability = to_probability(torch.from_numpy(self._sums[row, filled] / counts)).numpy()
             bins = np.minimum((probability * num_bins).astype(np.intp), num_bins - 1)
             pixels += np.bincount(bins, weights=counts, minlength=num_bins)
             said += np.bincount(bins, weights=counts * probability, minlength=num_bins)
@@ -145,7 +196,7 @@ class LogitCounts:
         return float(_EDGES[within[-1]]) if within.size else -math.inf
 
     def mean_miss_share(self, logit: float) -> float:
-        """Mean over frames of the share of anomalous pixels at or below an edge of the grid."""
+        """Mean over frames of the fraction of anomalous pixels at or below an edge of the grid."""
         return float(self._missed[np.searchsorted(_EDGES, logit)] / self.num_frames)
 
 

@@ -28,14 +28,14 @@ from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
 from eomt_ext_training.data.anomaly_data import AnomalyData
-from eomt_ext_training.data.rendered import load_scenes
 from eomt_ext_training.data.scenes import ProceduralScenes, SemanticScenes
-from eomt_ext_training.export import ExportBest
-from eomt_ext_training.feature_cache import CacheSettings
-from eomt_ext_training.head_module import HeadModule
+from eomt_ext_training.data.stored.rendered import load_scenes
+from eomt_ext_training.head.export import ExportBest
+from eomt_ext_training.head.feature_cache import CacheSettings
+from eomt_ext_training.head.module import HeadModule
+from eomt_ext_training.head.training_lines import TrainingLines
 from eomt_ext_training.measure import measure
-from eomt_ext_training.network_training import NetworkTraining, train_from_scratch, train_further
-from eomt_ext_training.training_lines import TrainingLines
+from eomt_ext_training.network.training import NetworkTraining, train_from_scratch, train_further
 
 MODEL = ModelConfig(
     backbone="vit_small_patch14_reg4_dinov2",

@@ -8,7 +8,7 @@ from eomt_ext_core.exits import exit_on_error
 def train() -> None:
     """Run ``eomt-ext-train``, which trains the anomaly head."""
     with exit_on_error("eomt-ext-train"):
-        from eomt_ext_training.cli import main
+        from eomt_ext_training.head.cli import main
 
         main()
 
@@ -16,6 +16,6 @@ def train() -> None:
 def train_network() -> None:
     """Run ``eomt-ext-train-network``, which trains a network on semantic classes."""
     with exit_on_error("eomt-ext-train-network"):
-        from eomt_ext_training.network_cli import main
+        from eomt_ext_training.network.cli import main
 
         main()

@@ -53,7 +53,7 @@ def obstacles_of(logits: ArrayLike, labels: ArrayLike) -> Iterator[Obstacle]:
         labels: (H, W): 0 normal, 1 anomalous, 255 void.
 
     Raises:
-        DatasetError: where shapes differ, a label is another, or a logit is not finite.
+        DatasetError: if shapes differ, a label is another, or a logit is not finite.
     """
     logit_array, label_array = check_frame(logits, labels)
     count, components = cv2.connectedComponents((label_array == ANOMALOUS).astype(np.uint8), connectivity=8)
@@ -83,8 +83,8 @@ class MissedObstacles:
         """Choose the largest threshold that finds ``target`` of the obstacles of every class that has enough of them.
 
         Raises:
-            ConfigError: where the target does not lie in (0, 1).
-            DatasetError: where no class has enough.
+            ConfigError: if the target does not lie in (0, 1).
+            DatasetError: if no class has enough.
         """
         if not 0.0 < target < 1.0:
             raise ConfigError(f"the target must lie between 0 and 1, got {target}")

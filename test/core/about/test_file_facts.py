@@ -16,10 +16,10 @@ from eomt_ext_core.about.file_facts import facts_of, guarantee
 from eomt_ext_core.about.text import lines_of
 from eomt_ext_core.cli import app
 from eomt_ext_core.errors import EomtExtError
-from eomt_ext_core.export.contents import ExportContents
 from eomt_ext_core.normality.normal_file import save_normality
 from eomt_ext_core.normality.normality import Normality, Reading
 from eomt_ext_core.normality.patch_distance import PatchDistance
+from eomt_ext_core.runtimes.contents import ExportContents
 
 NAMES = ["road", "car", "sky", "pole", "person"]
 CALIBRATION = {"scale": 1.0, "shift": -2.0, "threshold": 0.25, "target_tpr": 0.95, "num_frames": 40, "data": "val"}

@@ -77,7 +77,9 @@ def test_graph_is_captured_once_for_each_size_and_scores() -> None:
     assert StandIn.captured == [6, 1, 8]
     assert graphs(crops[:2], ["head", "rba"]).shape == (2, 2, 2, 2)
     assert StandIn.captured == [6, 1, 8, 2]
+    assert [graphs.has(size, ["head"]) for size in (1, 2, 5, 7)] == [True, False, True, True]
     graphs.clear()
+    assert not graphs.has(1, ["head"])
     graphs(crops[:6], ["head"])
     assert StandIn.captured == [6, 1, 8, 2, 6]
 

@@ -1,5 +1,6 @@
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,15 +117,21 @@ class Graphs:
         self.sizes: list[int] = []
         self.too_many = 1000
         self.cleared = 0
+        self.captured: set[tuple[int, tuple[str, ...]]] = set()
 
     def __call__(self, crops: Tensor, scores: Any) -> Tensor:
         self.sizes.append(len(crops))
+        self.captured.add((padded_size(len(crops)), tuple(scores)))
         if len(crops) >= self.too_many:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.function(crops, scores)
 
+    def has(self, size: int, scores: Any) -> bool:
+        return (padded_size(size), tuple(scores)) in self.captured
+
     def clear(self) -> None:
         self.cleared += 1
+        self.captured.clear()
 
 
 @pytest.fixture
@@ -146,6 +153,25 @@ def test_no_frame_meets_a_size_for_the_first_time(graphed: TorchWindowScorer) ->
     engine.infer_batch([np.zeros((64, 200, 3), np.uint8)] * 4)
     assert {padded_size(size) for size in graphs.sizes} == before
     assert max(graphs.sizes[6:]) == 5
+
+
+def test_after_a_warm_up_no_frame_captures(graphed: TorchWindowScorer) -> None:
+    config = EngineConfig(device="cpu", precision="fp32", batch_windows=2)
+    engine = AnomalyEngine(graphed, config)
+    graphs: Any = graphed._graphs
+    assert engine.is_warm(config)
+    for change in ({"score": "rba"}, {"batch_windows": 4}, {"batch_windows": 8, "score": "rba"}):
+        other = replace(config, **change)
+        assert not engine.is_warm(other)
+        engine.warm_up(config=other)
+        assert engine.is_warm(other)
+        captured = graphs.captured.copy()
+        engine.infer_batch([np.zeros((64, 400, 3), np.uint8)] * 2, config=other)
+        assert graphs.captured == captured, change
+    assert engine.config == config
+    assert not engine.is_warm(config, semantic=True)
+    engine.warm_up(semantic=True)
+    assert engine.is_warm(config, semantic=True)
 
 
 def test_batch_that_does_not_fit_is_skipped_with_warning(

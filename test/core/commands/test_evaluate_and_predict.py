@@ -49,7 +49,8 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert done.exit_code == 0, done.output
     assert "streets: 2 images, all labelled (images + labels_masks)" in done.output
     for score in scores:
-        assert f"\n{score} " in done.output
+        assert len(re.findall(rf"\n{score} ", done.output)) == 2, "a row of metrics, and one of thresholds"
+    assert re.search(r"threshold +95 % found +marked +1 % marked +found", done.output)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics["sets"][0]["scores"]) == list(scores)
     (engine,) = metrics["record"]["engines"]
@@ -288,3 +289,20 @@ def test_a_separate_head_is_evaluated(dataset, tiny_model, tmp_path):
         arguments = "--checkpoint", tmp_path / f"{name}.safetensors", *more, "--output", tmp_path / name, "--json"
         found.append(json.loads(invoke("evaluate", dataset, *arguments).stdout)["sets"])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_an_exported_file_is_measured_and_run_like_a_checkpoint(backend, dataset, onnx_file, tmp_path, monkeypatch):
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    common = "--checkpoint", onnx_file, "--backend", backend, "--device", "cpu"
+    done = invoke("evaluate", dataset, *common, "--output", tmp_path / "out", "--scores", "head,rba", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert list(metrics["sets"][0]["scores"]) == ["head", "rba"]
+    done = invoke("predict", dataset / "images", *common, "--output", tmp_path / "predicted")
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "predicted" / "overlay").iterdir())) == 2
+    refused = invoke("evaluate", dataset, *common, "--output", tmp_path / "no", "--scores", "msp", "--workers", 1)
+    assert "score 'msp' is not in the exported file: choose from head, rba" in str(refused.exception)

@@ -1,13 +1,16 @@
 """The engine on a GPU: graphs change nothing, and the steady state allocates nothing."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, AnomalyFrame, EngineConfig, EoMTExt, HeadConfig
+from eomt_ext_core.engine.frame import SubmittedBatch
 
 pytestmark = pytest.mark.gpu
 
@@ -61,13 +64,41 @@ def test_classes_agree_with_the_cpu(model: EoMTExt) -> None:
         assert (first.semantic != second.semantic).mean() < 0.01
 
 
+def in_flight(engine: AnomalyEngine, batches: Iterable[Sequence[NDArray[np.uint8]]]) -> Iterator[list[AnomalyFrame]]:
+    """The frames of batches, of which one is submitted before the last one is collected."""
+    submitted = deque[SubmittedBatch]()
+    for batch in batches:
+        submitted.append(engine.submit(batch, parts={"probability", "mask", "semantic"}))
+        if len(submitted) == 2:
+            yield engine.collect(submitted.popleft())
+    yield engine.collect(submitted.popleft())
+
+
+def test_batches_in_flight_give_what_each_gives_alone(model: EoMTExt) -> None:
+    engine = AnomalyEngine(model, EXACT)
+    batches = [CAMERAS[turn % 4 :] for turn in range(40)]
+    alone = [engine.infer_batch(batch, semantic=True) for batch in batches]
+    for frames, expected in zip(in_flight(engine, batches), alone, strict=True):
+        for found, one in zip(frames, expected, strict=True):
+            for name in ("probability", "mask", "semantic"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
+
+
+def test_confidence_is_the_rounded_probability(model: EoMTExt) -> None:
+    engine = AnomalyEngine(model, EXACT)
+    small = engine.collect(engine.submit(CAMERAS, parts={"confidence"}))
+    for frame, whole in zip(small, engine.infer_batch(CAMERAS), strict=True):
+        np.testing.assert_array_equal(frame.confidence, whole.confidence)
+
+
 def test_steady_state_allocates_nothing(model: EoMTExt) -> None:
     engine = AnomalyEngine(model, EngineConfig(device="cuda"))
-    for _ in range(10):
-        engine.infer_batch(CAMERAS, semantic=True)
-    before = torch.cuda.memory_stats()
-    for _ in range(500):
-        engine.infer_batch(CAMERAS, semantic=True)
+    for _ in in_flight(engine, [CAMERAS] * 10):
+        pass
+    before, held = torch.cuda.memory_stats(), torch.cuda.host_memory_stats()["num_host_alloc"]
+    for _ in in_flight(engine, [CAMERAS] * 500):
+        pass
+    assert torch.cuda.host_memory_stats()["num_host_alloc"] == held
     after = torch.cuda.memory_stats()
     for name in ("num_device_alloc", "num_device_free", "num_alloc_retries"):
         assert after[name] == before[name], name
@@ -80,7 +111,8 @@ def test_the_host_waits_only_for_the_download(model: EoMTExt) -> None:
     engine.infer_batch(CAMERAS, semantic=True)
     torch.cuda.set_sync_debug_mode("error")  # raises at any implicit wait; that of an event is none
     try:
-        engine.infer_batch(CAMERAS, semantic=True)
+        for _ in in_flight(engine, [CAMERAS] * 4):
+            pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -74,12 +74,14 @@ def test_a_running_engine_takes_what_may_change(checkpoint: Path) -> None:
     engine.config = replace(engine.config, threshold=0.0, batch_windows=2)
     assert engine.infer(IMAGE).mask.all()
     assert not frame.mask.all()
-    engine.config = replace(engine.config, score="rba")
-    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba")).infer(IMAGE)
+    engine.config = replace(engine.config, score="rba", threshold=0.0)
+    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba", threshold=0.0)).infer(IMAGE)
     np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
     for windows in (WindowConfig(mode="grid", scale=0.5), WindowConfig(blend="hann")):
         engine.config = replace(engine.config, windows=windows)
-        expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba", windows=windows)).infer(IMAGE)
+        expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba", threshold=0.0, windows=windows)).infer(
+            IMAGE
+        )
         np.testing.assert_array_equal(engine.infer(IMAGE).probability, expected.probability)
     with pytest.raises(ConfigError, match=r"^precision, score_stride, max_windows cannot change in a running engine"):
         engine.config = replace(engine.config, precision="bf16", score_stride=2, max_windows=7)
@@ -89,7 +91,7 @@ def test_a_running_engine_takes_what_may_change(checkpoint: Path) -> None:
 def test_a_call_may_run_under_another_configuration(checkpoint: Path) -> None:
     engine = AnomalyEngine.load(checkpoint, EXACT)
     (frame,) = engine.infer_batch([IMAGE], config=replace(EXACT, score="rba", threshold=0.0))
-    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba")).infer(IMAGE)
+    expected = AnomalyEngine.load(checkpoint, replace(EXACT, score="rba", threshold=1.0)).infer(IMAGE)
     np.testing.assert_array_equal(frame.probability, expected.probability)
     assert frame.mask.all()
     assert engine.config is EXACT
@@ -127,6 +129,9 @@ class ConstantScorer:
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
         self.warmed = (*scores, batch)
         return self.fitting or batch
+
+    def is_warm(self, scores: Sequence[str], batch: int) -> bool:
+        return self.warmed == (*scores, batch)
 
     def free_memory(self) -> None: ...
 

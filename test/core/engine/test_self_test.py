@@ -14,7 +14,7 @@ from eomt_ext_core import AnomalyEngine, CheckpointError, EngineConfig, EoMTExt,
 from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.errors import InferenceError
-from eomt_ext_core.export.contents import ExportContents
+from eomt_ext_core.runtimes.contents import ExportContents
 from eomt_ext_core.scoring.probe import GRID_HW, Probe
 
 CPU = EngineConfig(device="cpu", precision="fp32")

@@ -46,7 +46,7 @@ def test_first_of_equal_classes_wins_at_image_size() -> None:
 
 
 def test_more_classes_than_ids_are_refused(tiny_model: Make) -> None:
-    engine = AnomalyEngine(tiny_model(num_classes=257), EngineConfig(device="cpu", score="rba"))
+    engine = AnomalyEngine(tiny_model(num_classes=257), EngineConfig(device="cpu", score="rba", threshold=1.0))
     assert not engine.has_semantic
     with pytest.raises(ConfigError, match="at most 256 classes, got 257"):
         engine.infer_batch(IMAGES, semantic=True)

@@ -51,6 +51,17 @@ def assert_f1_at_threshold(result, scores, labels):
     assert f1 == pytest.approx(result.best_f1, abs=1e-12)
 
 
+@pytest.mark.parametrize(("marked", "found"), [(0, 1.0), (1, 1.0), (2, 0.5)])
+def test_threshold_at_which_one_percent_of_the_normal_pixels_are_marked(marked, found):
+    # 100 normal pixels, as many of which as named lie between two anomalous ones.
+    scores = np.concatenate([np.full(100 - marked, 0.5), np.full(marked, 0.96), [0.98, 0.95]]).astype(np.float32)
+    labels = np.array([0] * 100 + [1, 1])
+    result = of(PixelMetrics(), scores, labels)
+    assert result.tpr_at_fpr1 == found
+    assert np.count_nonzero(scores[:100] > result.fpr1_threshold) <= 1
+    assert np.count_nonzero(scores[100:] > result.fpr1_threshold) == 2 * result.tpr_at_fpr1
+
+
 @pytest.mark.parametrize("mode", ["streaming", "exact"])
 def test_hand_computed(mode):
     # Descending: 9 anomalous; 7 one of each; 5 normal; 3 anomalous; 1 normal. The 8 is void.

@@ -81,7 +81,7 @@ def test_nothing_is_projected_where_an_obstacle_is_cut_off():
     assert len(located(of_region, lambda row, column: inside[row, column]).obstacles) == 1
 
 
-def test_a_belly_between_legs_and_round_flanks_are_not_behind_the_obstacle():
+def test_belly_and_flanks_have_no_contacts():
     legs = found((200, 200, 100, 50), (200, 250, 10, 50), (290, 250, 10, 50))
     frame = located(legs)
     assert sorted(set(frame.points.xyz[:, 0].round(6))) == [10]
@@ -107,7 +107,7 @@ def test_a_line_across_the_road_is_followed():
     assert frame.obstacles[0].size_xyz[0] == pytest.approx(2.0, abs=0.15)
 
 
-def test_where_one_is_cut_off_its_flank_is_not_taken_for_another_contact():
+def test_flank_of_a_cut_obstacle_is_no_contact():
     probability = np.zeros((400, 640), np.float32)
     cv2.circle(probability, (320, 380), 100, 0.9, -1)
     assert located(find_obstacles(probability, ObstacleConfig(), threshold=0.5)).obstacles == []
@@ -131,7 +131,7 @@ def beam(degrees):
     return round((np.deg2rad(degrees) + np.pi) / INCREMENT_RAD)
 
 
-def test_a_scan_has_the_nearest_contact_and_is_free_where_the_road_is_seen():
+def test_scan_has_the_nearest_contact():
     ranges = beams(found((220, 260, 200, 40), (300, 305, 20, 35)))
     assert ranges.shape == (BEAMS,)
     assert ranges[beam(0.5)] == pytest.approx(1000 / 140, rel=1e-3)

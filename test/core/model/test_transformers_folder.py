@@ -89,9 +89,7 @@ def test_a_preprocessor_that_the_network_cannot_follow(folder: Path, settings: d
         load_model(folder)
 
 
-def test_a_configuration_beside_official_weights_says_what_these_leave_open(
-    tiny_model: Make, official_state: Make, tmp_path: Path
-) -> None:
+def test_configuration_beside_official_weights(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
     model = tiny_model(crop_hw=(96, 96))
     torch.save(official_state(model), tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="num-heads"):
@@ -122,7 +120,7 @@ def test_a_patch_that_is_no_power_of_two(tmp_path: Path, image: Make) -> None:
     assert (found - expected).abs().max() <= 1e-4
 
 
-def test_a_network_without_registers_has_a_position_for_its_class_token(
+def test_class_token_position_without_registers(
     tiny_model: Make, official_state: Make, tmp_path: Path, image: Make
 ) -> None:
     overrides = {"embed_dim": 32, "depth": 3, "num_heads": 2, "reg_tokens": 0}

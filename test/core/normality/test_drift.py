@@ -20,7 +20,7 @@ def alarm(seed: int, strangeness: list[float]) -> DriftTest:
     return test
 
 
-def test_drives_like_the_calibration_raise_no_more_alarms_than_promised() -> None:
+def test_alarm_rate_on_drives_like_the_calibration() -> None:
     alarms = sum(alarm(seed, drive(seed, 200)).has_drifted for seed in range(100))
     assert alarms <= 5  # of 100 at 5 %; what Ville's inequality bounds is the expectation
 

@@ -80,7 +80,7 @@ def test_fused_adds_the_head_as_it_was_fitted(engine: AnomalyEngine) -> None:
     np.testing.assert_allclose(fused, 1 / (1 + np.exp(-expected)), atol=1e-5)
 
 
-def test_ordinary_images_have_about_the_false_alarms_that_were_asked_for(engine: AnomalyEngine) -> None:
+def test_false_alarm_rate_on_ordinary_images(engine: AnomalyEngine) -> None:
     alarms = np.mean([engine.score_maps(image(200 + k), ("normality",))["normality"] > 0.5 for k in range(30)])
     assert alarms < 10 * LearnConfig.false_alarm_rate
 

@@ -2,7 +2,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from os import getpid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from eomt_ext_core.scoring.factored import FactoredHead
 from eomt_ext_core.scoring.head_scorer import make_head_scorer
 
 triton = pytest.importorskip("triton")
-from eomt_ext_core.scoring.fused_kernel import FLOAT_TILE, HALF_TILES, score_pixels  # noqa: E402
+from eomt_ext_core.scoring.fused_kernel import HALF_TILES  # noqa: E402
 from eomt_ext_core.scoring.fused_triton import FusedHead  # noqa: E402
 
 # The interpreter's time is the number of programs: few large tiles.
@@ -100,37 +99,6 @@ def test_later_changes_of_the_head_do_not_reach_the_copy(
         for parameter in case.head.parameters():
             parameter.add_(1.0)
     assert (interpreted(fused, *case.inputs) - case.logits).abs().max() <= 1e-5
-
-
-@pytest.mark.parametrize(
-    ("dtype", "tile", "hidden", "product"),
-    [("bf16", HALF_TILES[0], 256, "wgmma"), ("fp32", FLOAT_TILE, 32, "fma.rn.f32")],
-)
-def test_the_kernel_compiles_for_hopper(
-    dtype: str, tile: Any, hidden: int, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Triton and its assembler need no GPU for this; they refuse what the interpreter lets pass."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    sizes = {"QUERIES": 100, "CLASSES": 19, "MASK_H": 160, "MASK_W": 160, "PATCH_H": 40, "PATCH_W": 40}
-    sizes |= {"HEIGHT": 640, "WIDTH": 640, "HIDDEN": hidden, "SECOND": hidden // 2}
-    constants = {**sizes, "BLOCK_C": 32, "BLOCK_SECOND": hidden // 2, **tile.kwargs}
-    types = {"mask_logits": dtype, "visual": dtype, "second_weight": dtype}
-    signature = {
-        name: "constexpr" if name in constants else f"*{types.get(name, 'fp32')}" for name in score_pixels.arg_names
-    }
-    options = {name: value for name, value in tile.all_kwargs().items() if name not in tile.kwargs}
-    compiled = triton.compile(
-        ASTSource(score_pixels, signature, constants),
-        target=GPUTarget("cuda", 90, 32),
-        options={**options, "enable_fp_fusion": True},
-    )
-    assert product in compiled.asm["ptx"]
-    assert "tf32" not in compiled.asm["ptx"]
-    assert len(compiled.asm["cubin"]) > 0
-    assert compiled.metadata.shared <= 64 * 1024  # several programs on a multiprocessor
 
 
 def on_gpu(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

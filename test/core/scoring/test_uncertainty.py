@@ -96,7 +96,7 @@ def test_max_logit_ranks_as_the_statistic_msp_does() -> None:
     seed=st.integers(0, 2**31),
     sharpness=st.sampled_from([0.1, 1.0, 10.0]),
 )
-def test_probabilities_stay_in_bounds_without_clipping_what_a_model_can_say(
+def test_probabilities_stay_in_bounds_unclipped(
     kind: str, classes: int, queries: int, seed: int, sharpness: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)

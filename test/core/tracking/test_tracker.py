@@ -75,7 +75,7 @@ def test_a_score_counts_by_how_far_it_is_above_the_threshold() -> None:
     assert evidence(1.0, 0.5) == evidence(0.99, 0.0) == pytest.approx(1 / (1 + math.exp(-3)))
 
 
-def test_with_the_defaults_the_certain_is_confirmed_at_once_and_the_doubtful_never() -> None:
+def test_defaults_confirm_the_certain_at_once() -> None:
     config = TrackingConfig()
     frames = drive(*([obstacle(9, score=0.97), obstacle(200, score=0.6)] for _ in range(60)), config=config)
     certain, doubtful = zip(*[[each.state for each in frame.obstacles] for frame in frames], strict=True)

@@ -201,6 +201,18 @@ def test_reason_of_a_skipped_image_lasts_until_the_next(camera):
     assert camera.snapshot().skip == ""
 
 
+def test_full_masks_count_from_the_first_of_them_to_the_newest(camera, clock):
+    assert camera.snapshot().mask_fraction is None
+    for fraction, full_mask_s in ((0.1, 0.0), (0.9, 0.0), (0.8, 1.0), (0.5, 0.0), (0.51, 0.0)):
+        clock.now_s += 1
+        camera.masked(fraction)
+        clock.now_s += 0.25  # a stream that ends does not make it worse
+        assert (camera.snapshot().mask_fraction, camera.snapshot().full_mask_s) == (
+            fraction,
+            full_mask_s + 0.25 * (full_mask_s > 0),
+        )
+
+
 def test_a_restart_forgets_all_but_the_counts(camera, clock):
     camera.received()
     camera.failed("inference", "boom")

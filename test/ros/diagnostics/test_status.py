@@ -68,6 +68,16 @@ def test_the_values_say_all_of_the_node():
     }
 
 
+def test_a_mask_that_covers_most_of_the_image_for_seconds_is_a_warning():
+    node = replace(NODE, facts=FACTS | {"threshold": "0.5 (set)"})
+    covered = {"mask_fraction": 0.97, "full_mask_s": 3.2}
+    status = statuses(node=replace(node, cameras=[(replace(CAMERA, **covered), TOPIC)]))[1]
+    assert status.level == WARN
+    assert "covered most of the image for 3.2 s, now 0.97 of it: the threshold 0.5 (set)" in status.message
+    passing = statuses(mask_fraction=0.97, full_mask_s=1.0)[1]
+    assert (passing.level, values(passing)["mask fraction"]) == (OK, "0.9700")
+
+
 def test_a_camera_that_is_not_well_says_why_and_since_when():
     broken = Health((Fault("frozen", 12.5), Fault("dirt", 9.0)))
     status = statuses(health=broken)[1]
@@ -91,6 +101,7 @@ def test_the_values_say_all_of_a_camera():
         "latency clock": "system",
         "consecutive late images": "0",
         "tracks": "2 confirmed, 1 tentative",
+        "mask fraction": "none yet",
         "health": "not judged",
         "received": "40",
         "published": "30",

@@ -16,6 +16,11 @@ def test_require_cuda_refuses_a_cpu(device, monkeypatch):
         load_engine(NodeConfig(require_cuda=True, engine=EngineConfig(device=device)))
 
 
+def test_require_cuda_is_not_for_openvino():
+    with pytest.raises(ConfigError, match="require_cuda needs another backend than openvino"):
+        load_engine(NodeConfig(require_cuda=True, engine=EngineConfig(backend="openvino")))
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_require_cuda_lets_no_onnxruntime_fall_back_to_a_cpu(device):
     with pytest.raises(ConfigError, match=f"require_cuda with backend onnxruntime needs device cuda, got {device}"):

@@ -347,7 +347,7 @@ def test_images_that_fail_together_alone_go_alone_for_a_while(inference, engine,
     assert [count for count, _ in engine.calls[-3:]] == [2, 1, 1]
 
 
-def test_what_goes_together_has_its_outcome_before_the_others_are_tried(inference, engine):
+def test_outcome_before_the_others_are_tried(inference, engine):
     engine.poison = {7: InferenceError("not finite")}
     images = {"front": image(), "rear": image(7), "left": image(), "sliver": np.zeros((1, 2_000_000, 3), np.uint8)}
     processed(inference, images)
@@ -507,7 +507,7 @@ def test_an_image_of_too_many_windows_is_refused_before_the_batch(inference, eng
     assert (len(engine.calls), inference.failures) == (1, {})
 
 
-def test_under_another_configuration_the_batch_is_still_what_memory_allows(inference, engine):
+def test_learnt_batch_survives_a_new_configuration(inference, engine):
     engine.fits = 5
     infer(inference, [WIDE])
     for windows, expected in ((12, 5), (4, 4), (16, 5)):

@@ -54,7 +54,7 @@ def alive(held):
     return [reference() is not None for reference in held]
 
 
-def test_an_exception_holds_what_the_functions_held_that_it_came_through():
+def test_exception_holds_the_locals_of_its_frames():
     error, held = chained()
     assert alive(held) == [True] * 3
     del error

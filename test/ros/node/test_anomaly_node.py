@@ -51,7 +51,7 @@ class SlowEngine:
         return self._infer_batch(images_rgb, **kwargs)
 
 
-def test_every_output_is_the_engines_own_and_carries_the_images_header(make_rig, engine, image_msg):
+def test_outputs_equal_the_engines_and_keep_the_header(make_rig, engine, image_msg):
     rig = make_rig(tracking__enabled=False)  # no ids in the overlay
     rig.start(*IMAGE_OUTPUTS)
     for seed, frame_id in ((3, "front"), (4, "rear/optical"), (999_999_999, "")):

@@ -365,7 +365,7 @@ def test_pictures_that_fail_keep_no_image(stand_in, image_msg, monkeypatch):
         gc.enable()
 
 
-def test_thresholds_that_change_during_inference_are_for_the_next_image(stand_in):
+def test_new_threshold_applies_to_the_next_image(stand_in):
     rig = stand_in(threshold=0.8, obstacles__threshold_low=0.6, obstacles__min_area_px=1)
     rig.start("mask")
     pixels = np.zeros((48, 80, 3), np.uint8)
@@ -414,7 +414,7 @@ def test_a_model_without_a_semantic_map_gives_every_other_output(stand_in, image
     assert capfd.readouterr().err.count("the model does not give the class of each pixel") == 1
 
 
-def test_without_a_semantic_map_the_region_drivable_leaves_the_node_unconfigured(stand_in, monkeypatch):
+def test_drivable_region_needs_a_semantic_map(stand_in, monkeypatch):
     monkeypatch.setattr(stand_in.keywords["engine_factory"], "has_semantic", False)
     rig = stand_in(obstacles__region="drivable")
     assert not rig.change_state("configure")

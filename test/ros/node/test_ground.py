@@ -130,7 +130,7 @@ class Costmap:
                 self.marked.append((beam_range * math.cos(angle), beam_range * math.sin(angle)))
 
 
-def test_a_costmap_has_the_obstacle_where_it_stands_and_is_cleared_where_road_is_seen(make):
+def test_costmap_marks_the_obstacle_and_clears_the_road(make):
     rig = make("scan", "obstacle_points", ground__height_m=1.5)
     scan = rig.answer(road(), "scan")
     assert scan.header == Header(stamp=HEADER.stamp, frame_id="base_link")
@@ -156,7 +156,7 @@ def test_a_costmap_has_the_obstacle_where_it_stands_and_is_cleared_where_road_is
     assert (points["sigma_range"] > 0).all()
 
 
-def test_the_pose_comes_from_tf_static_and_the_ground_is_that_of_the_footprint(make, tf2_ros):
+def test_pose_comes_from_tf_static(make, tf2_ros):
     rig = make("obstacle_points")
     publisher = rig.client.create_publisher(TransformStamped, "/tf_static", STATIC)
     for child, x, z, turn in (
@@ -196,7 +196,7 @@ def test_the_pose_comes_from_tf_static_and_the_ground_is_that_of_the_footprint(m
         (calibration(), {"ground__height_m": 1.5, "ground__enabled": False}, "ground.enabled is false"),
     ],
 )
-def test_without_a_calibration_or_a_pose_there_is_no_ground_but_a_reason(make, info, parameters, why, monkeypatch):
+def test_missing_calibration_or_pose_is_reported(make, info, parameters, why, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     rig = make("scan", "obstacle_points", "mask", info=info, **parameters)
     rig.answer(rig.stamped(road()), "mask")
@@ -227,7 +227,7 @@ def test_nothing_is_located_for_those_who_read_pixels(make, monkeypatch):
     rig.answer(rig.stamped(road()), "mask")
 
 
-def test_a_binned_region_of_the_sensor_and_a_rectified_image_are_located_alike(make):
+def test_binned_and_rectified_images_agree(make):
     info = calibration(height=200, width=200, binning_x=2, binning_y=2)
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 20, 10, 160, 96
     info.k[:] = [200.0, 0.0, 99.5, 0.0, 200.0, 29.5, 0.0, 0.0, 1.0]
@@ -245,7 +245,7 @@ def test_several_cameras_need_tf(stand_in):
     assert "with several cameras" in rig.set(ground__height_m=1.5)
 
 
-def test_the_overlay_has_the_range_if_it_is_known_and_no_complaint_if_not(make, monkeypatch):
+def test_overlay_has_the_range_if_known(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     written = []
     draw = rendering.outline

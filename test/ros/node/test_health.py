@@ -57,7 +57,7 @@ def test_a_frozen_camera_is_told_of_and_its_mask_goes_on(stand_in):
     assert latched(rig).level == STALE
 
 
-def test_nothing_is_published_of_a_camera_that_must_be_well_until_it_is(stand_in):
+def test_required_health_withholds_outputs(stand_in):
     rig = stand_in(health__enabled=True, health__leave_s=0.15)
     rig.start("mask")
     assert rig.set(health__require=True) == ""

@@ -83,7 +83,7 @@ def test_configuring_without_checkpoint_fails_with_reason(make_rig, tiny_model, 
     assert rig.state == "inactive"
 
 
-def test_an_unforeseen_error_while_configuring_is_logged_with_its_traceback(make_rig, capfd):
+def test_unforeseen_configure_error_is_logged(make_rig, capfd):
     def broken(*_, **__):
         raise RuntimeError("no kernel image")
 
@@ -246,7 +246,7 @@ def test_wrong_parameter_at_start_ends_with_one_line(argument, capfd):
 
 
 @pytest.mark.usefixtures("signals")
-def test_the_process_ends_with_the_context_even_where_nothing_wakes_it(monkeypatch):
+def test_process_ends_with_the_context(monkeypatch):
     class Unwoken(SingleThreadedExecutor):
         calls = 0
 

@@ -175,7 +175,7 @@ def test_sigint_during_inference_ends_the_process(processes, make_client):
     end_amid_inference(client, processes["auto"], signal.SIGINT)
 
 
-def test_without_autostart_services_start_it_and_sigterm_ends_it_amid_inference(processes, make_client):
+def test_services_start_it_and_sigterm_ends_it(processes, make_client):
     client = make_client("manual")
     caller = client.caller
     assert caller.state == "unconfigured"

@@ -123,7 +123,7 @@ def test_descriptors_tell_the_ranges_and_choices(rig):
         ("batch_windows", "many", "Wrong parameter type"),
         ("precision", "fp8", "precision must be one of auto, fp32, bf16, fp16, got 'fp8'"),
         ("score", "magic", "score must be one of head, msp"),
-        ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+        ("device", "tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu' with backend auto"),
         ("windows.mode", "spiral", "mode must be one of eomt, grid, fovea"),
         ("cameras", "front", "cameras must be a list, got 'front'"),
         ("cameras", [1, 2], "cameras must hold values of type str, got 1"),
@@ -245,11 +245,14 @@ def test_a_score_that_the_model_has_not_is_refused(make_rig, tiny_model, tmp_pat
     from eomt_ext_core import EoMTExt, load_model, save_model
 
     save_model(EoMTExt(load_model(tiny_model).config), tmp_path / "headless.safetensors")
-    rig = make_rig(checkpoint=str(tmp_path / "headless.safetensors"), score="msp")
+    rig = make_rig(checkpoint=str(tmp_path / "headless.safetensors"), score="msp", threshold=0.5)
     rig.start()
     result = set_one(rig.node, "score", "head")
     assert not result.successful
     assert "needs a model with an anomaly head" in result.reason
+    result = set_one(rig.node, "threshold", -1.0)
+    assert not result.successful
+    assert "score msp needs a threshold" in result.reason
     assert rig.node.config.engine.score == rig.engine_config.score == "msp"
 
 
@@ -286,7 +289,7 @@ def test_live_parameters_reach_the_running_engine_through_the_service(rig, image
     assert rig.node.config.overlay_opacity == 0.5
 
 
-def test_qos_overrides_are_declared_and_take_effect_on_their_topic_alone(make_rig):
+def test_qos_overrides_apply_to_their_topic_alone(make_rig):
     prefix = "qos_overrides./eomt_ext/"
     rig = make_rig(
         **{

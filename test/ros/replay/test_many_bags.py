@@ -53,11 +53,6 @@ def test_crashed_worker_costs_one_bag(bags, drive, replay, tmp_path):
     assert "frames processed" in outcome.text
 
 
-def test_ray_and_serial_replay_agree(bags, replay):
-    pytest.importorskip("ray")
-    assert files(outcome_of(replay, bags, "ray", ray="local")) == files(outcome_of(replay, bags, "serial"))
-
-
 def test_bags_of_the_same_name_are_kept_apart(drive, replay, tmp_path):
     first, second = drive(name="one/drive", frames=2), drive(name="two/drive", frames=2)
     outcome = replay(first, second)

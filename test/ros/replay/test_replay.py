@@ -210,7 +210,7 @@ def test_a_compressed_mosaic_is_debayered(write_bag, serialize, pixels_of, repla
     np.testing.assert_array_equal(plane(msg), expected)
 
 
-def test_colours_that_were_lost_before_the_recording_are_reported_once(write_bag, serialize, pixels_of, replay):
+def test_lost_colours_are_reported_once(write_bag, serialize, pixels_of, replay):
     greys = [np.ascontiguousarray(pixels_of(i)[..., 0]) for i in range(3)]
     data = [serialize(grey, "jpeg", START_NS, image_format="bayer_rggb8; jpeg compressed mono8") for grey in greys]
     outcome = replay(write_bag("drive", [("/camera/image", "jpeg", START_NS + i, d) for i, d in enumerate(data)]))

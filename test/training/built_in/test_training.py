@@ -7,6 +7,7 @@ import pytest
 import torch
 from eomt_ext_training.built_in import command
 from eomt_ext_training.built_in.joint_loss import JointLoss, head_loss, outlier_weights
+from eomt_ext_training.built_in.plan import Plan
 from eomt_ext_training.built_in.training import Averaged, JointTraining, train_together
 from eomt_ext_training.data.sample import OUTLIER, VOID, SemanticSample
 from torch import Tensor
@@ -131,7 +132,7 @@ def test_command_resumes_and_saves_a_model(tmp_path: Path) -> None:
     assert {"stage1.safetensors", "stage1-1.state", "stage2-2.state", "stage2-2-latest.safetensors"} <= names
     assert "demo.safetensors" not in names
     kept = (folder / "stage2-2.state").stat().st_mtime_ns
-    command.main([*arguments, "--workers", "0"])
+    command.main([*arguments, "--workers", "0", "--device", "cpu"])
     model, start = load_model(folder / "demo.safetensors"), load_model("demo")
     assert (folder / "stage2-2.state").stat().st_mtime_ns == kept
     assert (model.config, model.anomaly_head.config) == (start.config, start.anomaly_head.config)  # type: ignore[union-attr]
@@ -142,7 +143,7 @@ def test_command_resumes_and_saves_a_model(tmp_path: Path) -> None:
     assert not torch.equal(runs[0][key], runs[1][key])
     last = load_model(folder / "stage2.safetensors").state_dict()
     assert torch.allclose(last[key], (runs[0][key] + runs[1][key]) / 2)
-    renewed = command.Plan().renewed
+    renewed = Plan().renewed
     wanted = (1 - renewed) * start.state_dict()[key] + renewed * last[key]
     assert torch.allclose(model.state_dict()[key], wanted, atol=1e-6)
 

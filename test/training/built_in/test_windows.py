@@ -8,8 +8,8 @@ from eomt_ext_training.built_in.looks.textures import TextureBank, Textures
 from eomt_ext_training.built_in.looks.things import Things, with_things
 from eomt_ext_training.built_in.looks.view import Zoom, zoomed
 from eomt_ext_training.built_in.randomised import Randomisation, RandomisedScenes
-from eomt_ext_training.data.rendered import SceneSet
 from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER, VOID
+from eomt_ext_training.data.stored.rendered import SceneSet
 
 from eomt_ext_core import DatasetError
 from eomt_ext_core.scenes import SEMANTIC_CLASSES, SceneConfig, render_scene

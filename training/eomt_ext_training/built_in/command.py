@@ -10,13 +10,16 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 
 from eomt_ext_core.about.record import make_record, with_record
+from eomt_ext_core.backends.device import choose_device
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.probing import make_probe
@@ -24,11 +27,11 @@ from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
-from eomt_ext_training.built_in.joint_loss import JointLoss
-from eomt_ext_training.built_in.randomised import Randomisation, RandomisedScenes
+from eomt_ext_training.built_in.plan import Machine, Plan, Stage, fitted
+from eomt_ext_training.built_in.randomised import RandomisedScenes
 from eomt_ext_training.built_in.training import JointTraining, averaged, train_together
-from eomt_ext_training.data.rendered import SceneSet, load_scenes
 from eomt_ext_training.data.scenes import ProceduralScenes
+from eomt_ext_training.data.stored.rendered import SceneSet, load_scenes
 from eomt_ext_training.demo_model import HELD_OUT_FAMILIES, MODEL, TEST_SEEDS
 from eomt_ext_training.measure import measure
 
@@ -37,40 +40,6 @@ _log = logging.getLogger(__name__)
 SCENE_SEEDS = 4_000_000
 _SET = 250  # scenes rendered at a time, so that an interruption costs little
 _IMAGE_HW = (540, 960)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the training, on windows made smaller by ``shrink``.
-
-    The weights of several ``runs``, each from the same start with its own seed, are averaged: a "model soup"
-    (Wortsman et al., ICML 2022), which costs nothing at inference.
-    """
-
-    shrink: int
-    training: JointTraining
-    runs: int = 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Amounts of data and steps, and the randomisation."""
-
-    scenes: int = 2000
-    stages: tuple[Stage, ...] = (
-        Stage(2, JointTraining(steps=400, batch_size=16, lr=4e-4, falling=0.0)),
-        Stage(1, JointTraining(steps=650, lr=3e-4, falling=0.385, seed=1, loss=JointLoss(largest_boost=2.5)), runs=2),
-    )
-    randomisation: Randomisation = field(default_factory=Randomisation)
-    renewed: float = 0.5  # how far the result's weights lie on the straight line from those of the start to the last
-    save_every: int = 100
-    test_scenes: int = 200
-
-    def quick(self) -> Plan:
-        """Return a tiny plan, which only shows that it runs."""
-        few = tuple(replace(stage, training=replace(stage.training, steps=2, batch_size=2)) for stage in self.stages)
-        textures = replace(self.randomisation.textures, count=6, size=64)
-        return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,18 +54,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--run", type=int, help="train only this run of a stage with several runs, to train runs in parallel"
     )
+    parser.add_argument("--device", default="cpu", help="of the training: cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--minutes", type=float, help="fit the steps of all stages into this time, by the speed of this machine"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to show that it runs")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     cv2.setNumThreads(1)  # windows are too small for threads
     try:
-        make(Plan().quick() if args.quick else Plan(), args.start, args.output, args.cache, args.workers, args.run)
+        plan, machine = Plan().quick() if args.quick else Plan(), Machine(choose_device(args.device), args.workers)
+        make(plan, args.start, args.output, args.cache, machine, args.run, args.minutes)
     except EomtExtError as error:
         sys.exit(f"built_in: {error}")
 
 
 def make(
-    plan: Plan, start: str, output: Path, cache: Path, workers: int, only_run: int | None = None
+    plan: Plan,
+    start: str,
+    output: Path,
+    cache: Path,
+    machine: Machine,
+    only_run: int | None = None,
+    minutes: float | None = None,
 ) -> EoMTExt | None:
     """Run all stages, continuing an interrupted run, and measure the result.
 
@@ -105,15 +85,20 @@ def make(
         start: model to start from, as for ``load_model``.
         output: ``.safetensors`` file of the result; files to continue a run are kept beside it.
         cache: folder of rendered scenes.
-        workers: processes that prepare windows.
+        machine: what trains.
         only_run: train only this run, from 1 on, of the first unfinished stage with several runs.
+        minutes: time that rendering and training may take, other steps than the plan's; None: the plan's.
 
     Returns:
         the model in the file; None after a single run.
     """
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
+    began = time.monotonic()
     sets = _render(plan, families, cache)
     source: str | Path = start
+    if minutes is not None:
+        left_s = minutes * 60 - (time.monotonic() - began)
+        plan = fitted(plan, left_s, lambda stage: _seconds_per_step(plan, stage, start, sets, machine), output.parent)
     model = load_model(source)
     for number in range(1, len(plan.stages) + 1):
         finished = output.parent / f"stage{number}.safetensors"
@@ -122,7 +107,7 @@ def make(
             runs = plan.stages[number - 1].runs
             alone = only_run is not None and runs > 1
             chosen = [only_run] if alone and only_run is not None else range(1, runs + 1)
-            models = [_trained(plan, number, run, source, sets, output.parent, workers) for run in chosen]
+            models = [_trained(plan, number, run, source, sets, output.parent, machine) for run in chosen]
             if alone:
                 return None
             save_model(averaged(models), finished)
@@ -162,7 +147,7 @@ def _render(plan: Plan, families: tuple[str, ...], cache: Path) -> list[SceneSet
 
 
 def _trained(
-    plan: Plan, number: int, run: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, workers: int
+    plan: Plan, number: int, run: int, source: str | Path, sets: Sequence[SceneSet], folder: Path, machine: Machine
 ) -> EoMTExt:
     """Return the model after a run of a stage, at the crop of the stage."""
     stage = plan.stages[number - 1]
@@ -173,10 +158,7 @@ def _trained(
     if finished.is_file():
         return load_model(finished)
     training = replace(stage.training, seed=stage.training.seed + run - 1)
-    crop_hw = (MODEL.crop_hw[0] // stage.shrink, MODEL.crop_hw[1] // stage.shrink)
-    model = load_model(source, {"crop_hw": crop_hw})
-    count = training.steps * training.batch_size
-    data = RandomisedScenes(sets, crop_hw, count, plan.randomisation, training.seed)
+    model, data = _prepared(plan, stage, training, source, sets, machine)
 
     def export(step: int, newest: EoMTExt) -> None:
         latest = folder / f"{name}-latest.safetensors"
@@ -186,7 +168,40 @@ def _trained(
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / f"{name}.state"
     trained = train_together(
-        model, data, training, state, save_every=plan.save_every, on_save=export, num_workers=workers
+        model, data, training, state, save_every=plan.save_every, on_save=export, num_workers=machine.workers
     )
     save_model(trained, finished)
     return trained
+
+
+def _seconds_per_step(plan: Plan, stage: Stage, start: str, sets: Sequence[SceneSet], machine: Machine) -> float:
+    """Train a copy for a few steps; the first half of them, which starts the processes, does not count."""
+    half = plan.trial_steps
+    training = replace(stage.training, steps=2 * half)
+    model, data = _prepared(plan, stage, training, start, sets, machine)
+    times = [time.monotonic()]
+    with tempfile.TemporaryDirectory() as folder:
+        train_together(
+            model,
+            data,
+            training,
+            Path(folder) / "trial.state",
+            save_every=half,
+            on_save=lambda *_: times.append(time.monotonic()),
+            num_workers=machine.workers,
+        )
+    return (times[-1] - times[1]) / (half)
+
+
+def _prepared(
+    plan: Plan,
+    stage: Stage,
+    training: JointTraining,
+    source: str | Path,
+    sets: Sequence[SceneSet],
+    machine: Machine,
+) -> tuple[EoMTExt, RandomisedScenes]:
+    crop_hw = (MODEL.crop_hw[0] // stage.shrink, MODEL.crop_hw[1] // stage.shrink)
+    count = training.steps * training.batch_size
+    model = load_model(source, {"crop_hw": crop_hw}).to(machine.device)
+    return model, RandomisedScenes(sets, crop_hw, count, plan.randomisation, training.seed)

@@ -42,13 +42,13 @@ def outlier_weights(semantic: Tensor, config: JointLoss) -> Tensor:
         (B, H, W) float32: 0 for pixels that are not outliers.
     """
     rows = []
-    for labels in semantic.numpy():
+    for labels in semantic.cpu().numpy():
         _, components, stats, _ = cv2.connectedComponentsWithStats((labels == OUTLIER).astype(np.uint8))
         area = np.maximum(stats[:, cv2.CC_STAT_AREA].astype(np.float32), 1.0)
         weight = config.pos_weight * np.clip(np.sqrt(config.typical_px / area), 0.5, config.largest_boost)
         weight[0] = 0.0
         rows.append(torch.from_numpy(weight.astype(np.float32)[components]))
-    return torch.stack(rows)
+    return torch.stack(rows).to(semantic.device)
 
 
 def head_loss(head: PixelAnomalyHead, prediction: Prediction, semantic: Tensor, config: JointLoss) -> Tensor:

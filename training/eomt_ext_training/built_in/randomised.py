@@ -20,8 +20,8 @@ from eomt_ext_training.built_in.looks.surfaces import Surfaces, resurfaced
 from eomt_ext_training.built_in.looks.textures import TextureBank, Textures
 from eomt_ext_training.built_in.looks.things import Things, with_things
 from eomt_ext_training.built_in.looks.view import Zoom, zoomed
-from eomt_ext_training.data.rendered import SceneSet
 from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER, SemanticSample
+from eomt_ext_training.data.stored.rendered import SceneSet
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from eomt_ext_core.files import atomic_write
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_training.built_in.joint_loss import JointLoss, head_loss
 from eomt_ext_training.data.sample import SemanticDataset, SemanticSample
-from eomt_ext_training.network_loss import NetworkLossWeights, network_loss
+from eomt_ext_training.network.loss import NetworkLossWeights, network_loss
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def train_together(
     on_save: Callable[[int, EoMTExt], None] | None = None,
     num_workers: int = 0,
 ) -> EoMTExt:
-    """Train all parameters of a model, continuing from ``state_file`` if it exists.
+    """Train all parameters of a model on the device that they are on, continuing from ``state_file`` if it exists.
 
     Item ``i`` of the data is in step ``i // batch_size``, so that a resumed run equals an uninterrupted one.
 
@@ -98,8 +98,9 @@ def train_together(
         CheckpointError: if the state file is of another training.
     """
     assert model.anomaly_head is not None, "there is a head to train"
+    device = next(model.parameters()).device
     for block in model.network.encoder.backbone.blocks:
-        block.attn.fused_attn = False  # on a CPU the fused kernel's backward pass takes twice as long
+        block.attn.fused_attn = device.type != "cpu"  # there the fused kernel's backward pass takes twice as long
     model.requires_grad_(True)
     trained = nn.ModuleList([model.network, model.anomaly_head])
     optimizer = torch.optim.AdamW(_parameter_groups(trained, config.weight_decay), lr=config.lr)
@@ -111,9 +112,9 @@ def train_together(
         torch.manual_seed(hash((config.seed, step)) % 2**63)  # of dropout
         for group in optimizer.param_groups:
             group["lr"] = config.lr * config.rate(step)
-        parts = _loss(model, images, semantic, config, step)
+        parts = _loss(model, images.to(device), semantic.to(device), config, step)
         optimizer.zero_grad(set_to_none=True)
-        sum(parts.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        sum(parts.values(), torch.zeros((), device=device)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         average.update(model, step)
@@ -133,7 +134,7 @@ def train_together(
 
 
 def with_weights(model: EoMTExt, state: dict[str, Tensor]) -> EoMTExt:
-    """Copy a model with other weights, in eval mode."""
+    """Copy a model with other weights, on the CPU, in eval mode."""
     assert model.anomaly_head is not None
     copy = EoMTExt(model.config, model.anomaly_head.config)
     copy.load_state_dict(state)
@@ -157,7 +158,7 @@ def averaged(models: Sequence[EoMTExt], fractions: Sequence[float] | None = None
 
 def _loss(model: EoMTExt, images: Tensor, semantic: Tensor, config: JointTraining, step: int) -> dict[str, Tensor]:
     assert model.anomaly_head is not None
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
         prediction = model.network(images.float() / 255)
     parts = {"head": config.loss.head * head_loss(model.anomaly_head, prediction, semantic, config.loss)}
     if step % config.loss.classes_every == 0:
@@ -203,7 +204,8 @@ def _restore(
     """Load a saved state; returns the next step."""
     if not file.is_file():
         return 0
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    device = next(model.parameters()).device
+    content = torch.load(file, map_location=device, weights_only=True)
     if content["training"] != repr(asdict(config)):
         raise CheckpointError(
             f"{file} is of another training: move it away to start again, or use its settings, {content['training']}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.config import check_options, option
-from eomt_ext_core.scenes.canvas import BUILDING, FENCE, PAVEMENT, POLE, SKY, TERRAIN, VEGETATION
+from eomt_ext_core.scenes.drawing.canvas import BUILDING, FENCE, PAVEMENT, POLE, SKY, TERRAIN, VEGETATION
 from eomt_ext_training.built_in.looks.ground import among, horizon_of
 from eomt_ext_training.built_in.looks.silhouettes import silhouette
 from eomt_ext_training.built_in.looks.textures import TextureBank

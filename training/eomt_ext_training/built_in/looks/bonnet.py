@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.config import check_options, option
-from eomt_ext_core.scenes.canvas import CAR
-from eomt_ext_core.scenes.textures import any_colour
+from eomt_ext_core.scenes.drawing.canvas import CAR
+from eomt_ext_core.scenes.drawing.textures import any_colour
 
 Image = NDArray[np.uint8]
 Rng = np.random.Generator

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.scenes.canvas import PAVEMENT, ROAD, TERRAIN
-from eomt_ext_core.scenes.textures import noise_tile
+from eomt_ext_core.scenes.drawing.canvas import PAVEMENT, ROAD, TERRAIN
+from eomt_ext_core.scenes.drawing.textures import noise_tile
 from eomt_ext_training.data.pasting import horizon_row
 
 Image = NDArray[np.uint8]

@@ -9,8 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_ext_core.config import check_options, option
-from eomt_ext_core.scenes.canvas import BUILDING, CAR, FENCE, PAVEMENT, PEDESTRIAN, ROAD, SKY, TERRAIN, VEGETATION
-from eomt_ext_core.scenes.textures import any_colour
+from eomt_ext_core.scenes.drawing.canvas import (
+    BUILDING,
+    CAR,
+    FENCE,
+    PAVEMENT,
+    PEDESTRIAN,
+    ROAD,
+    SKY,
+    TERRAIN,
+    VEGETATION,
+)
+from eomt_ext_core.scenes.drawing.textures import any_colour
 from eomt_ext_training.built_in.looks.ground import GROUND_CLASSES, fading, horizon_of, laid_flat, patches
 from eomt_ext_training.built_in.looks.textures import TextureBank
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.config import check_options, option
 from eomt_ext_core.scenes import TEXTURE_FAMILIES
-from eomt_ext_core.scenes.textures import Colour, any_colour, hsv, make_texture
+from eomt_ext_core.scenes.drawing.textures import Colour, any_colour, hsv, make_texture
 
 Image = NDArray[np.uint8]
 Rng = np.random.Generator

@@ -1,0 +1,144 @@
+"""Pages of the site that are made of other files: README, changelog, commands, topics. A hook of mkdocs."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "training/README.md": "training.md",
+    "examples/README.md": "examples.md",
+}
+"""Files outside of docs/, by their path in the repository, and the pages that they become."""
+
+MODULES = (
+    "eomt_ext_core.engine",
+    "eomt_ext_core.config",
+    "eomt_ext_core.model.checkpoint",
+    "eomt_ext_core.windows",
+    "eomt_ext_core.obstacles",
+    "eomt_ext_core.tracking",
+    "eomt_ext_core.ground",
+    "eomt_ext_core.visualization",
+    "eomt_ext_core.images",
+    "eomt_ext_core.scenes",
+    "eomt_ext_core.errors",
+)
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are no files in docs/."""
+    from mkdocs.structure.files import File
+
+    for page, text in pages().items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point the links of a page in docs/ at pages."""
+    folder = posixpath.dirname(page.file.src_uri)
+    return markdown if page.file.generated_by else linked(markdown, posixpath.join("docs", folder), folder)
+
+
+def pages() -> dict[str, str]:
+    """Write the pages, by their path in the site."""
+    copied = {
+        page: linked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source))
+        for source, page in COPIED.items()
+    }
+    return {**copied, "topics.md": topics(), "commands.md": commands(), "python.md": python()}
+
+
+def linked(markdown: str, folder: str, page_folder: str = "") -> str:
+    """Point links to files of the repository at their pages; without a page, only the text is left.
+
+    Args:
+        markdown: a file.
+        folder: of the file, from the root of the repository.
+        page_folder: of its page, from the root of the site.
+
+    >>> linked("[a](docs/export.md#b), [c](training/README.md), [d](config/fastdds.xml)", "")
+    '[a](export.md#b), [c](training.md), d'
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        image, text, target, anchor = found.groups()
+        if re.match(r"[a-z]+:", target):
+            return found[0]
+        path = posixpath.normpath(posixpath.join(folder, target))
+        page = COPIED.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+        if page is None:
+            return text
+        return f"{image}[{text}]({posixpath.relpath(page, page_folder or '.')}{anchor or ''})"
+
+    return _LINK.sub(replaced, markdown)
+
+
+def topics() -> str:
+    """List the outputs of the node."""
+    from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
+
+    rows = [
+        (f"`{output_topic(output.name, node='~')}`", f"`{output.message_type}`", output.encoding, output.audience,
+         ", ".join(sorted(output.needs)) or "nothing")
+        for output in OUTPUTS
+    ]  # fmt: skip
+    return "\n".join([
+        "# Topics\n",
+        "What the node publishes; with several cameras, the name of the camera comes before `output`. What each is for",
+        "and how it behaves is in [integration](integration.md).\n",
+        "| topic | type | encoding | for | needs |\n|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows), "",
+    ])  # fmt: skip
+
+
+def commands() -> str:
+    """List the commands with their options."""
+    import typer
+
+    from eomt_ext_core.cli import add_commands, app
+
+    add_commands()
+    group: Any = typer.main.get_command(app)
+    return "\n".join(["# Commands\n", *(line for name in sorted(group.commands) for line in _command(name, group))])
+
+
+def _command(name: str, group: Any) -> Iterator[str]:
+    command = group.commands[name]
+    context = group.context_class(command, info_name=f"eomt-ext {name}")
+    yield f"## {name}\n"
+    yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
+    yield f"{command.help or ''}\n"
+    yield "| | default | |\n|---|---|---|"
+    for parameter in command.params:
+        is_option = parameter.param_type_name == "option"
+        names = (
+            ", ".join(f"`{each}`" for each in parameter.opts) if is_option else f"`{(parameter.name or '').upper()}`"
+        )
+        default = "" if parameter.default in (None, False) or callable(parameter.default) else f"`{parameter.default}`"
+        default = "required" if parameter.required else default
+        yield f"| {names} | {default} | {_cell(parameter.help or '')} |"
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def python() -> str:
+    """Name the public modules, whose docstrings mkdocstrings fills in."""
+    return "\n".join(["# Python\n", *(f"::: {module}\n" for module in MODULES)])

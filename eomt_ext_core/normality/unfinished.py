@@ -1,0 +1,75 @@
+"""What an interrupted run has learnt, in a file beside its output, from which the next run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.files import printable, save_tensors
+from eomt_ext_core.model.weight_files import read_tensors
+
+_LOG = logging.getLogger(__name__)
+_METADATA_KEY = "eomt_ext_unfinished"
+_VERSION = 1  # of what a state holds
+SAVE_EVERY_S = 30.0
+
+
+class Unfinished:
+    """Keep the state of a run in a file, until the run is finished.
+
+    Args:
+        output: what the run will write; the state is beside it, as ``.NAME.unfinished.safetensors``.
+        run: whatever another result would follow from: model, settings, inputs. A state of another run is not used.
+        save_every_s: seconds from one saving to the next.
+    """
+
+    def __init__(self, output: Path, run: Mapping[str, Any], save_every_s: float = SAVE_EVERY_S) -> None:
+        self.path = output.with_name(f".{output.stem}.unfinished.safetensors")
+        self._run = hashlib.sha256(json.dumps([_VERSION, run], sort_keys=True).encode()).hexdigest()
+        self._save_every_s = save_every_s
+        self._saved_s = time.monotonic()
+
+    def load(self) -> dict[str, Tensor]:
+        """Read the state of this run; empty if there is none, if it is damaged, or of another run, which is logged."""
+        if not self.path.is_file():
+            return {}
+        try:
+            tensors, texts = read_tensors(self.path)
+        except CheckpointError as error:
+            _LOG.warning("%s is not used: %s", printable(self.path), error)
+            return {}
+        if texts.get(_METADATA_KEY) != self._run:
+            _LOG.warning("%s is not used: it is of another model, other settings or other images", printable(self.path))
+            return {}
+        return tensors
+
+    def is_due(self) -> bool:
+        """Whether it is time to save the state."""
+        return time.monotonic() - self._saved_s >= self._save_every_s
+
+    def save(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the state.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        save_tensors(self.path, tensors, {_METADATA_KEY: self._run})
+        self._saved_s = time.monotonic()
+
+    def finish(self) -> None:
+        """Remove the file: the run has written its output."""
+        self.path.unlink(missing_ok=True)
+
+
+def describe_files(paths: Sequence[Path]) -> list[list[Any]]:
+    """List files, and the files of folders, with what changes if they do: name, size in bytes and time of change."""
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [[str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]

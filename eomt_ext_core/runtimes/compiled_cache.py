@@ -1,0 +1,20 @@
+"""The user's cache of compiled models: compiling takes seconds to minutes, loading less."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+def compiled_cache(runtime: str) -> str:
+    """Return the folder of a runtime in the user's cache; empty, with a warning, if it cannot be made."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / runtime
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _log.warning("models are compiled at every start, as %s cannot be written: %s", folder, error)
+        return ""
+    return str(folder)

@@ -1,0 +1,1 @@
+"""What things are drawn with: the canvas in perspective, sprites, and textures."""

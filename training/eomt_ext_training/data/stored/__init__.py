@@ -1,0 +1,1 @@
+"""Data on disk: image files, rendered scenes, and fingerprints of both."""

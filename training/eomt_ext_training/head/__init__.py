@@ -1,0 +1,1 @@
+"""Training of the anomaly head on a frozen network."""

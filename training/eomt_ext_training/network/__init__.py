@@ -1,0 +1,1 @@
+"""Training of a network from nothing on semantic classes."""
