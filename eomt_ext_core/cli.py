@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.compare import compare
 from eomt_ext_core.commands.convert import convert
@@ -26,15 +27,8 @@ COMMAND_GROUP = "eomt_ext.commands"
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
 
 
-app.command()(bench)
-app.command()(compare)
-app.command()(convert)
-app.command()(doctor)
-app.command()(evaluate)
-app.command()(export)
-app.command()(info)
-app.command()(learn_normal)
-app.command()(predict)
+for command in (bench, compare, convert, doctor, evaluate, export, info, learn_normal, predict):
+    app.command()(with_shared_options(command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,7 +54,7 @@ def main() -> None:
 def add_commands() -> None:
     """Add the commands of the other packages."""
     for entry in entry_points(group=COMMAND_GROUP):
-        app.command(entry.name)(entry.load())
+        app.command(entry.name)(with_shared_options(entry.load()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,14 +29,16 @@ def exit_on_error(program: str) -> Iterator[None]:
     """Convert whatever ends a command early to a message on standard error and ``SystemExit``.
 
     The status is 130 after Ctrl-C and 1 after an error; ``SystemExit`` keeps its own status. If the reader of standard
-    output has gone, as with ``head``, the command ends with 1 and without a message.
+    output has gone, as with ``head``, the command ends with 1 and without a message. Deprecation warnings are hidden
+    meanwhile.
 
     Args:
         program: name at the beginning of the message.
     """
     try:
         try:
-            yield
+            with _without_deprecations():
+                yield
         finally:
             _flush_output()
     except KeyboardInterrupt as error:
@@ -52,6 +55,16 @@ def exit_on_error(program: str) -> Iterator[None]:
         if isinstance(error, OSError):
             _discard_output()
         raise SystemExit(EXIT_ERROR) from error
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Hide what other packages tell their developers, unless a developer looks."""
+    with warnings.catch_warnings():
+        if not (sys.warnoptions or os.environ.get(DEBUG_VARIABLE)):
+            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+        yield
 
 
 def describe_error(error: Exception) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 LINE_PERIOD_S = 30.0
@@ -57,6 +58,24 @@ class ProgressLines:
         return ", ".join(parts)
 
 
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Show no progress in a block."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
+def is_hidden() -> bool:
+    """Whether progress is not to be shown."""
+    return _hidden.get()
+
+
 @contextmanager
 def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
     """Show the progress of a block: a bar if standard error is a terminal, else lines.
@@ -66,7 +85,7 @@ def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
         total: number of items; nothing is shown for 0.
         shown: false if another process shows the progress.
     """
-    if not shown or not total:
+    if not shown or not total or is_hidden():
         yield lambda done, note: None
     elif not sys.stderr.isatty():
         yield ProgressLines(what, total).update

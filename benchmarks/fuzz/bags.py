@@ -367,6 +367,9 @@ class _Engine:
     def __init__(self) -> None:
         self.num_frames = 0
 
+    def describe(self) -> dict[str, str]:
+        return {"device": "none"}
+
     def score_maps(self, image_rgb: NDArray[np.uint8], scores: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         self.num_frames += 1
         return {name: image_rgb[..., 0].astype(np.float32) / 255 for name in scores}

@@ -42,6 +42,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
 
 def _weights(source: str, path: Path, head: str | None) -> dict[str, Any]:
     """Describe a checkpoint, a separate head, or a file of learn-normal."""
+    from eomt_ext_core.model.architecture import LeftOpen
     from eomt_ext_core.model.checkpoint import read_checkpoint
     from eomt_ext_core.model.layouts import sort_weights
     from eomt_ext_core.model.weight_files import read_tensors
@@ -54,7 +55,17 @@ def _weights(source: str, path: Path, head: str | None) -> dict[str, Any]:
         found = sort_weights(tensors)
         if found.head and not found.network:
             return _head_alone(found.head)
-    read = read_checkpoint(source, head=head, download=False)
+    try:
+        read = read_checkpoint(source, head=head, download=False)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, LeftOpen):
+            raise
+        missing = ", ".join(error.__cause__.flags)
+        return {
+            "kind": "checkpoint that leaves its architecture open",
+            "missing": f"{missing}: eomt-ext convert takes them, and writes a file that holds them",
+            "sizes": error.__cause__.sizes,
+        }
     config, form = read.config, read.head_config
     return {
         "kind": "checkpoint",

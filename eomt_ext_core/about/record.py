@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,35 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_record(**facts: Any) -> dict[str, Any]:
-    """Record this process: command line, versions, git state, machine, date; and what only the caller knows.
+    """Record this process: command line, versions, git state, machine, date of its start; and what the caller knows.
 
     Args:
-        facts: JSON values, such as ``engine`` (what :meth:`AnomalyEngine.describe` gives), ``model`` (SHA-256 of its
-            files by name), ``data_sha256``, ``scores``, ``threshold`` and ``seeds``; those that are None are left out.
+        facts: JSON values, such as ``engines`` (what :meth:`AnomalyEngine.describe` gives), ``model`` (SHA-256 of its
+            files by name), ``data_sha256``, ``scores`` and ``seeds``; those that are None are left out.
     """
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return valid_text(
-        {
-            "command": printable(command)[:_MOST_CHARACTERS],
-            "package": {"version": _version("eomt_ext_ros"), "git": git_state(_ROOT)},
-            "python": platform.python_version(),
-            "torch": _version("torch"),
-            "timm": _version("timm"),
-            "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
-            **{name: value for name, value in facts.items() if value is not None},
-            "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
+    record: dict[str, Any] = valid_text(
+        {**start_record(tuple(sys.argv)), **{name: value for name, value in facts.items() if value is not None}}
     )
+    return record
+
+
+@lru_cache(maxsize=1)
+def start_record(arguments: tuple[str, ...]) -> Mapping[str, Any]:
+    """Record what is known of a process at its start; a long one calls it then, as the sources may change meanwhile.
+
+    Args:
+        arguments: of the process, ``sys.argv``.
+    """
+    command = shlex.join([Path(arguments[0]).name, *arguments[1:]])
+    return {
+        "command": printable(command)[:_MOST_CHARACTERS],
+        "package": {"version": _version("eomt_ext_ros"), "git": git_state(_ROOT)},
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "timm": _version("timm"),
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def with_record(info: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
+from eomt_ext_core.progress import ProgressLines, is_hidden
 
 _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 
@@ -62,10 +65,18 @@ def bench(
     command = shlex.join(["eomt-ext", *sys.argv[1:]])
     with output_folder(output, overwrite) as folder:
         with console.status("starting") as status:
-            result = run_bench(config, command, lambda text: status.update(text))
+            lines, steps = ProgressLines("bench", None), itertools.count(1)
+
+            def tell(text: str) -> None:
+                status.update(text)
+                if not (console.is_terminal or is_hidden()):
+                    lines.update(next(steps), text)
+
+            result = run_bench(config, command, tell)
         result.write(folder / "bench.json")
         if plot:
             write_plot(result, folder / "bench.png")
+    print_result({"output": output, "result": asdict(result)})
     console.print(tables(result), width=max(110, console.width))  # the tables do not fit a narrower one
     console.print(
         f"\nFigures: [bold]{output / 'bench.json'}[/bold]" + (f"; plot: {output / 'bench.png'}" if plot else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.errors import ConfigError
 
@@ -27,7 +27,6 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="output folders of evaluate or replay, or their metrics.json")],
     scores: Annotated[str | None, typer.Option("--scores", help="compare only these, separated by commas")] = None,
     frames: Annotated[int, typer.Option(help="most frames listed, the most changed first", min=0)] = 20,
-    as_json: options.Json = False,
 ) -> None:
     """Compare runs with the first of them: metrics with 95 % intervals, and frames side by side.
 
@@ -38,8 +37,6 @@ def compare(
 
     from eomt_ext_core.comparison.compare import changed_frames, check_same_frames, common_scores, differences
     from eomt_ext_core.comparison.runs import Run
-    from eomt_ext_core.evaluation.result import without_nan
-    from eomt_ext_core.files import valid_text
 
     if len(runs) < 2:
         raise ConfigError(f"compare needs at least two runs, got {len(runs)}")
@@ -54,14 +51,13 @@ def compare(
     found = [differences(read[0], run, of_run) for run, of_run in zip(read[1:], pairs, strict=True)]
     firsts = [pairs[0][0][0] if pairs[0] else "", *(of_run[0][1] if of_run else "" for of_run in pairs)]
     figure, changes = changed_frames(read, firsts)
-    if as_json:
-        content = {
+    print_result(
+        {
             "runs": [{"name": run.name, "record": run.record} for run in read],
             "differences": [[asdict(item) for item in of_run] for of_run in found],
             "frames": {"figure": figure, "score": firsts[0], "changed": [asdict(item) for item in changes[:frames]]},
         }
-        typer.echo(json.dumps(valid_text(without_nan(content)), indent=2))
-        return
+    )
     console = Console()
     for run, of_run in zip(read[1:], found, strict=True):
         console.print(f"{read[0].name} → {run.name}", style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
+from eomt_ext_core.commands import options
 from eomt_ext_core.errors import ConfigError
 
+CLASS_SETS = ("cityscapes", "ade20k", "coco")
+"""Published lists: Cityscapes' 19 training classes, ADE20K's 150 of scene parsing, COCO's 133 panoptic ones."""
+
+_COCO_THINGS = 80  # the first of them
 _MOST_NAMES_BYTES = 1 << 20
 
 
 def convert(
     source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
-    target: Annotated[Path, typer.Argument(help="file to write, .safetensors")],
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    target: Annotated[Path | None, typer.Argument(help="file to write, .safetensors; or --output")] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write, as in other commands")] = None,
+    head: options.Head = None,
     base: Annotated[
         str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
     ] = None,
@@ -25,7 +34,8 @@ def convert(
     class_names: Annotated[
         str | None,
         typer.Option(
-            help="names of the semantic classes: a text file with one on each line, or a comma-separated list"
+            help=f"names of the semantic classes: {', '.join(CLASS_SETS)}, a text file with one on each line, or a "
+            "comma-separated list"
         ),
     ] = None,
     crop: Annotated[tuple[int, int] | None, typer.Option(help="height and width of the window, in pixels")] = None,
@@ -47,6 +57,12 @@ def convert(
     from eomt_ext_core.files import sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
 
+    if (target is None) == (output is None):
+        raise ConfigError("give the file to write once: eomt-ext convert SOURCE --output FILE")
+    written = target or output
+    assert written is not None, "one of the two is given"
+    if written.suffix != ".safetensors":
+        raise ConfigError(f"--output must end in .safetensors, got {str(written)!r}")
     known: dict[str, Any] = {
         "crop_hw": crop,
         "trained_crop_hw": trained_crop,
@@ -58,24 +74,28 @@ def convert(
     known = {name: value for name, value in known.items() if value is not None}
     model = load_model(source, known, head=head, base=base, weights=weights)
     if class_names is not None:
-        model.info["class_names"] = _read_names(class_names)
+        model.info["class_names"] = _read_names(class_names, model.config.num_classes)
     sources = {"checkpoint": source, "head": head, "base": base}
     digests = {
         f"{name}_sha256": sha256_of(resolve_source(given)) for name, given in sources.items() if given is not None
     }
     model.info = with_record(model.info, make_record(model=digests))
-    save_model(model, target, make_probe(model))
+    save_model(model, written, make_probe(model))
     config = model.config
+    print_result({"output": written, "model": asdict(config), "has_head": model.anomaly_head is not None})
     typer.echo(
-        f"{target}: {config.backbone} {dict(config.backbone_overrides) or ''} "
+        f"{written}: {config.backbone} {dict(config.backbone_overrides) or ''} "
         f"window {config.crop_hw[1]}×{config.crop_hw[0]}, "
         f"{config.num_queries} queries, {config.num_classes} classes, "
         f"{'with' if model.anomaly_head is not None else 'without'} anomaly head"
     )
 
 
-def _read_names(text: str) -> list[str]:
-    """Read names from a list or from a file; a list is too long for the name of a file."""
+def _read_names(text: str, num_classes: int) -> list[str]:
+    """Read names of a published set, from a list or from a file; a list is too long for the name of a file."""
+    if text in CLASS_SETS:
+        names = (resources.files("eomt_ext_core") / "assets" / f"classes_{text}.txt").read_text("utf-8").splitlines()
+        return names[:_COCO_THINGS] if text == "coco" and num_classes == _COCO_THINGS else names
     if "," in text or not (path := Path(text)).is_file():
         return [name.strip() for name in text.split(",")]
     if path.stat().st_size > _MOST_NAMES_BYTES:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import typer
 
-from eomt_ext_core.commands import options
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING
 
 _SIGNS = {"good": "ok", "missing": "--", "error": "!!"}
 
 
-def doctor(as_json: options.Json = False) -> None:
+def doctor() -> None:
     """Look at Python, torch, GPU, ROS, DDS and the extras; say what is missing and the way out.
 
     Exit status: 0: everything is there; 3: something is missing that only some uses need; 1: nothing can run.
@@ -21,13 +20,11 @@ def doctor(as_json: options.Json = False) -> None:
     from eomt_ext_core.about.checks import all_checks
 
     found = list(all_checks())
-    if as_json:
-        typer.echo(json.dumps([asdict(check) for check in found], indent=2))
-    else:
-        for check in found:
-            typer.echo(f"{_SIGNS[check.level]} {check.name:<16} {check.found}")
-            if check.way_out:
-                typer.echo(f"{'':20}-> {check.way_out}")
+    print_result([asdict(check) for check in found])
+    for check in found:
+        typer.echo(f"{_SIGNS[check.level]} {check.name:<16} {check.found}")
+        if check.way_out:
+            typer.echo(f"{'':20}-> {check.way_out}")
     levels = {check.level for check in found}
     if "error" in levels:
         raise typer.Exit(EXIT_NOTHING)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
 from eomt_ext_core.config import EngineConfig, WindowConfig
@@ -27,6 +29,7 @@ def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
     checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
+    head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
@@ -57,6 +60,7 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
+    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
@@ -64,11 +68,17 @@ def evaluate(
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
+    from eomt_ext_core.model.checkpoint import resolve_source
 
+    start_record(tuple(sys.argv))
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
+    engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
     meaning = None if label_values is None else LabelValues.parse(label_values)
+    for source in (checkpoint, head):
+        if source is not None:
+            resolve_source(source)  # before the data are read
     opened = []
     for path in datasets:
         try:
@@ -81,7 +91,8 @@ def evaluate(
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
-            engine=EngineConfig(device, backend, precision, score=names[0], windows=window_config),
+            engine=engine,
+            head=None if head is None else str(head.resolve()),
             scores=names,
             normality=None if normality is None else str(normality.resolve()),
             explain=explain,
@@ -117,6 +128,7 @@ def evaluate(
             raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
         write_report(results, folder, about, record_of(results, names))
         print_tables(console, results)
+        print_result(_figures(results, output, problems))
         print_problems(problems)
         if num_evaluated + len(problems) < num_frames:
             where = escape(printable(folder))
@@ -130,6 +142,13 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _figures(results: Sequence[EvaluationResult], output: Path, problems: Sequence[str]) -> dict[str, Any]:
+    """Give the metrics of the sets without their frames, which metrics.json holds."""
+    left_out = ("frames", "counts", "edges", "skipped")
+    sets = [{name: value for name, value in result.to_json().items() if name not in left_out} for result in results]
+    return {"output": output, "sets": sets, "problems": list(problems)}
 
 
 def record_of(results: Sequence[EvaluationResult], scores: Sequence[str]) -> dict[str, Any]:

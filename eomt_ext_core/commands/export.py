@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
@@ -16,7 +17,7 @@ from eomt_ext_core.export.export_config import ExportConfig
 def export(
     checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, hf://owner/name or demo")],
     output: Annotated[Path, typer.Option(help="file to write: .onnx or .pt2, matching the format")],
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    head: options.Head = None,
     format: Annotated[str, typer.Option(help="onnx, or pt2 for PyTorch's AOTInductor")] = ExportConfig.format,
     scores: options.Scores = EngineConfig.score,
     semantic: Annotated[bool, typer.Option(help="export the semantic classes too")] = ExportConfig.semantic,
@@ -75,6 +76,9 @@ def export(
     images = () if calibration is None else calibration_images(calibration)
     differences = export_model(model, output, config, origin, images, accept)
 
+    print_result(
+        {"output": output, "bytes": output.stat().st_size, "differences": [vars(item) for item in differences]}
+    )
     table = Table()
     for column in ("score", "difference", "allowed"):
         table.add_column(column, justify="left" if column == "score" else "right")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 
 
@@ -14,8 +14,7 @@ def info(
     file: Annotated[
         str, typer.Argument(help="checkpoint, head, export, file of learn-normal or metrics.json; or demo")
     ],
-    head: Annotated[str | None, typer.Option(help="separate file with the anomaly head of a checkpoint")] = None,
-    as_json: options.Json = False,
+    head: options.Head = None,
 ) -> None:
     """Say what a file is and holds: architecture, classes, calibration, guarantee, provenance, checksum.
 
@@ -25,9 +24,7 @@ def info(
     from eomt_ext_core.about.text import lines_of
     from eomt_ext_core.files import valid_text
 
-    facts = valid_text(facts_of(file, head))
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
+    facts = valid_text(facts_of(file, None if head is None else str(head)))
+    print_result(facts)
     for line in lines_of(facts):
         typer.echo(line)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
@@ -27,7 +29,7 @@ def learn_normal(
         list[Path] | None, typer.Argument(help="videos, folders of images in the order of their names, or bags")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = "demo",
-    head: Annotated[Path | None, typer.Option(help="separate file with the anomaly head")] = None,
+    head: options.Head = None,
     reference: Annotated[
         Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")
     ] = None,
@@ -49,7 +51,7 @@ def learn_normal(
     as you will run it. The file belongs to this checkpoint; another one refuses it. The same command goes on with a run
     that was interrupted.
     """
-    from eomt_ext_core.about.record import RECORD, make_record
+    from eomt_ext_core.about.record import RECORD, make_record, start_record
     from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
@@ -59,6 +61,7 @@ def learn_normal(
     from eomt_ext_core.normality.normal_file import save_normality
     from eomt_ext_core.normality.unfinished import Unfinished, describe_files
 
+    start_record(tuple(sys.argv))
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
@@ -95,6 +98,7 @@ def learn_normal(
     save_normality(normality, output)
     unfinished.finish()
     about = normality.about
+    print_result({"output": output, **about})
     typer.echo(
         f"{printable(output)}: {output.stat().st_size / 1e6:.2f} MB, from {about['images_learnt']} images, fitted on "
         f"{about['images_held_out']} held-out ones: at the threshold 0.5, {false_alarm_rate:g} of their pixels are "

@@ -12,8 +12,9 @@ from eomt_ext_core.errors import ConfigError
 
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")]
-Score = Annotated[str, typer.Option("--score", help=f"one of {', '.join(ALL_SCORES)}")]
+Score = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(ALL_SCORES)}")]
 Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(ALL_SCORES)}")]
+Head = Annotated[Path | None, typer.Option("--head", help="separate file with the anomaly head")]
 Normality = Annotated[
     Path | None, typer.Option("--normality", help="file of learn-normal, for the scores normality and fused")
 ]
@@ -34,7 +35,6 @@ Explain = Annotated[
     bool, typer.Option("--explain/--no-explain", help="list semantic classes and statistics of each obstacle")
 ]
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]
 
@@ -43,12 +43,12 @@ def score_names(scores: str) -> tuple[str, ...]:
     """Split the value of ``--scores``.
 
     Raises:
-        ConfigError: if it names no score.
+        ConfigError: if it names no score, an unknown one, or one twice.
 
     >>> score_names("head, msp")
     ('head', 'msp')
     """
     names = tuple(name.strip() for name in scores.split(",") if name.strip())
-    if not names:
-        raise ConfigError(f"--scores must name at least one of {', '.join(ALL_SCORES)}, got {scores!r}")
+    if not names or not set(names) <= set(ALL_SCORES) or len(set(names)) < len(names):
+        raise ConfigError(f"--scores must name some of {', '.join(ALL_SCORES)}, each once, got {scores!r}")
     return names

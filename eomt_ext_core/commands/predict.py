@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
 from eomt_ext_core.files import message_with_path, printable
+from eomt_ext_core.progress import progress
 from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 
 
@@ -20,6 +22,7 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, videos, or folders of them")],
     output: options.Output,
     checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
+    head: options.Head = None,
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,
     score: options.Score = EngineConfig.score,
@@ -46,8 +49,8 @@ def predict(
     """
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress
 
+    from eomt_ext_core.about.record import make_record
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
     from eomt_ext_core.evaluation.report import write_report
@@ -56,35 +59,35 @@ def predict(
 
     console = Console()
     sources, unusable = list_inputs(inputs)
-    problems, num_complete = list(unusable), 0
+    problems, num_complete, num_frames = list(unusable), 0, 0
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
     config = EngineConfig(device, backend, precision, score=score, threshold=threshold, windows=window_config)
     obstacle_config, tracking_config = ObstacleConfig(confirmed_only=confirmed_only), TrackingConfig(enabled=tracking)
     check_confirmed_only(obstacle_config, tracking_config)
-    with (
-        output_folder(output, overwrite, inputs) as folder,
-        Progress(console=console) as progress,
-        ExitStack() as reporting,
-    ):
-        engine = AnomalyEngine.load(checkpoint, config, normality=normality)
+    with output_folder(output, overwrite, inputs) as folder, ExitStack() as reporting:
+        engine = AnomalyEngine.load(checkpoint, config, head, normality=normality)
         evaluator = reporting.enter_context(
             Evaluator([score], name="inputs", mask_threshold=engine.threshold, spool_folder=output)
         )
         writer = PredictionWriter(folder, probability, obstacle_config, tracking_config, evaluator, explain)
-        task = progress.add_task("frames", total=sum(source.num_frames() for source in sources))
-        for source in sources:
-            try:
-                for _ in writer.process(source, engine):
-                    progress.advance(task)
-                num_complete += 1
-            except (ImageError, InferenceError) as error:
-                problems.append(message_with_path(source.path, error))
-        num_frames = int(progress.tasks[task].completed)
+        with progress("frames", sum(source.num_frames() for source in sources)) as update:
+            for source in sources:
+                try:
+                    for _ in writer.process(source, engine):
+                        num_frames += 1
+                        update(num_frames, "")
+                    num_complete += 1
+                except (ImageError, InferenceError) as error:
+                    problems.append(message_with_path(source.path, error))
         if num_frames:
+            engine_facts = engine.describe()
             about = {"title": "Road anomalies found", "checkpoint": printable(Path(checkpoint).name), "score": score}
-            write_report(evaluator.result(), folder, about | {"threshold": engine.describe()["threshold"]})
+            record = make_record(engines=[engine_facts], scores=[score])
+            write_report(evaluator.result(), folder, about | {"threshold": engine_facts["threshold"]}, record)
     print_problems(problems)
     num_inputs = len(sources) + len(unusable)
+    counts = {"inputs": num_inputs, "complete": num_complete, "frames": num_frames}
+    print_result({"output": output, **counts, "problems": problems})
     where = f"; look at [bold]{escape(printable(output / 'report.html'))}[/bold]" if num_frames else ""
     console.print(f"{num_complete} of {num_inputs} inputs{where}", soft_wrap=True)
     if problems:

@@ -86,7 +86,7 @@ def differences(first: Run, other: Run, scores: Sequence[tuple[str, str]]) -> li
     for name, ours in first.sets.items():
         theirs = other.sets[name]
         if not (ours.is_labelled and theirs.is_labelled):
-            found.append(_mask_fraction(ours, theirs))
+            found += [_mask_fraction(ours, theirs)] if ours.frame_ids else []
             continue
         for pair in scores:
             if pair[0] in ours.scores and pair[1] in theirs.scores:

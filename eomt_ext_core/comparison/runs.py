@@ -87,7 +87,7 @@ class RunSet:
     @property
     def num_counted(self) -> int:
         """Number of labelled frames, whose counts are stored."""
-        return len(self.stored.get("counts") or {})
+        return len(_mapping(self.stored.get("counts")))
 
     def _counts(self, score: str) -> list[FrameCounts]:
         stored, edges = self.stored.get("counts"), self.stored.get("edges")
@@ -123,8 +123,7 @@ class Run:
             raise ConfigError(f"{printable(file)} is damaged: {type(error).__name__} {error}") from error
         except DatasetError as error:
             raise ConfigError(f"{printable(file)} is damaged: {error}") from error
-        about, record = (found.get(name) if isinstance(found.get(name), dict) else {} for name in ("about", "record"))
-        return cls(printable(path), sets, about or {}, record or {})
+        return cls(printable(path), sets, _mapping(found.get("about")), _mapping(found.get("record")))
 
 
 def _set_of(part: Mapping[str, Any]) -> RunSet:
@@ -134,7 +133,14 @@ def _set_of(part: Mapping[str, Any]) -> RunSet:
         _ = frame["num_valid"], frame["num_anomalous"]
     for score in part["scores"].values():
         _ = score["pixel"].items(), (score.get("segment") or {}).items()
-    return RunSet(str(part["name"]), part, tuple(sorted(frame["frame_id"] for frame in part["frames"])))
+    frame_ids = tuple(sorted(frame["frame_id"] for frame in part["frames"]))
+    if not set(_mapping(part.get("counts"))) <= set(frame_ids):
+        raise DatasetError("its counts must be those of its frames")
+    return RunSet(str(part["name"]), part, frame_ids)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float:

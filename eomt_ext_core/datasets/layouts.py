@@ -17,7 +17,7 @@ from pathlib import Path
 from eomt_ext_core.datasets.fishyscapes import fishyscapes_static, original_and_labels
 from eomt_ext_core.datasets.labels import LabelValues
 from eomt_ext_core.datasets.lost_and_found import fishyscapes_laf, fishyscapes_laf_download, lost_and_found
-from eomt_ext_core.datasets.road_anomaly import images_and_masks, road_anomaly, segment_me
+from eomt_ext_core.datasets.road_anomaly import images_and_labels, images_and_masks, road_anomaly, segment_me
 from eomt_ext_core.datasets.samples import Dataset
 from eomt_ext_core.errors import DatasetError
 
@@ -30,8 +30,10 @@ _LAYOUTS: tuple[Callable[[Path, str | None], list[Dataset]], ...] = (
     road_anomaly,
     segment_me,
     images_and_masks,
+    images_and_labels,
 )
 _EXPECTED = """an evaluated folder must contain one of
+  images/ + labels/{stem}.png                                    (plain)
   images/ + labels_masks/{stem}.png                              (plain, and folders of the Validation_Dataset bundle)
   images/ + labels_masks/{id}_labels_semantic.png                (SegmentMeIfYouCan: RoadAnomaly21, RoadObstacle21)
   leftImg8bit/{split}/{scene}/ + gtCoarse/{split}/{scene}/       (Lost & Found)

@@ -71,6 +71,19 @@ def segment_me(root: Path, split: str | None) -> list[Dataset]:
     return [Dataset(full_name, layout, root, ordered(samples), track=track, submission_name=submission)]
 
 
+def images_and_labels(root: Path, split: str | None) -> list[Dataset]:
+    """Recognise ``images/`` with ``labels/{stem}.png``, the plain layout of training; an image may have no labels."""
+    if split is not None or (root / "labels_masks").is_dir():
+        return []
+    if not (root / "images").is_dir() or not (root / "labels").is_dir():
+        return []
+    samples = []
+    for image in images((root / "images").glob("*")):
+        label = root / "labels" / f"{image.stem}.png"
+        samples.append(Sample(image.stem, image, label if label.is_file() else None))
+    return [Dataset(root.resolve().name, "images + labels", root, ordered(samples))]
+
+
 def images_and_masks(root: Path, split: str | None) -> list[Dataset]:
     """Recognise ``images/`` with ``labels_masks/`` of the same stem: a folder of the bundle, or any other set."""
     if split is not None or not (root / "images").is_dir() or not (root / "labels_masks").is_dir():

@@ -28,10 +28,11 @@ from eomt_ext_core.tracking import obstacle_rows
 class DatasetRun:
     """Settings of an evaluation.
 
-    ``checkpoint`` and ``engine``: the network; ``scores``: names of ``config.ALL_SCORES``, the first is the one in the
-    thumbnails; ``normality``: a file of learn-normal; ``mode``: of the pixel metrics; ``spool_folder``: holds the
-    scores between the two passes; ``submission``: writes the scores of every image in the benchmark's format. Without
-    it, unlabelled images are skipped. ``explain``: list why each obstacle is one, if the model gives semantic classes.
+    ``checkpoint`` and ``engine``: the network; ``head``: a separate file with its head; ``scores``: names of
+    ``config.ALL_SCORES``, the first is the one in the thumbnails; ``normality``: a file of learn-normal; ``mode``: of
+    the pixel metrics; ``spool_folder``: holds the scores between the two passes; ``submission``: writes the scores of
+    every image in the benchmark's format. Without it, unlabelled images are skipped. ``explain``: list why each
+    obstacle is one, if the model gives semantic classes.
     """
 
     checkpoint: str
@@ -42,6 +43,7 @@ class DatasetRun:
     submission: SubmissionWriter | None = None
     normality: str | None = None
     explain: bool = False
+    head: str | None = None
 
     def select(self, dataset: Dataset) -> Dataset:
         """Keep the images of a data set that this run evaluates. Raises ``DatasetError`` if none is left."""
@@ -62,7 +64,7 @@ class DatasetShard:
     def evaluate(self, should_continue: Callable[[], bool]) -> Evaluator:
         """Evaluate every ``num_workers``-th image; skip and report images and labels that cannot be read."""
         run, dataset = self.run, self.dataset
-        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker), run.normality)
+        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker), run.head, run.normality)
         evaluator = Evaluator(
             run.scores,
             name=dataset.name,
@@ -118,8 +120,8 @@ def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> 
 
 
 @lru_cache(maxsize=1)  # the shards of a worker share one
-def _engine(checkpoint: str, config: EngineConfig, normality: str | None) -> AnomalyEngine:
-    return AnomalyEngine.load(checkpoint, config, normality=normality)
+def _engine(checkpoint: str, config: EngineConfig, head: str | None, normality: str | None) -> AnomalyEngine:
+    return AnomalyEngine.load(checkpoint, config, head, normality=normality)
 
 
 def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:

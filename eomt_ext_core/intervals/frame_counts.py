@@ -60,8 +60,9 @@ class FrameCounts:
         numbers = _unpacked(stored.get("components"), "<f8", 4 + 2 * NUM_TAU)
         if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
             raise DatasetError("counts of a frame must not be negative, and must be finite")
-        sums = (float(value) for value in numbers[:4])
-        return cls(pixels[:num_edges], pixels[num_edges:], *sums, numbers[4 : 4 + NUM_TAU], numbers[4 + NUM_TAU :])
+        truths, predicted, siou, ppv = (float(value) for value in numbers[:4])
+        hits, false = numbers[4 : 4 + NUM_TAU], numbers[4 + NUM_TAU :]
+        return cls(pixels[:num_edges], pixels[num_edges:], truths, predicted, siou, ppv, hits, false)
 
 
 def count_pixels(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,6 +17,26 @@ from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
 _PATCHES = "encoder.backbone.patch_embed.proj.weight"
 _BLOCK_INDEX = re.compile(r"encoder\.backbone\.blocks\.(\d{1,4})\.")
+
+
+class _Undetermined(CheckpointError):
+    """The weights do not determine a field of the configuration; ``flag``: how `eomt-ext convert` takes it."""
+
+    def __init__(self, message: str, flag: str) -> None:
+        super().__init__(f"{message} (`eomt-ext convert {flag}`)")
+        self.flag = flag
+
+
+class LeftOpen(CheckpointError):
+    """Weights do not determine an architecture.
+
+    ``flags``: how `eomt-ext convert` takes what is missing; ``sizes``: what the weights do determine, by name.
+    """
+
+    def __init__(self, missing: Sequence[_Undetermined], sizes: Mapping[str, int]) -> None:
+        self.flags, self.sizes = tuple(item.flag for item in missing), dict(sizes)
+        text = "; ".join(map(str, missing))
+        super().__init__(text if len(missing) == 1 else f"give {' '.join(self.flags)} to `eomt-ext convert`: {text}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,8 @@ def infer_model_config(
         the configuration, in which ``trained_crop_hw`` is the window that the position embedding is laid out for.
 
     Raises:
-        CheckpointError: naming a field that is not determined, or one that contradicts the weights.
+        LeftOpen: naming all fields that are not determined.
+        CheckpointError: naming one that contradicts the weights.
         ConfigError: if a field breaks its rule.
     """
     unknown = set(known) - {field.name for field in fields(ModelConfig)}
@@ -91,6 +112,7 @@ def infer_model_config(
     for name in ("patch_size", "num_queries", "num_classes"):
         if known.get(name, found[name]) != found[name]:
             raise CheckpointError(f"{name} is {found[name]} in the weights, but {known[name]} in the configuration")
+    _check_determined(family, found, attn_mask_probs, known)
     trained, crop = known.get("trained_crop_hw"), known.get("crop_hw")
     if family is _DINOV3:
         trained = _crop_without_positions(trained, crop)
@@ -120,6 +142,31 @@ def infer_model_config(
     if family is _DINOV2:
         _check_trained_crop(config, found["num_patches"])
     return replace(config, trained_crop_hw=None) if config.trained_crop_hw == config.crop_hw else config
+
+
+def _check_determined(
+    family: _Family, found: Mapping[str, int], attn_mask_probs: Tensor | None, known: Mapping[str, Any]
+) -> None:
+    """Raise ``LeftOpen`` with everything that weights and given fields leave open, so that one answer is enough."""
+    trained, crop = known.get("trained_crop_hw"), known.get("crop_hw")
+    steps: list[Callable[[], Any]] = [
+        lambda: _infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
+        lambda: _infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
+    ]
+    if "backbone" not in known:
+        steps.append(lambda: _infer_backbone(family, found, known.get("backbone_overrides", {})))
+    if family is _DINOV3:
+        steps.append(lambda: _crop_without_positions(trained, crop))
+    elif trained is None:
+        steps.append(lambda: _infer_trained_crop(found))
+    left: list[_Undetermined] = []
+    for step in steps:
+        try:
+            step()
+        except _Undetermined as error:
+            left.append(error)
+    if left:
+        raise LeftOpen(left, found)
 
 
 def infer_head_config(head: Mapping[str, Tensor], feature_dim: int) -> HeadConfig:
@@ -200,10 +247,10 @@ def _infer_backbone(
     if standard and usual and overrides in (kept, {"num_heads": num_heads, **kept}):
         return standard, kept
     if "num_heads" not in overrides:
-        raise CheckpointError(
+        raise _Undetermined(
             f"the weights (embed_dim {found['embed_dim']}, depth {found['depth']}) do not determine the number of "
-            "attention heads: give backbone_overrides['num_heads'] in the configuration "
-            "(`eomt-ext convert --num-heads`)"
+            "attention heads: give backbone_overrides['num_heads'] in the configuration",
+            "--num-heads",
         )
     sizes: dict[str, Any] = {"embed_dim": found["embed_dim"], "depth": found["depth"]}
     # timm truncates embed_dim * mlp_ratio; the half keeps rounding errors from losing a unit.
@@ -218,9 +265,8 @@ def _infer_backbone(
 def _crop_without_positions(trained: Any, crop: Any) -> Any:
     """Choose the window of a DINOv3, which has no weights for a particular window."""
     if trained is None and crop is None:
-        raise CheckpointError(
-            "the weights of a DINOv3 do not determine the window: set crop_hw in the "
-            "configuration (`eomt-ext convert --crop`)"
+        raise _Undetermined(
+            "the weights of a DINOv3 do not determine the window: set crop_hw in the configuration", "--crop"
         )
     return trained if crop is None else crop
 
@@ -228,9 +274,10 @@ def _crop_without_positions(trained: Any, crop: Any) -> Any:
 def _infer_trained_crop(found: Mapping[str, int]) -> tuple[int, int]:
     side = math.isqrt(found["num_patches"])
     if side * side != found["num_patches"]:
-        raise CheckpointError(
+        raise _Undetermined(
             f"a position embedding of {found['num_patches']} patches is not square: give trained_crop_hw in the "
-            "configuration, the height and width that it was trained at (`eomt-ext convert --trained-crop`)"
+            "configuration, the height and width that it was trained at",
+            "--trained-crop",
         )
     return side * found["patch_size"], side * found["patch_size"]
 
@@ -248,8 +295,9 @@ def _check_trained_crop(config: ModelConfig, num_patches: int) -> None:
 def _infer_num_blocks(attn_mask_probs: Tensor | None, known: int | None) -> int:
     stored = None if attn_mask_probs is None else attn_mask_probs.numel()
     if stored is None and known is None:
-        raise CheckpointError(
-            "the weights do not determine num_blocks (no 'attn_mask_probs'): give it in the configuration"
+        raise _Undetermined(
+            "the weights do not determine num_blocks (no 'attn_mask_probs'): give it in the configuration",
+            "--num-blocks",
         )
     if stored is not None and known is not None and stored != known:
         raise CheckpointError(f"num_blocks is {stored} in the weights, but {known} in the configuration")
@@ -263,9 +311,10 @@ def _infer_masked_attention(attn_mask_probs: Tensor | None, known: bool | None) 
         return False
     if bool((attn_mask_probs >= 1).all()):
         return True
-    raise CheckpointError(
+    raise _Undetermined(
         f"training stopped while masked attention was being annealed (attn_mask_probs {attn_mask_probs.tolist()}): "
-        "give masked_attention in the configuration"
+        "give masked_attention in the configuration",
+        "--masked-attention",
     )
 
 

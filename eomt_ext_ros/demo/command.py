@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, print_problems
 from eomt_ext_core.errors import EomtExtError
@@ -78,6 +79,7 @@ def demo(
             log = escape(printable(folder / "node.log"))
             console.print(f"[red]The node processed no frame.[/red] See its log, {log}", soft_wrap=True)
             raise typer.Exit(1)
+    print_result({"output": output, **summary})
     _print_summary(console, summary, output)
     if summary["problems"]:
         print_problems(summary["problems"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,12 +17,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from eomt_ext_core.commandline.output import print_result
+from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
 from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
+from eomt_ext_core.progress import ProgressLines, is_hidden
 from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
 from eomt_ext_ros.parameters.node_config import NodeConfig
@@ -37,7 +43,7 @@ def replay(
     output: options.Output,
     overwrite: options.Overwrite = False,
     checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = NodeConfig.checkpoint,
-    head: Annotated[str, typer.Option(help="separate file with the anomaly head")] = NodeConfig.head,
+    head: options.Head = None,
     label_topic: Annotated[
         list[str] | None,
         typer.Option(help="topic of labels (mono8: 0, 1, 255) with the stamps of their images; once for each camera"),
@@ -87,10 +93,12 @@ def replay(
     _check_extras()
     import torch
 
+    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
+    start_record(tuple(sys.argv))
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
@@ -100,7 +108,7 @@ def replay(
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
-            head=_absolute(head),
+            head=_absolute("" if head is None else str(head)),
             normality=_absolute("" if normality is None else str(normality)),
             engine=engine,
             obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
@@ -155,6 +163,8 @@ def run(
             _write_results(reports, jobs, output)
     ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
     status = _print_summary(console, reports, len(jobs), output)
+    counts = [{"name": item.name, "frames": item.num_frames, "processed": item.num_processed} for item in reports]
+    print_result({"output": output, "bags": counts, "problems": _problems(reports)})
     return status, not ended_early and status in (0, EXIT_INCOMPLETE)
 
 
@@ -253,6 +263,7 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
     if len(problems) > _MAX_PROBLEMS:
         file = escape(printable(output / "problems.txt"))
         console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {file}", soft_wrap=True)
+    console = Console(stderr=True, quiet=is_hidden())
     console.print(f"{num_processed} of {num_frames} frames processed")
     for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
         if (output / name).exists():
@@ -267,6 +278,15 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
 
 @contextmanager
 def _progress(console: Console, num_bags: int) -> Iterator[Any]:
+    if is_hidden():
+        yield lambda done, total: None, lambda report: None
+        return
+    if not console.is_terminal:
+        bags_lines = ProgressLines("bags", num_bags)
+        frames_of = functools.cache(functools.partial(ProgressLines, "frames of a bag"))
+        finished = itertools.count(1)
+        yield lambda done, total: frames_of(total).update(done), lambda report: bags_lines.update(next(finished))
+        return
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     ]  # fmt: skip
@@ -293,7 +313,7 @@ def _check_extras() -> None:
 def main() -> None:
     """Run the executable of ``ros2 run``."""
     with exit_on_error("replay"):
-        typer.run(replay)
+        typer.run(with_shared_options(replay))
 
 
 if __name__ == "__main__":

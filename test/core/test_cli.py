@@ -58,6 +58,14 @@ def test_convert_writes_architecture_into_file(official: Path, tmp_path: Path) -
     assert model.config.backbone_overrides["num_heads"] == 2
 
 
+def test_convert_writes_where_other_commands_do(official: Path, tmp_path: Path) -> None:
+    target = str(tmp_path / "ours.safetensors")
+    arguments = ["convert", str(official), "--num-heads", "2", "--output"]
+    assert CliRunner().invoke(app, [*arguments, target]).exit_code == 0
+    assert "give the file to write once" in str(CliRunner().invoke(app, [*arguments, target, target]).exception)
+    assert "must end in .safetensors" in str(CliRunner().invoke(app, [*arguments, "x.bin"]).exception)
+
+
 def test_error_is_reported_in_one_line(official: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eomt_ext_core.cli", "convert", str(official), str(tmp_path / "x.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True)

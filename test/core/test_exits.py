@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,3 +188,16 @@ def test_every_executable_is_one_of_these() -> None:
     # Of eomt-ext, which runs them; and of learn-normal, which opens bags with it.
     commands = {pair for pair in found if "command" in pair[0] or pair[1] == "bag_drive"}
     assert found - commands == {(module, function) for module, function, *_ in ENTRIES}
+
+
+@pytest.mark.parametrize(("debug", "shown"), [(False, False), (True, True)])
+def test_deprecations_of_others_are_for_developers(monkeypatch, debug, shown):
+    monkeypatch.delenv("EOMT_EXT_DEBUG", raising=False)
+    monkeypatch.setattr("sys.warnoptions", [])
+    if debug:
+        monkeypatch.setenv("EOMT_EXT_DEBUG", "1")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with exit_on_error("x"):
+            warnings.warn("use something else", FutureWarning, stacklevel=1)
+    assert bool(caught) is shown

@@ -26,7 +26,7 @@ FLOORS = [
     {"export"},
     {"engine"},
     {"about", "evaluation", "bench"},
-    {"comparison"},
+    {"comparison", "commandline"},
     {"commands"},
     {"cli"},
     {"entry"},
@@ -48,7 +48,18 @@ MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
 ANYONES = {"exits", "files", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
-ON_TOP = {"about", "comparison", "intervals", "evaluation", "bench", "scenes", "commands", "cli", "entry"}
+ON_TOP = {
+    "about",
+    "commandline",
+    "comparison",
+    "intervals",
+    "evaluation",
+    "bench",
+    "scenes",
+    "commands",
+    "cli",
+    "entry",
+}
 OFFLINE_ROOMS = {"replay", "demo", "doctor"}
 NOT_IN_CORE = {
     ROS, TRAINING, "rclpy", "sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "cv_bridge",

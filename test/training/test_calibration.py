@@ -2,6 +2,7 @@ import math
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -12,7 +13,6 @@ from eomt_ext_training import calibrate_command
 from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
-from eomt_ext_training.obstacle_guarantee import MissedObstacles
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -379,9 +379,9 @@ def calibrating(monkeypatch: pytest.MonkeyPatch) -> list[HeldOutFrames]:
     begun = []
     count = calibrate_command._count
 
-    def note(engine: AnomalyEngine, frames: HeldOutFrames, obstacles: MissedObstacles | None) -> LogitCounts:
-        begun.append(frames)
-        return count(engine, frames, obstacles)
+    def note(*arguments: Any) -> LogitCounts:
+        begun.extend(item for item in arguments if isinstance(item, HeldOutFrames))
+        return count(*arguments)
 
     monkeypatch.setattr(calibrate_command, "_count", note)
     return begun

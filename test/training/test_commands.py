@@ -1,5 +1,6 @@
 """The commands of the guides, as they stand there, with everything in them made small."""
 
+import logging
 import re
 import shlex
 from importlib.metadata import entry_points
@@ -92,6 +93,24 @@ def test_the_reference_configuration_trains(call: Any, tiny_network: Path, tmp_p
         CHECKPOINT=folder / "checkpoints" / "last.ckpt",
     )  # fmt: skip
     assert 0 < measured.trainer.callback_metrics["val/auprc"] <= 1
+
+
+def test_lightning_advertises_nothing(call: Any) -> None:
+    with pytest.raises(SystemExit):
+        call("eomt-ext-train fit --help")
+    from lightning.pytorch import Trainer
+
+    heard: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    loggers = [logging.getLogger(f"lightning.{part}.utilities.rank_zero") for part in ("fabric", "pytorch")]
+    for logger in loggers:
+        logger.addHandler(listener)
+    Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    for logger in loggers:
+        logger.removeHandler(listener)
+    assert heard, "Lightning says which device it uses"
+    assert not any("Tip" in text for text in heard)
 
 
 def test_the_help_lists_every_option(call: Any, capsys: pytest.CaptureFixture[str]) -> None:

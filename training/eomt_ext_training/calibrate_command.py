@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.config import SCORES, EngineConfig
 
@@ -53,7 +55,7 @@ def calibrate(
     """
     from rich.console import Console
 
-    from eomt_ext_core.about.record import make_record
+    from eomt_ext_core.about.record import make_record, start_record
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.files import sha256_of
@@ -64,6 +66,7 @@ def calibrate(
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
+    start_record(tuple(sys.argv))
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
     if target.suffix not in (".safetensors", ".onnx"):
@@ -127,6 +130,7 @@ def calibrate(
         stored["check"] = {"data": check if fresh.images is None else fresh.images.folder.name, **found}
         file.save(stored, record)
 
+    print_result({"output": target, **stored})
     console.print(_reliability_table(before, after))
     console.print(
         f"probability = sigmoid({of_scores.scale:.4f} · {'logit' if score == 'head' else score} "

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from eomt_ext_core import EoMTExt, HeadConfig, load_model, save_model
 from eomt_ext_core.about.file_facts import facts_of
-from eomt_ext_core.about.record import git_state, make_record, with_record
+from eomt_ext_core.about.record import git_state, make_record, start_record, with_record
 from eomt_ext_core.cli import app
 from eomt_ext_core.files import sha256_of
 
@@ -41,6 +41,13 @@ def test_a_record_tells_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["torch"].startswith("2.")
     assert record["date"].endswith("Z")
     json.dumps(record)
+
+
+def test_a_record_tells_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_record(("eomt-ext", "evaluate"))
+    monkeypatch.setattr("sys.argv", ["eomt-ext", "evaluate"])
+    monkeypatch.setattr("eomt_ext_core.about.record.git_state", lambda root: {"commit": "later"})
+    assert make_record()["package"]["git"] != {"commit": "later"}
 
 
 def test_records_before_are_kept_newest_first_and_not_without_end() -> None:

@@ -7,6 +7,7 @@ from html import escape
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from eomt_ext_core import HeadConfig, cli
@@ -57,6 +58,14 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert engine["precision"] in ("fp32", "bf16", "fp16")
     assert len(metrics["record"]["data_sha256"]) == 64
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "timing.json"]
+
+
+def test_programs_get_json(dataset, checkpoint, tmp_path):
+    arguments = "--checkpoint", checkpoint, "--json", "--output"
+    found = json.loads(invoke("evaluate", dataset, *arguments, tmp_path / "metrics", "--scores", "head").stdout)
+    assert found["sets"][0]["scores"]["head"]["pixel"]["num_valid"] == 2 * 64 * 96
+    found = json.loads(invoke("predict", dataset / "images", *arguments, tmp_path / "maps").stdout)
+    assert (found["inputs"], found["complete"], found["problems"]) == (2, 2, [])
 
 
 def test_evaluate_names_what_is_wrong(dataset, checkpoint, tmp_path, monkeypatch):
@@ -260,6 +269,26 @@ def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, comm
     assert isinstance(
         invoke(*arguments[:5], source if command == "predict" else dataset / "images").exception, ConfigError
     )
+
+
+def test_a_missing_checkpoint_is_told_before_the_data_are_read(dataset, tmp_path):
+    (dataset / "labels_masks" / "0.png").write_bytes(b"")
+    arguments = "--output", tmp_path / "out", "--checkpoint"
+    assert "no such file" in str(invoke("evaluate", dataset, *arguments, "nowhere.bin").exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_separate_head_is_evaluated(dataset, tiny_model, tmp_path):
+    model = tiny_model(HeadConfig(16, 0.3, 8))
+    state = {f"anomaly_head.{name}": value for name, value in model.anomaly_head.state_dict().items()}
+    save_file(state, tmp_path / "head.safetensors")
+    save_model(tiny_model(), tmp_path / "plain.safetensors")
+    save_model(model, tmp_path / "whole.safetensors")
+    found = []
+    for name, more in (("plain", ("--head", tmp_path / "head.safetensors")), ("whole", ())):
+        arguments = "--checkpoint", tmp_path / f"{name}.safetensors", *more, "--output", tmp_path / name, "--json"
+        found.append(json.loads(invoke("evaluate", dataset, *arguments).stdout)["sets"])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("backend", ["auto", "openvino"])

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eomt_ext_core import AnomalyEngine, CheckpointError, ConfigError, EngineConfig, HeadConfig, cli, load_model
+from eomt_ext_core.about.file_facts import facts_of
 from eomt_ext_core.model.checkpoint import save_model
 
 
@@ -35,6 +36,9 @@ def test_export_with_fp16_batch_and_stride(checkpoint: Path, tmp_path: Path) -> 
     assert engine.precision == "fp16"
     origin = engine.describe()["exported_from_checkpoint_sha256"]
     assert origin == sha256(checkpoint.read_bytes()).hexdigest()
+    facts = facts_of(str(target))
+    assert (facts["kind"], facts["precision"], facts["windows_in_a_call"]) == ("export (onnx)", "fp16", 2)
+    assert facts["record"]["model"] == {"checkpoint_sha256": origin}
     image = np.random.default_rng(0).integers(0, 256, (64, 200, 3), dtype=np.uint8)  # 3 windows: the last call is short
     found = engine.infer(image).probability
     in_torch = AnomalyEngine(load_model(checkpoint), EngineConfig(device="cpu", precision="fp32", score_stride=2))

@@ -12,6 +12,8 @@ COMMANDS = {
     "evaluate": "eomt_ext_core.commands.evaluate",
     "predict": "eomt_ext_core.commands.predict",
     "export": "eomt_ext_core.commands.export",
+    "convert": "eomt_ext_core.commands.convert",
+    "info": "eomt_ext_core.commands.info",
     "learn_normal": "eomt_ext_core.commands.learn_normal",
     "replay": "eomt_ext_ros.replay.command",
     "demo": "eomt_ext_ros.demo.command",
@@ -25,6 +27,7 @@ OTHERS = {
     "calibrate --normality",
     "learn_normal --output",
     "export --output",
+    "convert --output",
     "export --device",
     "export --precision",
     "demo --device",
@@ -55,5 +58,13 @@ def test_how_images_are_cut_has_one_name(command: str) -> None:
 
 def test_scores_must_be_named() -> None:
     assert options.score_names("head, msp,") == ("head", "msp")
-    with pytest.raises(ConfigError, match="--scores must name at least one of head, msp"):
+    with pytest.raises(ConfigError, match="--scores must name some of head, msp"):
         options.score_names(" ,")
+    for wrong in ("head,head", "head,colour"):
+        with pytest.raises(ConfigError, match=f"each once, got '{wrong}'"):
+            options.score_names(wrong)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export", "learn_normal", "replay"])
+def test_a_separate_head_has_one_name(command: str) -> None:
+    assert declared(command)["--head"] == options.Head

@@ -98,7 +98,19 @@ def test_single_scores_of_other_names_are_compared(write: Write) -> None:
     assert common_scores(*runs) == [("head", "msp")]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 1, "sets": [{"name": "x"}]}', '{"format": 1, "sets": [3]}'])
+EMPTY = {"name": "x", "frames": [], "scores": {}}
+DAMAGED = ["", "[]", '{"format": 1, "sets": [{"name": "x"}]}', '{"format": 1, "sets": [3]}',
+           json.dumps({"format": 1, "sets": [EMPTY | {"counts": {"a": {}}}]})]  # fmt: skip
+
+
+def test_runs_without_a_frame_differ_in_nothing(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({"format": 1, "sets": [EMPTY]}))
+    run = Run.read(tmp_path)
+    assert differences(run, run, common_scores(run, run)) == []
+    assert changed_frames([run, run], ["", ""])[1] == []
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ConfigError, match=r"metrics\.json"):

@@ -372,3 +372,14 @@ def test_broken_image(tmp_path, write_image):
     (dataset,) = open_datasets(tmp_path)
     with pytest.raises(ImageError, match=r"7\.jpg: an image must be JPEG, PNG, WebP or BMP"):
         dataset.read(dataset.samples[0])
+
+
+def test_the_layout_of_training_is_read_too(write_image, tmp_path):
+    root = tmp_path / "street"
+    for stem in "ab":
+        write_image(root / "images" / f"{stem}.png")
+    write_image(root / "labels" / "a.png", labels=(0, 1))
+    (dataset,) = open_datasets(root)
+    assert (dataset.name, dataset.layout, dataset.num_labelled) == ("street", "images + labels", 1)
+    _, labels = dataset.read(dataset.samples[0])
+    assert set(labels.ravel()) == {0, 1}

@@ -195,6 +195,38 @@ def test_classes_are_named_on_the_command_line(tiny_model: Make, tmp_path: Path)
     assert "class_names must be 5 texts" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("given", "number", "names"),
+    [
+        ("cityscapes", 19, {0: "road", 10: "sky", 18: "bicycle"}),
+        ("ade20k", 150, {0: "wall", 6: "road", 149: "flag"}),
+        ("coco", 133, {0: "person", 80: "banner", 132: "rug-merged"}),
+        ("coco", 80, {0: "person", 79: "toothbrush"}),
+    ],
+)
+def test_published_classes_have_names(
+    tiny_model: Make, tmp_path: Path, given: str, number: int, names: dict[int, str]
+) -> None:
+    save_model(tiny_model(num_classes=number), tmp_path / "m.safetensors")
+    arguments = ["convert", str(tmp_path / "m.safetensors"), str(tmp_path / "n.safetensors"), "--class-names", given]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.exception
+    found = load_model(tmp_path / "n.safetensors").info["class_names"]
+    assert (len(found), len(set(found))) == (number, number)
+    assert {index: found[index] for index in names} == names
+
+
+def test_all_that_is_missing_is_named_at_once(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
+    state = official_state(tiny_model(crop_hw=(64, 96)))
+    torch.save({key: value for key, value in state.items() if "attn_mask_probs" not in key}, tmp_path / "m.bin")
+    arguments = ["convert", str(tmp_path / "m.bin"), str(tmp_path / "n.safetensors")]
+    said = str(CliRunner().invoke(app, arguments).exception)
+    assert "give --num-blocks --num-heads --trained-crop to `eomt-ext convert`" in said
+    given = ["--num-blocks", "2", "--num-heads", "2", "--trained-crop", "64", "96"]
+    done = CliRunner().invoke(app, [*arguments, *given])
+    assert done.exit_code == 0, done.exception
+
+
 def test_as_many_names_as_ade20k_has(tiny_model: Make, tmp_path: Path) -> None:
     save_model(tiny_model(num_classes=150), tmp_path / "m.safetensors")
     names = [f"class {number}" for number in range(150)]  # longer together than the name of a file may be

@@ -5,16 +5,31 @@ import signal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from eomt_ext_core import progress
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_ros.bags import BagWriter
-from eomt_ext_ros.replay import one_bag
+from eomt_ext_ros.replay import command, one_bag
 
 CASES = Path(__file__).resolve().parents[3].parent / "shared" / "cases" / "mcap_names"
 
 
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_PERIOD_S", 0.0)
+    with command._progress(Console(stderr=True, force_terminal=False), 2) as (frame_done, bag_done):
+        frame_done(3, 10)
+        bag_done(None)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("frames of a bag: 3 of 10")
+    assert second.startswith("bags: 1 of 2")
+    with progress.hidden_progress(), command._progress(Console(stderr=True), 2) as (frame_done, _):
+        frame_done(3, 10)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_files_as_people_have_them(kind: Any, tmp_path: Path) -> None:
 def test_an_empty_set_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
-    with pytest.raises(DatasetError, match="must hold at least one image with labels"):
+    with pytest.raises(DatasetError, match=r"has the layout 'images \+ labels', but no image"):
         LabelledImages(tmp_path)
     with pytest.raises(DatasetError, match="must hold at least one image with labels, none were found"):
         CamVid(str(tmp_path))

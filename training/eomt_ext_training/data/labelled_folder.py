@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from eomt_ext_core import datasets as layouts
 from eomt_ext_core import images
-from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
+from eomt_ext_core.datasets.labels import LabelValues
 from eomt_ext_core.errors import DatasetError, EomtExtError
 from eomt_ext_core.files import printable
 from eomt_ext_training.data import views
@@ -24,10 +24,10 @@ from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_lab
 
 
 class LabelledImages:
-    """Whole images with anomaly labels: ``images/*`` with ``labels/{stem}.png``, or a benchmark's own layout.
+    """Whole images with anomaly labels, in any layout that ``eomt-ext evaluate`` reads.
 
     Args:
-        folder: with ``images`` and ``labels`` in it, or any layout known to ``eomt_ext_core.datasets``.
+        folder: such as one with ``images/*`` and ``labels/{stem}.png``.
         label_values: the meaning of the values in the labels, if it differs from 0 normal, 1 anomaly, 255 void and
             from that of the layout.
 
@@ -77,30 +77,13 @@ class LabelledImages:
             replace(dataset, samples=tuple(item for owner, item in self._images if owner is dataset)).check_kinds()
 
     def _find(self) -> tuple[list[tuple[layouts.Dataset, layouts.Sample]], list[str]]:
-        if not (self.folder / "labels").is_dir() or not (self.folder / "images").is_dir():
-            opened = layouts.open_datasets(self.folder, label_values=self.label_values)
-            found = [(dataset, item) for dataset in opened for item in dataset.samples]
-            unlabelled = [
-                f"{printable(item.image_path)}: has no labels" for _, item in found if item.label_path is None
-            ]
-            total, found = len(found), [(dataset, item) for dataset, item in found if item.label_path is not None]
-        else:
-            found_images = images.list_images(self.folder / "images")
-            items = [
-                layouts.Sample(image.stem, image, self.folder / "labels" / f"{image.stem}.png")
-                for image in found_images
-            ]
-            labelled = tuple(item for item in items if item.label_path is not None and item.label_path.is_file())
-            unlabelled = [f"{printable(item.image_path)}: has no labels" for item in items if item not in labelled]
-            if not labelled:
-                raise DatasetError(
-                    f"{self.folder} must hold at least one image with labels, got {len(found_images)} without"
-                )
-            dataset = layouts.Dataset(
-                self.folder.name, "images + labels", self.folder, labelled, (self.label_values or PLAIN_LABELS,)
-            )
-            total, found = len(items), [(dataset, item) for item in labelled]
-        report_skipped(unlabelled, total, str(self.folder))
+        opened = layouts.open_datasets(self.folder, label_values=self.label_values)
+        every = [(dataset, item) for dataset in opened for item in dataset.samples]
+        found = [(dataset, item) for dataset, item in every if item.label_path is not None]
+        unlabelled = [f"{printable(item.image_path)}: has no labels" for _, item in every if item.label_path is None]
+        if not found:
+            raise DatasetError(f"{self.folder} must hold at least one image with labels, got {len(every)} without")
+        report_skipped(unlabelled, len(every), str(self.folder))
         return found, unlabelled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from eomt_ext_training.head.training_lines import TrainingLines
 
 # Expected warnings of Lightning: the network stays in eval mode; both loggers write to the same folder.
 _EXPECTED_WARNINGS = ("Found .* in eval mode at the start of training", "Experiment logs directory .* is not empty")
+_LIGHTNINGS_LOGS = ("lightning.fabric.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
 _CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 # Lightning's precisions with 16-bit weights, and their closest equivalents with 32-bit weights.
 _MIXED = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
@@ -85,6 +87,8 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
     """
     for expected in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", expected)
+    for name in _LIGHTNINGS_LOGS:
+        logging.getLogger(name).addFilter(_is_no_advertisement)
     try:
         return HeadTrainingCLI(
             HeadModule,
@@ -101,6 +105,11 @@ def main() -> None:
     """Run the command; report whatever ends it early in one line."""
     with exit_on_error("eomt-ext-train"):
         run()
+
+
+def _is_no_advertisement(message: logging.LogRecord) -> bool:
+    """Whether a message of Lightning is not its advice to install products of its maker."""
+    return not message.getMessage().startswith("💡 Tip:")
 
 
 def _as_seed(value: Any) -> int:

@@ -1,0 +1,1 @@
+"""What all commands share: options, configuration files, and what is printed."""
