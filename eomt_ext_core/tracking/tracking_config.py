@@ -13,15 +13,25 @@ class TrackingConfig:
     """How obstacles are followed from image to image.
 
     Images are those that are processed, at whatever rate.
+
+    Raises:
+        ConfigError: if an option breaks its rule, or ``keep_evidence`` is above ``confirm_evidence``.
     """
 
     enabled: bool = option(True, "give obstacles ids that they keep from image to image", live=True)
     confirm_frames: int = option(
-        2, "fewest images that an obstacle is seen in before it is confirmed", minimum=1, maximum=1000, live=True
+        1, "fewest images that an obstacle is seen in before it is confirmed", minimum=1, maximum=1000, live=True
     )
     confirm_evidence: float = option(
-        0.97,
+        0.95,
         "probability, from the scores of all its images, from which an obstacle is confirmed",
+        minimum=0.0,
+        maximum=0.999,
+        live=True,
+    )
+    keep_evidence: float = option(
+        0.6,
+        "probability below which a confirmed obstacle is tentative again, at most confirm_evidence; 0: never",
         minimum=0.0,
         maximum=0.999,
         live=True,
@@ -38,6 +48,10 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.keep_evidence > self.confirm_evidence:
+            raise ConfigError(
+                f"keep_evidence must be at most confirm_evidence {self.confirm_evidence:g}, got {self.keep_evidence:g}"
+            )
 
 
 def check_confirmed_only(obstacles: ObstacleConfig, tracking: TrackingConfig) -> None:
