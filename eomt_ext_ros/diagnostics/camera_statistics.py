@@ -40,6 +40,7 @@ class CameraSnapshot:
         tracks: how many obstacles are followed, by state, in the last image that they were looked for in.
         health: what the images say of the camera; None if none was judged.
         drift: since when the images are no longer like those that the thresholds were fitted on, or empty.
+        lost_colours: why the newest image came without its colours, or empty.
     """
 
     name: str = ""
@@ -59,6 +60,7 @@ class CameraSnapshot:
     tracks: Mapping[str, int] = field(default_factory=dict)
     health: Health | None = None
     drift: str = ""
+    lost_colours: str = ""
 
 
 class CameraStatistics:
@@ -85,7 +87,7 @@ class CameraStatistics:
         self._unprocessed_since_s: float | None = None
         self._last_turn_s = -math.inf
         self._late_in_a_row = 0
-        self._failure = self._rejection = self._skip = self._no_ground = self._drift = ""
+        self._failure = self._rejection = self._skip = self._no_ground = self._drift = self._lost_colours = ""
         self._tracks: Mapping[str, int] = {}
         self._health: Health | None = None
 
@@ -97,7 +99,7 @@ class CameraStatistics:
             self._started_s = self._clock()
             self._newest_input_s = None
             self._late_in_a_row = 0
-            self._failure = self._no_ground = ""
+            self._failure = self._no_ground = self._lost_colours = ""
             self._tracks = {}
             self._health = None
             self._end_turn()
@@ -189,6 +191,11 @@ class CameraStatistics:
         with self._lock:
             self._drift = finding
 
+    def without_colours(self, why: str) -> None:
+        """Note why an image came without its colours; empty if it has them."""
+        with self._lock:
+            self._lost_colours = why
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -219,6 +226,7 @@ class CameraStatistics:
                 tracks=self._tracks,
                 health=self._health,
                 drift=self._drift,
+                lost_colours=self._lost_colours,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> bool:
