@@ -23,7 +23,7 @@ MOST_FOLLOWED = 500
 """More obstacles of an image than this are not followed; those listed first are."""
 
 _LEAST_STEP_S = 0.01  # images with one stamp
-_MOST_EVIDENCE = 3.0  # of one image, in log odds: no single image is more certain than 0.95
+_MOST_EVIDENCE = 4.0  # of one image, in log odds: no single image is more certain than 0.98
 _UNSEEN_EVIDENCE = -1.5  # of an image in which it is not seen: one in five misses what is there
 _MOST_PX = 1e6
 

@@ -59,7 +59,7 @@ def test_nothing_else_of_what_was_found_changes() -> None:
 
 
 def test_small_and_fast_is_followed_without_overlap() -> None:
-    frames = drive(*([obstacle(100 + 11 * k, size=8)] for k in range(10)))
+    frames = drive(*([obstacle(100 + 9 * k, size=8)] for k in range(10)))
     assert [ids(frame) for frame in frames] == [[1]] * 10
 
 
@@ -81,7 +81,7 @@ def test_a_score_counts_by_how_far_it_is_above_the_threshold() -> None:
 
     assert evidence(0.3, 0.3) == pytest.approx(0.5)
     assert evidence(0.5, 0.2) == pytest.approx(0.8)
-    assert evidence(1.0, 0.5) == evidence(0.99, 0.0) == pytest.approx(1 / (1 + math.exp(-3)))
+    assert evidence(1.0, 0.5) == evidence(0.99, 0.0) == pytest.approx(1 / (1 + math.exp(-4)))
 
 
 def test_with_the_defaults_the_certain_is_confirmed_at_once_and_the_doubtful_never() -> None:
