@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,7 @@ def locate(
     contacts = find_contacts(found, inside)
     # The lower edge of the pixel: between its centre, which is of the obstacle, and the next, which is not.
     edges = np.stack([contacts.column, contacts.row + 0.5], 1)
-    rays = camera.rays(np.concatenate([edges, _corners(found.obstacles)]))
+    rays = camera.rays(np.concatenate([edges, _corners(found)]))
     points, corners = meet_ground(rays[: len(edges)], pose, config), rays[len(edges) :].directions.reshape(-1, 3, 3)
     kept = ~contacts.is_cut & (points.range_m <= config.max_range_m) & ~_behind(points, contacts.obstacle, pose)
     points, obstacle = _chosen(points, kept), contacts.obstacle[kept]
@@ -175,9 +175,10 @@ def _along(relative: Floats, pose: CameraPose) -> tuple[Floats, Floats]:
     return depth, side
 
 
-def _corners(obstacles: Sequence[Obstacle]) -> Floats:
-    """Of the box of each obstacle the lower left and right, and the middle of its top, as pixels: (3 M, 2)."""
-    x, y, width, height = np.array([each.box_xywh for each in obstacles], np.float64).reshape(-1, 4).T
+def _corners(found: ObstacleFrame) -> Floats:
+    """Of the box around each component the lower left and right, and the middle of its top, as pixels: (3 M, 2)."""
+    assert found.components is not None, "contacts are found in them"
+    x, y, width, height = found.components.box_xywh[[each.component for each in found.obstacles]].astype(np.float64).T
     left, top = x - 0.5, y - 0.5  # edges of pixels, whose centres are whole numbers
     corners = [left, top + height, left + width, top + height, left + width / 2, top]
     return np.stack(corners, 1).reshape(-1, 2)

@@ -28,7 +28,8 @@ class Obstacle:
 
     Attributes:
         score: largest anomaly probability of its pixels; above the threshold by construction.
-        box_xywh: left, top, width and height of the smallest upright box around it.
+        box_xywh: left, top, width and height of the smallest upright box around it; of one that is followed, of the
+            box of its track, which holds that one.
         area_px: number of its pixels.
         centroid_xy: mean position of its pixels.
         component: which of the frame's components it is; below 0: none, as it is not seen in this image.

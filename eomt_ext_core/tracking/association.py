@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_LEAST_SIMILARITY = -0.3  # equal boxes one and a half sides apart; farther, another one is as likely
+_LEAST_SIMILARITY = -0.25  # equal boxes 1.2 sides apart; farther, another one is as likely
 
 
 def similarity(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

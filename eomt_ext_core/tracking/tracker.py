@@ -23,7 +23,7 @@ MOST_FOLLOWED = 500
 """More obstacles of an image than this are not followed; those listed first are."""
 
 _LEAST_STEP_S = 0.01  # images with one stamp
-_MOST_EVIDENCE = 3.0  # of one image, in log odds: no single image is more certain than 0.95
+_MOST_EVIDENCE = 4.0  # of one image, in log odds: no single image is more certain than 0.98
 _UNSEEN_EVIDENCE = -1.5  # of an image in which it is not seen: one in five misses what is there
 _MOST_PX = 1e6
 
@@ -66,20 +66,33 @@ class _Track:
     def weigh(self, log_odds: float, config: TrackingConfig) -> None:
         """Add the evidence of an image to what is remembered."""
         self.log_odds = self.log_odds * math.exp(-1 / config.memory_frames) + log_odds
-        is_certain = self.log_odds >= _log_odds(config.confirm_evidence)
-        self.is_confirmed |= is_certain and self.num_seen >= config.confirm_frames
+        needed = config.keep_evidence if self.is_confirmed else config.confirm_evidence
+        self.is_confirmed = self.num_seen >= config.confirm_frames and _probability(self.log_odds) >= needed
 
-    def obstacle(self, seen: Obstacle) -> Obstacle:
-        """What was seen of it, with what is known of it."""
-        state: TrackState = "coasting" if self.coasts else "confirmed" if self.is_confirmed else "tentative"
-        return replace(seen, track_id=self.track_id, state=state, evidence=_probability(self.log_odds))
+    def obstacle(self, seen: Obstacle, size_hw: tuple[int, int]) -> Obstacle:
+        """What was seen of it, with what is known of it; its box is that of the track and holds what was seen."""
+        x, y, width, height = seen.box_xywh
+        return self._known(seen, self._box(size_hw, (x, y, x + width, y + height)))
 
-    def expected(self) -> Obstacle:
+    def expected(self, size_hw: tuple[int, int]) -> Obstacle:
         """The obstacle where it is expected, without a pixel in the mask; its score is that of the last time."""
         assert self.last is not None, "a track begins with what was seen"
-        x, y, width, height = self.motion.box.tolist()
-        box_xywh = round(x - width / 2), round(y - height / 2), max(1, round(width)), max(1, round(height))
-        return self.obstacle(replace(self.last, box_xywh=box_xywh, area_px=0, component=-1, centroid_xy=(x, y)))
+        x, y = self.motion.box[:2].tolist()
+        last, left, top = self.last, min(int(x), size_hw[1] - 1), min(int(y), size_hw[0] - 1)
+        last = replace(last, area_px=0, component=-1, centroid_xy=(x, y))
+        return self._known(last, self._box(size_hw, (left, top, left + 1, top + 1)))
+
+    def _known(self, obstacle: Obstacle, box_xywh: tuple[int, int, int, int]) -> Obstacle:
+        state: TrackState = "coasting" if self.coasts else "confirmed" if self.is_confirmed else "tentative"
+        evidence = _probability(self.log_odds)
+        return replace(obstacle, box_xywh=box_xywh, track_id=self.track_id, state=state, evidence=evidence)
+
+    def _box(self, size_hw: tuple[int, int], inner: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Its box in the image, around another one: left, top, width and height."""
+        (x, y, width, height), (left, top, right, bottom) = self.motion.box.tolist(), inner
+        left, right = min(left, max(0, round(x - width / 2))), max(right, min(size_hw[1], round(x + width / 2)))
+        top, bottom = min(top, max(0, round(y - height / 2))), max(bottom, min(size_hw[0], round(y + height / 2)))
+        return left, top, right - left, bottom - top
 
 
 class Tracker:
@@ -88,7 +101,9 @@ class Tracker:
     Obstacles are paired with those of the images before by overlap and distance, where a filter of constant velocity
     expects them. The evidence for each is the sum of the log odds of its scores, older images counting less; an image
     in which it is not seen counts against it. An obstacle is ``tentative`` until it has been seen in
-    ``confirm_frames`` images and its evidence suffices, then ``confirmed``, and ``coasting`` while it is not seen.
+    ``confirm_frames`` images and its evidence reaches ``confirm_evidence``; then ``confirmed``, and ``coasting`` while
+    it is not seen, until its evidence falls below ``keep_evidence``. Its box moves with it and shrinks slowly, for what
+    is seen of an obstacle comes and goes in parts.
 
     It is driven by the stamps of the images. If they jump back, or ahead by more than ``reset_after_s``, all obstacles
     are new ones. No id is given twice.
@@ -111,8 +126,9 @@ class Tracker:
             threshold: of the scores; one of this height says nothing.
 
         Returns:
-            the same obstacles with their ids, states and evidence, and the confirmed ones that are not among them as
-            ``coasting``. An obstacle beyond the first ``MOST_FOLLOWED``, or whose box or score is no number, has none.
+            the same obstacles with their ids, states, evidence and boxes, and the confirmed ones that are not among
+            them as ``coasting``. An obstacle beyond the first ``MOST_FOLLOWED``, or whose box or score is no number,
+            stays as it is.
         """
         step_s = stamp_s - self._stamp_s
         self._stamp_s = stamp_s
@@ -138,8 +154,14 @@ class Tracker:
             if track.num_unseen == 0 or (track.num_unseen <= config.coast_frames and track.is_in(found.mask))
         ]
 
-        known = [track_of[i].obstacle(each) if i in track_of else each for i, each in enumerate(found.obstacles)]
-        return replace(found, obstacles=known, coasting=[track.expected() for track in self._tracks if track.coasts])
+        size_hw = found.mask.shape[0], found.mask.shape[1]
+        return replace(
+            found,
+            obstacles=[
+                track_of[i].obstacle(each, size_hw) if i in track_of else each for i, each in enumerate(found.obstacles)
+            ],
+            coasting=[track.expected(size_hw) for track in self._tracks if track.coasts],
+        )
 
     def _new_track(self, box: NDArray[np.float64]) -> _Track:
         self._num_ids += 1

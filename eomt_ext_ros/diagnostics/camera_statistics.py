@@ -43,6 +43,7 @@ class CameraSnapshot:
         mask_fraction: of the newest image whose mask was cut; None before the first.
         full_mask_s: for how long each mask has covered most of its image, to the newest; 0 if that does not.
         drift: since when the images are no longer like those that the thresholds were fitted on, or empty.
+        lost_colours: why the newest image came without its colours, or empty.
     """
 
     name: str = ""
@@ -64,6 +65,7 @@ class CameraSnapshot:
     mask_fraction: float | None = None
     full_mask_s: float = 0.0
     drift: str = ""
+    lost_colours: str = ""
 
 
 class CameraStatistics:
@@ -91,7 +93,7 @@ class CameraStatistics:
         self._unprocessed_since_s: float | None = None
         self._last_turn_s = self._failed_turn_s = -math.inf
         self._late_in_a_row = 0
-        self._failure = self._rejection = self._skip = self._no_ground = self._drift = ""
+        self._failure = self._rejection = self._skip = self._no_ground = self._drift = self._lost_colours = ""
         self._tracks: Mapping[str, int] = {}
         self._health: Health | None = None
         self._mask_fraction: float | None = None
@@ -106,7 +108,7 @@ class CameraStatistics:
             self._started_s = self._clock()
             self._newest_input_s = None
             self._late_in_a_row = 0
-            self._failure = self._no_ground = ""
+            self._failure = self._no_ground = self._lost_colours = ""
             self._tracks = {}
             self._health = self._mask_fraction = self._full_mask_since_s = None
             self._end_turn()
@@ -205,6 +207,11 @@ class CameraStatistics:
         with self._lock:
             self._drift = finding
 
+    def without_colours(self, why: str) -> None:
+        """Note why an image came without its colours; empty if it has them."""
+        with self._lock:
+            self._lost_colours = why
+
     @property
     def counts(self) -> Counter[str]:
         """How many images ended in each way."""
@@ -237,6 +244,7 @@ class CameraStatistics:
                 mask_fraction=self._mask_fraction,
                 full_mask_s=(0.0 if self._full_mask_since_s is None else self._newest_mask_s - self._full_mask_since_s),
                 drift=self._drift,
+                lost_colours=self._lost_colours,
             )
 
     def _end_turn(self, taken_s: float = 0.0, *, skip: str = "", rejection: str = "") -> None:

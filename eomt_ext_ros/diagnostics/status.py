@@ -2,9 +2,9 @@
 
 Levels: ERROR if an image failed, until one is published, a camera is not well by its images, or the node itself reports
 an error; WARN if the node does not run, a camera is silent or has dirt on it, its newest image was rejected, its images
-are no longer like those that were learnt from, its masks cover most of the image for seconds, its obstacles were not
-located on the ground, images are published late or not at all, or their stamps are of another clock; else OK. Images
-dropped for newer ones are no fault: the node processes the newest.
+are no longer like those that were learnt from or come without their colours, its masks cover most of the image for
+seconds, its obstacles were not located on the ground, images are published late or not at all, or their stamps are of
+another clock; else OK. Images dropped for newer ones are no fault: the node processes the newest.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ def _camera_findings(
         yield DiagnosticStatus.WARN, f"newest image rejected: {camera.rejection}"
     if camera.no_ground:
         yield DiagnosticStatus.WARN, f"no ground output: {camera.no_ground}"
+    if camera.lost_colours:
+        yield DiagnosticStatus.WARN, f"image without colours: {camera.lost_colours}"
     if camera.drift:
         yield DiagnosticStatus.WARN, camera.drift
     if camera.full_mask_s >= FULL_MASK_AFTER_S:

@@ -130,8 +130,10 @@ class ImageReports:
         self._is_semantic_reported = False
 
     def colours(self, camera: Camera, msg: Any) -> None:
-        """Log once for each camera if its images come without their colours."""
-        if camera.name not in self._without_colours and (why := lost_colours(msg)):
+        """Report whether an image comes without its colours, and log it once for each camera."""
+        why = lost_colours(msg)
+        camera.statistics.without_colours(why)
+        if why and camera.name not in self._without_colours:
             self._without_colours.add(camera.name)
             self._log.error(f"{_of('colours', camera)} lost", f"{_of('image', camera)} without colours: {why}")
 

@@ -20,7 +20,7 @@ def test_the_most_similar_are_paired_first() -> None:
 
 @pytest.mark.parametrize("size", [1.0, 40.0])
 def test_a_box_may_jump_a_little_more_than_its_size_and_no_further(size: float) -> None:
-    expected, near, far = (np.array([[100 + sides * size, 100, size, size]]) for sides in (0, 1.4, 1.6))
+    expected, near, far = (np.array([[100 + sides * size, 100, size, size]]) for sides in (0, 1.15, 1.3))
     assert list(pairs(expected, near)) == [(0, 0)]
     assert list(pairs(expected, far)) == []
 

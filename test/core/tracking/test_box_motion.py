@@ -34,5 +34,15 @@ def test_between_what_was_expected_and_what_is_seen() -> None:
     motion.correct(np.array([104.0, 100.0, 28.0, 20.0]))
     assert motion.box == pytest.approx([102, 100, 24, 20])  # both are as certain
     motion.predict(1.0)  # of which nothing is known
-    motion.correct(np.array([150.0, 90.0, 20.0, 20.0]))
-    assert motion.box == pytest.approx([150, 90, 20, 20], abs=0.5)
+    motion.correct(np.array([150.0, 90.0, 30.0, 20.0]))
+    assert motion.box == pytest.approx([150, 90, 30, 20], abs=0.5)
+
+
+def test_what_is_smaller_is_a_part_and_moves_the_box_only_to_hold_it() -> None:
+    motion = BoxMotion(np.array([100.0, 100.0, 40.0, 40.0]))
+    motion.predict(1.0)
+    motion.correct(np.array([105.0, 70.0, 20.0, 40.0]))
+    assert motion.box == pytest.approx([100, 70, 39, 40], abs=0.5)  # from 80.5 to 119.5, which holds 95 to 115
+    motion.predict(1.0)
+    motion.correct(np.array([100.0 + motion.velocity[0], 75.0 + motion.velocity[1], 80.0, 40.0]))
+    assert motion.box[2] == pytest.approx(80, abs=0.5), "what is larger is believed"

@@ -13,7 +13,7 @@ from eomt_ext_core.tracking import Tracker, TrackingConfig
 from eomt_ext_core.tracking.tracker import MOST_FOLLOWED
 
 RATE_HZ = 15.0
-EAGER = TrackingConfig(confirm_frames=1, confirm_evidence=0.5)
+EAGER = TrackingConfig(confirm_evidence=0.5, keep_evidence=0.0)
 NOTHING: list[Obstacle] = []
 
 
@@ -41,6 +41,15 @@ def test_what_moves_keeps_its_id_and_what_comes_gets_another() -> None:
     assert [ids(frame) for frame in frames] == [[1], [2, 1]]
 
 
+def test_a_box_that_would_leave_the_image_ends_there() -> None:
+    frames = drive(*([obstacle(820 + 10 * k, size=40)] for k in range(4)), [obstacle(875, size=25)], NOTHING)
+    for frame in frames:
+        for x, y, width, height in (each.box_xywh for each in frame.listed):
+            assert 0 <= x < x + width <= 900
+            assert 0 <= y < y + height <= 480
+    assert len(frames[-1].coasting) == 1
+
+
 def test_nothing_else_of_what_was_found_changes() -> None:
     found = image([obstacle(100), obstacle(300, score=0.6)])
     followed = Tracker().follow(found, 0.0, EAGER)
@@ -50,12 +59,12 @@ def test_nothing_else_of_what_was_found_changes() -> None:
 
 
 def test_small_and_fast_is_followed_without_overlap() -> None:
-    frames = drive(*([obstacle(100 + 11 * k, size=8)] for k in range(10)))
+    frames = drive(*([obstacle(100 + 9 * k, size=8)] for k in range(10)))
     assert [ids(frame) for frame in frames] == [[1]] * 10
 
 
 def test_evidence_is_the_sum_of_log_odds_and_older_ones_count_less() -> None:
-    config = TrackingConfig(memory_frames=2.0, confirm_frames=2, confirm_evidence=0.9)
+    config = TrackingConfig(memory_frames=2.0, confirm_frames=2, confirm_evidence=0.9, keep_evidence=0.9)
     frames = drive([obstacle(9, score=0.8)], [obstacle(9, score=0.7)], [obstacle(9, score=0.8)], config=config)
     expected = [math.log(4), math.exp(-0.5) * math.log(4) + math.log(0.7 / 0.3)]
     expected.append(math.exp(-0.5) * expected[-1] + math.log(4))
@@ -72,16 +81,37 @@ def test_a_score_counts_by_how_far_it_is_above_the_threshold() -> None:
 
     assert evidence(0.3, 0.3) == pytest.approx(0.5)
     assert evidence(0.5, 0.2) == pytest.approx(0.8)
-    assert evidence(1.0, 0.5) == evidence(0.99, 0.0) == pytest.approx(1 / (1 + math.exp(-3)))
+    assert evidence(1.0, 0.5) == evidence(0.99, 0.0) == pytest.approx(1 / (1 + math.exp(-4)))
 
 
 def test_defaults_confirm_the_certain_at_once() -> None:
     config = TrackingConfig()
     frames = drive(*([obstacle(9, score=0.97), obstacle(200, score=0.6)] for _ in range(60)), config=config)
     certain, doubtful = zip(*[[each.state for each in frame.obstacles] for frame in frames], strict=True)
-    assert certain == ("tentative",) + 59 * ("confirmed",)
+    assert set(certain) == {"confirmed"}
     assert set(doubtful) == {"tentative"}
     assert ids(frames[-1].confirmed()) == [1]
+
+
+def test_confirmed_it_stays_until_the_evidence_is_too_little_to_keep_it() -> None:
+    config = TrackingConfig(memory_frames=1.0, confirm_evidence=0.9, keep_evidence=0.6)
+    frames = drive(*([obstacle(9, score=score)] for score in (0.85, 0.95, 0.7, 0.51, 0.85)), config=config)
+    states = ["tentative", "confirmed", "confirmed", "confirmed", "confirmed"]
+    assert [frame.obstacles[0].state for frame in frames] == states
+    frames = drive([obstacle(9, score=0.91)], [obstacle(9, score=0.3)], NOTHING, [obstacle(9)], config=config)
+    assert [frame.obstacles[0].state for frame in frames if frame.obstacles] == ["confirmed", "tentative", "tentative"]
+    assert [len(frame.coasting) for frame in frames] == [0, 0, 0, 0]
+
+
+def test_the_box_of_a_track_keeps_what_is_seen_in_parts_whole() -> None:
+    whole, part = obstacle(100, size=60), obstacle(130, y=80, size=12)
+    frames = drive(*5 * [[whole]], *4 * [[part]], [whole])
+    for frame in frames:
+        (x, y, width, height) = frame.obstacles[0].box_xywh
+        assert (x, y, x + width, y + height) == pytest.approx((100, 50, 160, 110), abs=8)
+    assert {frame.obstacles[0].area_px for frame in frames} == {300}
+    (x, y, width, height) = drive([whole], *150 * [[part]])[-1].obstacles[0].box_xywh
+    assert (x, y, width, height) == pytest.approx((130, 80, 12, 12), abs=2), "it is no larger after all"
 
 
 def test_what_is_not_seen_coasts_as_it_moved_and_is_dropped_then() -> None:
@@ -97,7 +127,7 @@ def test_what_is_not_seen_coasts_as_it_moved_and_is_dropped_then() -> None:
 
 
 def test_it_coasts_as_long_as_it_may_without_a_number_running_over() -> None:
-    config = TrackingConfig(coast_frames=1000, memory_frames=1e9, confirm_frames=1, confirm_evidence=0.5)
+    config = replace(EAGER, coast_frames=1000, memory_frames=1e9)
     frames = drive([obstacle(400)], *1001 * [NOTHING], config=config)
     assert [len(frame.coasting) for frame in frames] == [0, *1000 * [1], 0]
     assert frames[1000].coasting[0].evidence == 0
@@ -178,7 +208,14 @@ def test_in_whatever_comes_ids_are_unique_and_never_return(seen: list[Any], step
         stamp_s = round(stamp_s + step_s, 3)
         found = [Obstacle(score, box, box[2] * box[3], (0.0, 0.0)) for box, score in obstacles]
         frame = tracker.follow(image(found), stamp_s, replace(EAGER, coast_frames=1))
-        assert [(each.box_xywh, each.score) for each in frame.obstacles] == obstacles
+        assert [each.score for each in frame.obstacles] == [score for _, score in obstacles]
+        for (x, y, width, height), (left, top, w, h) in zip(
+            (each.box_xywh for each in frame.obstacles), (box for box, _ in obstacles), strict=True
+        ):
+            assert x <= left
+            assert y <= top
+            assert x + width >= left + w
+            assert y + height >= top + h
         all_ids = [each.track_id for each in frame.obstacles + frame.coasting]
         assert len(set(all_ids)) == len(all_ids)
         present = {each for each in all_ids if each is not None}
@@ -195,3 +232,5 @@ def test_in_whatever_comes_ids_are_unique_and_never_return(seen: list[Any], step
 def test_a_broken_rule_is_named() -> None:
     with pytest.raises(ConfigError, match="confirm_frames must be at least 1, got 0"):
         TrackingConfig(confirm_frames=0)
+    with pytest.raises(ConfigError, match=r"keep_evidence must be at most confirm_evidence 0\.8, got 0\.9"):
+        TrackingConfig(confirm_evidence=0.8, keep_evidence=0.9)

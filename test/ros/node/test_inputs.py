@@ -52,13 +52,15 @@ def test_a_compressed_mosaic_is_answered_in_its_colours(stand_in, capfd):
     rig.start("probability")
     tile = np.array([[50, 100], [100, 200]], np.uint8)  # blue, green / green, red
     data = cv2.imencode(".png", np.tile(tile, (24, 40)))[1].tobytes()
-    for stamp, target in enumerate(("", "bayer_bggr8", "mono8", "mono8"), start=1):
+    for stamp, target in enumerate(("", "bayer_bggr8", "mono8", "mono8", ""), start=1):
         msg = CompressedImage(header=Header(stamp=Time(sec=stamp)), format=f"bayer_bggr8; jpeg compressed {target}")
         msg.data.frombytes(data)
         np.testing.assert_allclose(plane(rig.answer(msg)), 200 / 255, atol=1e-6)
         assert ("image without colours" in capfd.readouterr().err) == (stamp == 3), (
             "once, and only if the format says so"
         )
+        is_lost = "image without colours: its publisher converted" in rig.diagnostics()["camera"].message
+        assert is_lost == (target == "mono8")
 
 
 def test_publish_scale_is_live_for_images_and_calibration(stand_in):

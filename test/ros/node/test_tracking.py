@@ -51,7 +51,7 @@ def test_ids_stay_and_what_is_missed_coasts(stand_in):
 
 
 def test_only_confirmed_ones_if_so_wished_and_live(stand_in):
-    rig = stand_in(obstacles__confirmed_only=True, **ON_GROUND)
+    rig = stand_in(obstacles__confirmed_only=True, tracking__confirm_frames=2, **ON_GROUND)
     rig.start("obstacle_points")
     calibrate(rig)
     assert [len(ids(rig.answer(image(number, 20), "obstacle_points"))) for number in range(3)] == [0, 1, 1]
@@ -62,7 +62,7 @@ def test_only_confirmed_ones_if_so_wished_and_live(stand_in):
 
 
 def test_each_camera_has_its_own_and_a_jump_of_time_starts_over(stand_in):
-    rig = stand_in(cameras=["front", "rear"])
+    rig = stand_in(cameras=["front", "rear"], tracking__confirm_frames=2)
     rig.start("mask")
     tracks = lambda camera: {item.key: item.value for item in rig.diagnostics()[f"camera {camera}"].values}["tracks"]  # noqa: E731
     for number in range(2):

@@ -57,6 +57,7 @@ LIVE = {
     "tracking.enabled": True,
     "tracking.confirm_frames": 4,
     "tracking.confirm_evidence": 0.75,
+    "tracking.keep_evidence": 0.25,
     "tracking.coast_frames": 0,
     "tracking.memory_frames": 2.5,
     "tracking.reset_after_s": 0.5,

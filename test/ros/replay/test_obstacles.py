@@ -21,16 +21,16 @@ def rows(outcome):
 def test_obstacles_are_followed_in_each_camera_by_the_stamps(drive, replay, read_outputs):
     topics = ("/front/image", "/rear/image")
     bag = drive(topics=topics, frames=5)
-    outcome = replay(bag, image_topic=topics, min_area_px=5, threshold=0.05)
+    outcome = replay(bag, image_topic=topics, min_area_px=5, threshold=0.2)
     assert outcome.status == 0, outcome.text
     outputs, expected, obstacles = read_outputs(outcome.folder / "annotated"), [], ObstacleConfig(min_area_px=5)
     for camera in ("front", "rear"):
         tracker = Tracker()
         for _, msg in outputs[output_topic(camera, "probability")]:
             stamp = msg.header.stamp
-            found = find_obstacles(plane(msg).astype(np.float32), obstacles, threshold=0.05)
+            found = find_obstacles(plane(msg).astype(np.float32), obstacles, threshold=0.2)
             stamp_s = stamp.sec + stamp.nanosec * 1e-9
-            found = tracker.follow(found, stamp_s, TrackingConfig(), threshold=0.05)
+            found = tracker.follow(found, stamp_s, TrackingConfig(), threshold=0.2)
             name = f"{stamp.sec}.{stamp.nanosec:09d}"
             expected += [(camera, name, str(each.track_id), each.state) for each in found.listed]
     found = sorted((row["camera"], row["stamp"], row["track_id"], row["state"]) for row in rows(outcome))
@@ -41,7 +41,7 @@ def test_obstacles_are_followed_in_each_camera_by_the_stamps(drive, replay, read
 def test_only_confirmed_ones_or_without_tracking(drive, replay):
     bag = drive(frames=4)
     everything, confirmed, plain = (
-        replay(bag, out=name, threshold=0.05, **options)
+        replay(bag, out=name, threshold=0.2, **options)
         for name, options in (("all", {}), ("confirmed", {"confirmed_only": True}), ("plain", {"no_tracking": True}))
     )
     assert {row["state"] for row in rows(confirmed)} == {"confirmed"}
