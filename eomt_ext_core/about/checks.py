@@ -59,6 +59,7 @@ def own_checks() -> Iterator[Check]:
     yield from _device_checks()
     yield extra_check("video", ("imageio_ffmpeg",), "writes videos", "bags")
     yield extra_check("export", ("onnx", "onnxruntime", "onnxscript"), "writes and runs exported files", "export")
+    yield extra_check("OpenVINO", ("openvino",), "runs exported files faster on CPUs", "openvino")
     yield extra_check("bench plot", ("matplotlib",), "draws the plot of bench", "bench")
 
 

@@ -12,7 +12,7 @@ from eomt_ext_core.errors import CheckpointError, ConfigError, EomtExtError
 from eomt_ext_core.files import printable, sha256_of
 
 _MOST_METRICS_BYTES = 256 << 20
-_OWN_INFO = ("class_names", "calibration", "probe", "record")
+_OWN_INFO = ("class_names", "calibration", "score_calibrations", "probe", "record")
 
 
 def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _weights(source: str, path: Path, head: str | None) -> dict[str, Any]:
         "patch": config.patch_size,
         "head": None if form is None else _head_facts(form.feature_proj_dim, form.hidden_dim, read.head),
         "parameters": _count(read.network) + _count(read.head),
-        **_info_facts(read.info, config.num_classes),
+        **_info_facts(read.info, config.num_classes, has_head=form is not None),
     }
 
 
@@ -105,17 +105,22 @@ def _count(tensors: Mapping[str, Any]) -> int:
     return sum(tensor.numel() for name, tensor in tensors.items() if "pixel_" not in name)
 
 
-def _info_facts(info: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+def _info_facts(info: Mapping[str, Any], num_classes: int, *, has_head: bool) -> dict[str, Any]:
     """Describe what checkpoints and exports hold beside the weights; already checked for types and lengths."""
     from eomt_ext_core.model.metadata import class_names_of
+    from eomt_ext_core.scoring.calibration import SCORES_KEY
 
     names = class_names_of(info, num_classes)
     probe = info.get("probe")
     return {
         "classes": {str(index): name for index, name in enumerate(names)} if names else num_classes,
-        "threshold": threshold_of(info),
+        "threshold": threshold_of(info) if has_head else None,
         "calibration": info.get("calibration"),
         "guarantee": guarantee(info.get("calibration")),
+        "baselines": {
+            name: {"threshold": stored["threshold"], "guarantee": guarantee(stored)}
+            for name, stored in info.get(SCORES_KEY, {}).items()
+        },
         "known_answer": None if probe is None else {"scores": sorted(probe["scores"]), "window_hw": probe["crop_hw"]},
         "provenance": {name: value for name, value in info.items() if name not in _OWN_INFO},
         "record": info.get("record"),
@@ -123,7 +128,7 @@ def _info_facts(info: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
 
 
 def threshold_of(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the threshold that a file's mask is cut at unless another is chosen, and where it comes from."""
+    """Give the threshold that the head's mask is cut at unless another is chosen, and where it comes from."""
     calibration = info.get("calibration")
     if calibration is None:
         return {"value": DEFAULT_THRESHOLD, "origin": "default"}
@@ -179,7 +184,7 @@ def _exported(path: Path) -> dict[str, Any]:
         "score_stride": contents.score_stride,
         "windows_in_a_call": contents.batch or "any number",
         "made_from": dict(contents.origin),
-        **_info_facts(contents.info, contents.num_classes),
+        **_info_facts(contents.info, contents.num_classes, has_head="head" in contents.outputs),
     }
 
 

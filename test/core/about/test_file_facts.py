@@ -30,7 +30,10 @@ CONTENTS = ExportContents((64, 96), 5, ("head", "rba"), "fp16", 2, 1, INFO, {"ch
 @pytest.fixture
 def model(tiny_model: Callable[..., EoMTExt]) -> EoMTExt:
     model = tiny_model(HeadConfig(16, 0.3, 8))
-    model.info = {"class_names": NAMES, "calibration": CALIBRATION, "name": "streets"}
+    baseline = {**CALIBRATION, "threshold": 0.4}
+    model.info = {
+        "class_names": NAMES, "calibration": CALIBRATION, "score_calibrations": {"rba": baseline}, "name": "streets"
+    }  # fmt: skip
     return model
 
 
@@ -47,6 +50,7 @@ def test_a_checkpoint(model: EoMTExt, tmp_path: Path) -> None:
     assert facts["classes"] == {"0": "road", "1": "car", "2": "sky", "3": "pole", "4": "person"}
     assert facts["threshold"] == {"value": 0.25, "origin": "calibration of the checkpoint"}
     assert facts["guarantee"].startswith("finds at least 95 % of the anomalous pixels of a frame")
+    assert facts["baselines"]["rba"] == {"threshold": 0.4, "guarantee": facts["guarantee"]}
     assert facts["provenance"] == {"name": "streets"}
     assert len(facts["sha256"]) == 64
 
@@ -55,7 +59,9 @@ def test_an_uncalibrated_model_without_head(tiny_model: Callable[..., EoMTExt], 
     save_model(tiny_model(), tmp_path / "m.safetensors")
     facts = facts_of(str(tmp_path / "m.safetensors"))
     assert (facts["head"], facts["classes"], facts["guarantee"]) == (None, 5, "none: not calibrated")
-    assert facts["threshold"] == {"value": 0.5, "origin": "default"}
+    assert facts["threshold"] is None, "a baseline has none of its own"
+    save_model(tiny_model(HeadConfig(16)), tmp_path / "h.safetensors")
+    assert facts_of(str(tmp_path / "h.safetensors"))["threshold"] == {"value": 0.5, "origin": "default"}
 
 
 def test_what_an_official_file_leaves_open_is_named(model: EoMTExt, tmp_path: Path) -> None:
