@@ -30,6 +30,7 @@ _TUNED = triton.autotune(HALF_TILES, key=_SIZES)(score_pixels)
 _TUNED_LEAN = triton.autotune(LEAN_TILES, key=_SIZES)(score_pixels_lean)
 _LEAN_CLASSES = 64
 _LEAN_HIDDEN = (64, 128, 256)
+_LEAN_CELLS = 64
 _WIDEST_TILE = 16
 _PROGRAMS = 2  # of the lean kernel on a multiprocessor
 _BOUND = 1 / 64  # between kernels, of the largest logit
@@ -84,15 +85,18 @@ class FusedHead:
             return logits
 
         with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
-            by(self._kernel_of(by, class_probs, visual, logits))
+            by(self._kernel_of(by, mask_logits, class_probs, visual, logits))
 
-    def _kernel_of(self, by: Callable[[str], Tensor], class_probs: Tensor, visual: Tensor, logits: Tensor) -> str:
+    def _kernel_of(
+        self, by: Callable[[str], Tensor], masks: Tensor, class_probs: Tensor, visual: Tensor, logits: Tensor
+    ) -> str:
         """Choose ``lean`` or ``wide`` for these sizes: the faster one."""
         if self._tile is not None:
             return "wide" if "BLOCK_Q" in self._tile.kwargs else "lean"
-        if visual.dtype == torch.float32 or not _is_lean(class_probs.shape[2] - 1, visual.shape, logits.shape):
+        shapes = masks.shape, visual.shape, logits.shape
+        if visual.dtype == torch.float32 or not _is_lean(class_probs.shape[2] - 1, *shapes):
             return "wide"
-        sizes = class_probs.shape, visual.shape, logits.shape, visual.dtype
+        sizes = *shapes, class_probs.shape, visual.dtype
         if sizes not in self._kernels:
             ways = {kernel: lambda kernel=kernel: by(kernel).clone() for kernel in ("wide", "lean")}
             self._kernels[sizes] = fastest(f"scoring of {len(logits)} windows", ways, _BOUND, logits.device)
@@ -167,13 +171,16 @@ class FusedHead:
         }
 
 
-def _is_lean(classes: int, visual: torch.Size, logits: torch.Size) -> bool:
-    """Whether the lean kernel takes these sizes: few classes, a head of a power of two, 3×3 patches under a tile."""
-    return (
-        classes <= _LEAN_CLASSES
-        and visual[3] in _LEAN_HIDDEN
-        and all((_WIDEST_TILE - 1) * patches < pixels for patches, pixels in zip(visual[1:3], logits[1:3], strict=True))
-    )
+def _is_lean(classes: int, masks: torch.Size, visual: torch.Size, logits: torch.Size) -> bool:
+    """Whether the lean kernel takes these sizes.
+
+    It takes few classes, a head of a power of two, 3×3 patches under a tile, and as many cells of the masks as one
+    product has.
+    """
+    size_hw = logits[1:3]
+    patches = all((_WIDEST_TILE - 1) * side < pixels for side, pixels in zip(visual[1:3], size_hw, strict=True))
+    rows, columns = ((_WIDEST_TILE - 1) * side // pixels + 3 for side, pixels in zip(masks[2:], size_hw, strict=True))
+    return classes <= _LEAN_CLASSES and visual[3] in _LEAN_HIDDEN and patches and rows * columns <= _LEAN_CELLS
 
 
 def _tiles(height: int, width: int, tile: dict[str, Any]) -> int:

@@ -82,12 +82,21 @@ def test_the_lean_kernel_gives_the_same(
         assert 0 < (logits - case.logits).abs().max() <= 0.02 * largest
 
 
-def test_sizes_decide_whether_the_lean_kernel_is_tried() -> None:
-    usual = 19, torch.Size((2, 40, 40, 256)), torch.Size((2, 640, 640, 1))
-    assert _is_lean(*usual)
-    assert not _is_lean(150, *usual[1:])
-    assert not _is_lean(19, torch.Size((2, 40, 40, 320)), usual[2])
-    assert not _is_lean(19, usual[1], torch.Size((2, 320, 320, 1)))  # score_stride 2
+@pytest.mark.parametrize(
+    ("classes", "masks", "patches", "hidden", "side", "expected"),
+    [
+        (19, 160, 40, 256, 640, True),
+        (150, 160, 40, 256, 640, False),  # more classes than a block
+        (19, 160, 40, 320, 640, False),
+        (19, 160, 40, 256, 320, False),  # score_stride 2: more patches under a tile
+        (19, 640, 40, 256, 640, False),  # more cells of the masks under a tile than a product has
+    ],
+)
+def test_sizes_decide_whether_the_lean_kernel_is_tried(
+    classes: int, masks: int, patches: int, hidden: int, side: int, expected: bool
+) -> None:
+    shapes = (2, 100, masks, masks), (2, patches, patches, hidden), (2, side, side, 1)
+    assert _is_lean(classes, *map(torch.Size, shapes)) == expected
 
 
 def test_what_is_not_finite_is_not_hidden(
