@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from statistics import median
 
 _REMEMBERED = 8  # batches, of which the fastest counts
-_EARLY = (
-    0.1  # of the computation: the host may be held up, and an estimate that is too long is found out by being early
-)
+_EARLY = 0.05  # of the computation: for a host that is held up, and to find out that the device is faster
 
 
 class Pace:
@@ -22,8 +21,8 @@ class Pace:
     >>> pace.begin_at_s(submitted_s=1.0, windows=2)  # nothing is known yet
     -inf
     >>> pace.collected(submitted_s=1.0, now_s=11.0, windows=2)
-    >>> pace.begin_at_s(submitted_s=12.0, windows=4)  # 90 % of 20 s, and a second to begin
-    29.0
+    >>> pace.begin_at_s(submitted_s=12.0, windows=4)  # 95 % of 20 s, and a second to begin
+    30.0
     """
 
     def __init__(self) -> None:
@@ -45,4 +44,4 @@ class Pace:
         if not self._window_s:
             return -math.inf
         computed_s = max(submitted_s, self._collected_s) + (1 - _EARLY) * windows * min(self._window_s)
-        return computed_s - max(self._beginning_s, default=0.0)
+        return computed_s - median(self._beginning_s)

@@ -7,7 +7,7 @@ import pytest
 
 from eomt_ext_ros.inference.pace import Pace
 
-TURNS = 60
+TURNS = 100
 
 
 def run(device_s, begin_s, finish_s, late_s=0.0, most=2, windows=lambda turn: 1):
@@ -35,7 +35,7 @@ def run(device_s, begin_s, finish_s, late_s=0.0, most=2, windows=lambda turn: 1)
 @pytest.mark.parametrize(("begin_s", "finish_s"), [(0.01, 0.02), (0.2, 0.3), (0.0, 0.0)])
 def test_with_a_slow_device_images_are_as_new_as_one_at_a_time_and_it_is_never_idle(begin_s, finish_s):
     ages_s, idle_s = run(lambda turn: 1.0, begin_s, finish_s)
-    assert max(ages_s) <= begin_s + 1.0 + 0.101
+    assert max(ages_s) <= begin_s + 1.0 + 0.051
     assert max(idle_s) == 0
 
 
@@ -49,12 +49,12 @@ def test_with_a_slow_host_nothing_is_waited_for():
 @pytest.mark.parametrize("change", [4.0, 0.25])
 def test_another_speed_of_the_device_is_learnt(change):
     ages_s, idle_s = run(lambda turn: 1.0 if turn < 30 else change, 0.01, 0.01)
-    assert max(ages_s[-15:]) <= 0.01 + 1.11 * change
+    assert max(ages_s[-15:]) <= 0.01 + 1.06 * change
     assert max(idle_s[-15:]) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_host_that_is_held_up_does_not_teach_the_device_to_be_slow():
-    _, idle_s = run(lambda turn: 1.0, 0.01, 0.01, late_s=0.05)
+    _, idle_s = run(lambda turn: 1.0, 0.01, 0.01, late_s=0.04)
     assert max(idle_s) == 0
 
 
@@ -63,7 +63,7 @@ def test_a_small_batch_is_not_waited_for_as_long_as_large_ones_took():
         return 1 if turn == 50 else 12
 
     ages_s, idle_s = run(windows, 0.01, 0.01, windows=windows)
-    assert min(ages_s) <= 0.01 + 0.1 * 12 + 1.01, "begun before the end of a large one, and then computed at once"
+    assert min(ages_s) <= 0.01 + 0.05 * 12 + 1.01, "begun before the end of a large one, and then computed at once"
     assert max(idle_s) == 0
 
 
