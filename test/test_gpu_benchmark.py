@@ -40,6 +40,7 @@ def test_its_figures_are_of_what_they_say(quick_run):
     frame = parts["frames"]["tiny"]["128x72"]
     assert (frame["windows"], frame["frames"]) == (2, 3)
     assert 0 < frame["p50_ms"] <= frame["p99_ms"]
+    assert frame["in_flight"]["frames"] == 3
     assert parts["kernel"]["tiny"]["torch, float32"]["largest_logit_error"] < 1e-5
     assert parts["beside"]["128x72"]["ours-fp32"]["largest_difference"] < 1e-5
     assert parts["memory"]["frames"] == 3

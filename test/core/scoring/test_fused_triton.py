@@ -9,6 +9,7 @@ from eomt_ext_core.scoring.factored import FactoredHead
 from eomt_ext_core.scoring.head_scorer import make_head_scorer
 
 triton = pytest.importorskip("triton")
+from eomt_ext_core.scoring import fused_triton  # noqa: E402
 from eomt_ext_core.scoring.fused_kernel import HALF_TILES  # noqa: E402
 from eomt_ext_core.scoring.fused_triton import FusedHead, _is_lean  # noqa: E402
 from eomt_ext_core.scoring.lean_kernel import LEAN_TILES  # noqa: E402
@@ -97,6 +98,25 @@ def test_sizes_decide_whether_the_lean_kernel_is_tried(
 ) -> None:
     shapes = (2, 100, masks, masks), (2, patches, patches, hidden), (2, side, side, 1)
     assert _is_lean(classes, *map(torch.Size, shapes)) == expected
+
+
+def test_the_kernel_is_chosen_once_for_each_batch_size(
+    scoring_case: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+
+    def fastest(what: str, ways: dict[str, Any], *_: Any) -> str:
+        chosen.append(what)
+        return list(ways)[-1]
+
+    monkeypatch.setattr(fused_triton, "fastest", fastest)
+    monkeypatch.setattr(FusedHead, "_launch_lean", lambda self, masks, probs, visual, logits: logits.fill_(7.0))
+    fused = None
+    for batch in (1, 2, 2, 1):
+        case = scoring_case((48, 64), (12, 16), (3, 4), batch=batch, dtype=torch.bfloat16)
+        fused = fused or FusedHead(case.head)
+        assert (fused(*case.inputs) == 7).all()
+    assert chosen == ["scoring of 1 windows", "scoring of 2 windows"]
 
 
 def test_what_is_not_finite_is_not_hidden(
