@@ -67,5 +67,12 @@ def test_a_small_batch_is_not_waited_for_as_long_as_large_ones_took():
     assert max(idle_s) == 0
 
 
+@pytest.mark.parametrize("first", [1, 4])
+def test_a_device_that_takes_as_long_for_one_as_for_four_is_known_for_both(first):
+    ages_s, idle_s = run(lambda turn: 1.0, 0.01, 0.01, windows=lambda turn: 5 - first if turn % 3 else first)
+    assert max(ages_s) <= 0.01 + 1.0 + 0.051
+    assert max(idle_s) == 0
+
+
 def test_nothing_is_known_at_first():
     assert Pace().begin_at_s(5.0, 1) == -math.inf
