@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
 
 from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.export.graph_layers import GraphLayers, layer_of
@@ -78,45 +81,59 @@ def _check_resizing(layers: GraphLayers) -> None:
                 )
 
 
+class _Norm(NamedTuple):
+    """A use of a norm in the graph: its layer, its nodes, and the tensors that it reads and gives."""
+
+    layer: str
+    nodes: list[Any]
+    source: str
+    result: str
+
+
 def _check_norms(layers: GraphLayers, program: ScoringProgram) -> None:
     """Run all norms at once, each on its own activations, and compare them with torch in float32."""
-    import torch
-
-    norms = {
+    modules = {
         name.removeprefix("network."): module
         for name, module in program.named_modules()
-        if isinstance(module, torch.nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm)
     }
-    parts = {
-        name: [node for node in layers.nodes if layer_of(node) == name and node.op_type != "Transpose"]
-        for name in norms
-    }
-    missing = [name for name, nodes in parts.items() if not nodes]
-    if missing:
-        raise refusal(missing[0], "no such norm in the graph")
-    boundaries = {name: _boundary(layers, nodes) for name, nodes in parts.items()}
-    evaluator, dtypes = _evaluator_of(layers, [node for nodes in parts.values() for node in nodes], boundaries)
-    feeds, expected = {}, {}
-    for seed, (name, (source, _)) in enumerate(boundaries.items()):
-        norm = norms[name].float()
-        width = int(norm.normalized_shape[0])
-        values = _forced(width, seed)
-        shaped = torch.from_numpy(values)
-        expected[name] = torch.nn.functional.layer_norm(
-            shaped, [width], norm.weight.float(), norm.bias.float(), norm.eps
-        ).numpy()
-        feeds[source] = values.astype(dtypes[source])
+    uses = {name: _uses(layers, name) for name in modules}
+    nameless = [name for name, found in uses.items() if not found]  # blocks with masked attention lose their names
+    if nameless and sum(node.op_type == "LayerNormalization" for node in layers.nodes) < len(modules):
+        raise refusal(nameless[0], "its norm is not in the graph as a whole")
+    norms = [use for found in uses.values() for use in found]
+    evaluator, dtypes = _evaluator_of(layers, norms)
+    forced: dict[str, NDArray[np.float32]] = {}
+    for seed, norm in enumerate(norms):  # several may read the same tensor
+        forced.setdefault(norm.source, _forced(int(modules[norm.layer].normalized_shape[0]), seed))
     with np.errstate(all="ignore"):  # overflow is what is looked for
-        results = evaluator.run([result for _, result in boundaries.values()], feeds)
-    for name, found in zip(boundaries, results, strict=True):
-        scale = max(1.0, float(np.abs(expected[name]).max()))
-        off = np.abs(found.astype(np.float32) - expected[name])
-        if not float(off.max()) <= _TOLERANCE * scale:  # a NaN is none
+        feeds = {source: values.astype(dtypes[source]) for source, values in forced.items()}
+        results = evaluator.run([norm.result for norm in norms], feeds)
+    for norm, found in zip(norms, results, strict=True):
+        module = modules[norm.layer]
+        weight, bias = (part.detach().float().cpu() for part in (module.weight, module.bias))
+        values = torch.from_numpy(forced[norm.source])
+        expected = F.layer_norm(values, list(weight.shape), weight, bias, module.eps).numpy()
+        off = np.abs(found.astype(np.float32) - expected)
+        if not float(off.max()) <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):  # a NaN is none
             raise refusal(
-                name,
-                f"its norm breaks for activations of ±{FORCED:g} ({_spelling(parts[name])}): keep LayerNormalization "
+                norm.layer,
+                f"its norm breaks for activations of ±{FORCED:g} ({_spelling(norm.nodes)}): keep LayerNormalization "
                 "whole (opset 17 or later), or in float32",
             )
+
+
+def _uses(layers: GraphLayers, name: str) -> list[_Norm]:
+    """Find each use of a norm, as nodes that hang together; masked attention uses the last norm several times."""
+    groups: list[list[Any]] = []
+    for node in layers.nodes:
+        if layer_of(node) != name or node.op_type == "Transpose":
+            continue
+        if groups and not {made for other in groups[-1] for made in other.output}.isdisjoint(node.input):
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+    return [_Norm(name, nodes, *_boundary(layers, nodes)) for nodes in groups]
 
 
 def _forced(width: int, seed: int) -> NDArray[np.float32]:
@@ -135,10 +152,8 @@ def _boundary(layers: GraphLayers, nodes: list[Any]) -> tuple[str, str]:
     return read[0], given[-1]
 
 
-def _evaluator_of(
-    layers: GraphLayers, nodes: list[Any], boundaries: dict[str, tuple[str, str]]
-) -> tuple[Any, dict[str, Any]]:
-    """Make an evaluator of some of the nodes that rounds as the graph says, and the types of its inputs.
+def _evaluator_of(layers: GraphLayers, norms: list[_Norm]) -> tuple[Any, dict[str, Any]]:
+    """Make an evaluator of norms that rounds as the graph says, and the types of its inputs.
 
     onnxruntime would not do: on a CPU it computes half precision in single precision, and puts a norm that is spelled
     out together again.
@@ -156,13 +171,14 @@ def _evaluator_of(
             normal = (centred / np.sqrt(variance + kind(options["epsilon"]))).astype(x.dtype)
             return (normal * scale + bias,)
 
+    nodes = [node for norm in norms for node in norm.nodes]
     helper, used = onnx.helper, {name for node in nodes for name in node.input}
-    kinds = {source: layers.types.get(source, onnx.TensorProto.FLOAT) for source, _ in boundaries.values()}
+    kinds = {norm.source: layers.types.get(norm.source, onnx.TensorProto.FLOAT) for norm in norms}
     graph = helper.make_graph(
         nodes,
         "norms",
         [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()],
-        [helper.make_empty_tensor_value_info(result) for _, result in boundaries.values()],
+        [helper.make_empty_tensor_value_info(norm.result) for norm in norms],
         [item for item in layers.proto.graph.initializer if item.name in used],
     )
     model = helper.make_model(graph, opset_imports=layers.proto.opset_import, ir_version=layers.proto.ir_version)
