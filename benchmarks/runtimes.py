@@ -39,7 +39,7 @@ def literal(source: str) -> Any:
     import torch
 
     from eomt_ext_core import load_model
-    from eomt_ext_core.bench.literal import LiteralPipeline
+    from eomt_ext_core.bench.variants.literal import LiteralPipeline
 
     return LiteralPipeline(load_model(source), torch.device("cpu"), bf16=False)
 

@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu_parts.setting import Setting, images
 from benchmarks.gpu_parts.timing import event_us, wall_ms
 from eomt_ext_core.bench.clock import StageClock, synchronize
-from eomt_ext_core.bench.pipelines import make_pipelines
+from eomt_ext_core.bench.variants.pipelines import make_pipelines
 
 _ROUND = 10  # frames of a variant before the turn of the next
 _WAYS = ("literal-fp32", "literal-bf16", "transformers-fp32", "transformers-bf16", "ours-fp32", "ours-bf16")

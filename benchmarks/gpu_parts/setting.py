@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from eomt_ext_core import AnomalyEngine, EngineConfig
-from eomt_ext_core.bench.models import HEAD, make_model
+from eomt_ext_core.bench.variants.models import HEAD, make_model
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.model.eomt_ext import EoMTExt
 

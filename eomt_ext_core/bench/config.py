@@ -62,7 +62,7 @@ class BenchConfig:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names that :func:`~eomt_ext_core.bench.models.make_model` takes."""
+        """Names that :func:`~eomt_ext_core.bench.variants.models.make_model` takes."""
         return (self.checkpoint,) if self.checkpoint else self.sizes
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from eomt_ext_core.bench.clock import StageClock, synchronize
 from eomt_ext_core.bench.config import NETWORK, SCORING
 from eomt_ext_core.bench.memory import Memory, MemoryWatch
-from eomt_ext_core.bench.models import make_model
-from eomt_ext_core.bench.pipelines import Pipelines, make_pipelines
+from eomt_ext_core.bench.variants.models import make_model
+from eomt_ext_core.bench.variants.pipelines import Pipelines, make_pipelines
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.stages import NETWORK_AND_SCORING
@@ -52,7 +52,7 @@ def set_up(variant: str, model: str, device: str) -> None:
 
     Args:
         variant: one of :data:`~eomt_ext_core.bench.config.VARIANTS`.
-        model: as for :func:`~eomt_ext_core.bench.models.make_model`.
+        model: as for :func:`~eomt_ext_core.bench.variants.models.make_model`.
         device: ``cpu`` or ``cuda:N``.
     """
     _subject(variant, model, device)

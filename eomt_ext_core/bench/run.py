@@ -24,8 +24,8 @@ from eomt_ext_core.bench.flops import MatrixCeiling, count_window_flops
 from eomt_ext_core.bench.frames import Turn, run_turn, set_up, time_batch
 from eomt_ext_core.bench.machine import describe_machine
 from eomt_ext_core.bench.memory import Memory
-from eomt_ext_core.bench.models import make_model
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth, GrowthPoint, Times, VariantResult
+from eomt_ext_core.bench.variants.models import make_model
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 

@@ -16,7 +16,7 @@ from eomt_ext_core.datasets import Dataset, Sample
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
 from eomt_ext_core.evaluation.detail import FrameDetail
-from eomt_ext_core.evaluation.pixel_metrics import Mode
+from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
 from eomt_ext_core.files import message_with_path

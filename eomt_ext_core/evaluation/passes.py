@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.calibration import Calibration
 from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.metrics.calibration import Calibration
+from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics
+from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.panels import Panel
-from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, ScoreResult
-from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.intervals.frame_counts import NUM_EDGES, FloatArray, FrameCounts
 
 MAX_PANELS = 200

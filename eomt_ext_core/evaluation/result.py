@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from eomt_ext_core.evaluation.calibration import CalibrationResult
 from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.metrics.calibration import CalibrationResult
+from eomt_ext_core.evaluation.metrics.pixel_metrics import PixelCurve, PixelResult
+from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentResult
 from eomt_ext_core.evaluation.panels import Panel
-from eomt_ext_core.evaluation.pixel_metrics import PixelCurve, PixelResult
-from eomt_ext_core.evaluation.segment_metrics import SegmentResult
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, pack_edges
 
 

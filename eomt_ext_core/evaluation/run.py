@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL
 from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
-from eomt_ext_core.evaluation.calibration import Calibration
 from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.metrics.calibration import Calibration
+from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics
+from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.panels import Panel, image_thumbnail, labels_thumbnail, levels_thumbnail
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
-from eomt_ext_core.evaluation.pixel_metrics import Mode, PixelMetrics
 from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
-from eomt_ext_core.evaluation.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.spool import Spool
 from eomt_ext_core.files import printable
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, count_pixels

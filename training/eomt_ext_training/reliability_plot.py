@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eomt_ext_core.evaluation import CalibrationResult, charts
+from eomt_ext_core.evaluation import CalibrationResult
+from eomt_ext_core.evaluation.page import charts
 from eomt_ext_core.files import atomic_write
 
 _STYLE = """svg { font: 11px sans-serif; background: #fff; fill: #171b22 }

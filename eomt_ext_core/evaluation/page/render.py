@@ -10,7 +10,7 @@ from statistics import median
 from string import Template
 from typing import Any
 
-from eomt_ext_core.evaluation import charts
+from eomt_ext_core.evaluation.page import charts
 from eomt_ext_core.evaluation.page.data import page_data
 from eomt_ext_core.evaluation.result import EvaluationResult, ScoreResult
 

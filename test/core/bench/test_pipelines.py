@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt
-from eomt_ext_core.bench import pipelines
 from eomt_ext_core.bench.clock import StageClock
 from eomt_ext_core.bench.config import NETWORK, SCORING, STAGES
-from eomt_ext_core.bench.literal import autocast_or_exact
-from eomt_ext_core.bench.models import make_transformers_network
-from eomt_ext_core.bench.pipelines import make_pipelines
-from eomt_ext_core.bench.staged import StagedEngine
+from eomt_ext_core.bench.variants import pipelines
+from eomt_ext_core.bench.variants.literal import autocast_or_exact
+from eomt_ext_core.bench.variants.models import make_transformers_network
+from eomt_ext_core.bench.variants.pipelines import make_pipelines
+from eomt_ext_core.bench.variants.staged import StagedEngine
 from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
 
 CPU = torch.device("cpu")

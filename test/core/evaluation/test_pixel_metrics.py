@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation import PixelMetrics
-from eomt_ext_core.evaluation.score_histogram import ScoreHistogram
+from eomt_ext_core.evaluation.metrics.score_histogram import ScoreHistogram
 
 
 def reference(scores, labels):

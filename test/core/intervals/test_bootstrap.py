@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eomt_ext_core.evaluation import OBSTACLE_TRACK
-from eomt_ext_core.evaluation.pixel_metrics import PixelMetrics
+from eomt_ext_core.evaluation.metrics.pixel_metrics import PixelMetrics
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.intervals.bootstrap import interval, metrics_of, resamples
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eomt_ext_core.config import HeadConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError, DatasetError
-from eomt_ext_core.evaluation.pixel_metrics import PixelMetrics
+from eomt_ext_core.evaluation.metrics.pixel_metrics import PixelMetrics
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt

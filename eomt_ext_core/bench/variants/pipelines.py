@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from eomt_ext_core import windows
 from eomt_ext_core.bench.clock import StageClock
 from eomt_ext_core.bench.config import NETWORK
-from eomt_ext_core.bench.literal import LiteralPipeline, autocast_or_exact
-from eomt_ext_core.bench.models import make_transformers_network
-from eomt_ext_core.bench.staged import StagedEngine
+from eomt_ext_core.bench.variants.literal import LiteralPipeline, autocast_or_exact
+from eomt_ext_core.bench.variants.models import make_transformers_network
+from eomt_ext_core.bench.variants.staged import StagedEngine
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.model.eomt_ext import EoMTExt

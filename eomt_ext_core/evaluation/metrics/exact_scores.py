@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eomt_ext_core.datasets.labels import FloatArray
-from eomt_ext_core.evaluation.score_histogram import ScoreCounts, run_lengths
+from eomt_ext_core.evaluation.metrics.score_histogram import ScoreCounts, run_lengths
 
 
 class ExactScores:

@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from eomt_ext_core.evaluation.calibration import CalibrationResult
+from eomt_ext_core.evaluation.metrics.calibration import CalibrationResult
 from eomt_ext_core.evaluation.result import ScoreResult
 
 WIDTH, HEIGHT = 340, 280

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, check_frame
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.evaluation.exact_scores import ExactScores
-from eomt_ext_core.evaluation.score_histogram import ScoreCounts, ScoreHistogram
+from eomt_ext_core.evaluation.metrics.exact_scores import ExactScores
+from eomt_ext_core.evaluation.metrics.score_histogram import ScoreCounts, ScoreHistogram
 
 Mode = Literal["streaming", "exact"]
 

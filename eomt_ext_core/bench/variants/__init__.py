@@ -1,0 +1,1 @@
+"""The ways of running a frame that are compared: the engine, the literal pipeline, Transformers."""

@@ -1,0 +1,1 @@
+"""Metrics of a set of frames: of pixels, of whole obstacles, and of probabilities."""
