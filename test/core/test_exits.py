@@ -185,8 +185,8 @@ def test_an_executable_may_be_interrupted_while_it_imports(
 def test_every_executable_is_one_of_these() -> None:
     declared = (ROOT / "setup.cfg").read_text() + (ROOT / "training" / "pyproject.toml").read_text()
     found = set(re.findall(r"""^\s*[\w-]+ = "?([\w.]+):(\w+)"?$""", declared, re.MULTILINE))
-    # Of eomt-ext, which runs them; and of learn-normal, which opens bags with it.
-    commands = {pair for pair in found if "command" in pair[0] or pair[1] == "bag_drive"}
+    # Of eomt-ext, which runs them; of learn-normal, which opens bags with it; and of doctor.
+    commands = {pair for pair in found if "command" in pair[0] or pair[1] in ("bag_drive", "checks")}
     assert found - commands == {(module, function) for module, function, *_ in ENTRIES}
 
 

@@ -21,10 +21,9 @@ def test_an_exported_file_is_calibrated_like_its_checkpoint(tmp_path: Path) -> N
     source, target = tmp_path / "exported.onnx", tmp_path / "calibrated.onnx"
     export_model(EoMTExt(config, HeadConfig(16, 0.3, 8)).eval(), source, ExportConfig())
     calibrate(str(source), "scenes:0:12", 0.9, None, target, None, "cpu")
-    calibration = AnomalyEngine.load(target, EngineConfig(device="cpu")).calibration
-    assert calibration is not None
+    calibration = AnomalyEngine.load(target, EngineConfig(device="cpu")).calibrations["head"]
     assert calibration.scale > 0
-    assert AnomalyEngine.load(source, EngineConfig(device="cpu")).calibration is None
+    assert not AnomalyEngine.load(source, EngineConfig(device="cpu")).calibrations
     with pytest.raises(ConfigError, match=r"a calibrated exported file is saved as \.onnx: give --output"):
         calibrate(str(source), "scenes:0:12", 0.9, None, tmp_path / "calibrated.safetensors", None, "cpu")
     with pytest.raises(ConfigError, match="an exported file gives no features: --normality needs the checkpoint"):
