@@ -36,7 +36,8 @@ MODULES = (
     "eomt_ext_core.scenes",
     "eomt_ext_core.errors",
 )
-_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+_TARGET = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -73,19 +74,20 @@ def linked(markdown: str, folder: str, page_folder: str = "") -> str:
 
     >>> linked("[a](docs/export.md#b), [c](training/README.md), [d](config/fastdds.xml)", "")
     '[a](export.md#b), [c](training.md), d'
+    >>> linked("[![a](docs/images/a.jpg)](docs/report.md)", "")
+    '[![a](images/a.jpg)](report.md)'
     """
 
-    def replaced(found: re.Match[str]) -> str:
-        image, text, target, anchor = found.groups()
+    def page_of(target: str) -> str | None:
         if re.match(r"[a-z]+:", target):
-            return found[0]
+            return target
         path = posixpath.normpath(posixpath.join(folder, target))
         page = COPIED.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
-        if page is None:
-            return text
-        return f"{image}[{text}]({posixpath.relpath(page, page_folder or '.')}{anchor or ''})"
+        return None if page is None else posixpath.relpath(page, page_folder or ".")
 
-    return _LINK.sub(replaced, markdown)
+    # First what leads nowhere, whole; then the targets alone, as the text of a link may be an image with its own.
+    kept = _LINK.sub(lambda link: link[1] if page_of(link[2]) is None else link[0], markdown)
+    return _TARGET.sub(lambda end: f"]({page_of(end[1])}{end[2] or ''})", kept)
 
 
 def topics() -> str:
@@ -136,7 +138,7 @@ def _command(name: str, group: Any) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
 def python() -> str:

@@ -363,6 +363,7 @@ class _Engine:
 
     threshold = 0.5
     normality = None
+    has_semantic = False
 
     def __init__(self) -> None:
         self.num_frames = 0
