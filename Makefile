@@ -59,6 +59,6 @@ clean: ## remove the environment and what was generated
 $(READY): requirements.lock setup.py setup.cfg package.xml training/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e . -e training
 	@touch $@

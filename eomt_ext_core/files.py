@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -114,6 +115,15 @@ def valid_text(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [valid_text(item) for item in value]
     return _SURROGATE.sub(lambda found: _escaped(found[0]), value) if isinstance(value, str) else value
+
+
+def without_nan(value: Any) -> Any:
+    """Copy nested dicts, lists and tuples with None for every NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _escaped(character: str) -> str:

@@ -77,25 +77,26 @@ def is_hidden() -> bool:
 
 
 @contextmanager
-def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Update]:
+def progress(what: str, total: int, *, first: int = 0, shown: bool = True) -> Iterator[Update]:
     """Show the progress of a block: a bar if standard error is a terminal, else lines.
 
     Args:
         what: name of the items.
         total: number of items; nothing is shown for 0.
+        first: number of items done before, if an interrupted run goes on.
         shown: false if another process shows the progress.
     """
     if not shown or not total or is_hidden():
         yield lambda done, note: None
     elif not sys.stderr.isatty():
-        yield ProgressLines(what, total).update
+        yield ProgressLines(what, total, first).update
     else:
         from rich import progress as rich
         from rich.console import Console
 
         columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeElapsedColumn(), rich.TimeRemainingColumn()
         with rich.Progress(rich.TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(what, total=total, completed=first)
             yield lambda done, note: bar.update(task, completed=done, description=f"{what}, {note}" if note else what)
 
 

@@ -386,7 +386,7 @@ def replay(bag: str, output: str) -> int:
     engine: Any = _Engine()
     Path(output).mkdir(parents=True)
     with mock.patch.object(one_bag, "_engine", return_value=engine):
-        status, _ = run([Path(bag)], Path(output), ReplayConfig(NodeConfig(), (TOPIC,)))
+        status, *_ = run([Path(bag)], Path(output), ReplayConfig(NodeConfig(), (TOPIC,)))
     if status == 0 and engine.num_frames < FRAMES:
         raise AssertionError(f"{engine.num_frames} of {FRAMES} frames without any problem reported")
     return status

@@ -25,7 +25,7 @@ _DRIVER_TIMEOUT_S = 10.0
 class Check:
     """One thing that was looked at.
 
-    ``level``: ``good``; ``missing`` if only what needs it is not to be had; ``error`` if nothing runs.
+    ``level``: ``good``; ``missing``: only what needs it does not work; ``error`` if nothing runs.
     ``found``: what there is. ``way_out``: what to do unless it is good.
     """
 
@@ -40,11 +40,11 @@ def all_checks() -> Iterator[Check]:
 
     A check that fails itself is an error that names it.
     """
-    sources: list[tuple[str, Callable[[], Iterator[Check]]]] = [("this package", own_checks)]
-    sources += [(entry.name, entry.load()) for entry in entry_points(group=CHECK_GROUP)]
-    for name, checks in sources:
+    sources: list[tuple[str, Callable[[], Callable[[], Iterator[Check]]]]] = [("this package", lambda: own_checks)]
+    sources += [(entry.name, entry.load) for entry in entry_points(group=CHECK_GROUP)]
+    for name, load in sources:
         try:
-            yield from checks()
+            yield from load()()
         except Exception as error:  # a doctor reports what is ill, whatever it is
             yield Check(name, "error", f"{type(error).__name__}: {error}", "reinstall it")
 
@@ -116,7 +116,8 @@ def _device_checks() -> Iterator[Check]:
     precision, optimize = choose_precision("auto", device), choose_optimize("auto", device)
     cores = len(os.sched_getaffinity(0))
     more = f", {cores} cores" if device.type == "cpu" else ""
-    yield Check("auto takes", "good", f"torch on {device} ({device_name(device)}{more}), {precision}, {optimize}")
+    found = f"torch on {device} ({device_name(device)}{more}), {precision}, optimize: {optimize}"
+    yield Check("auto takes", "good", found)
 
 
 def _driver() -> str | None:

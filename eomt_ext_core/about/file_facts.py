@@ -12,7 +12,7 @@ from eomt_ext_core.errors import CheckpointError, ConfigError, EomtExtError
 from eomt_ext_core.files import printable, sha256_of
 
 _MOST_METRICS_BYTES = 256 << 20
-_OWN_INFO = ("class_names", "calibration", "score_calibrations", "probe", "record")
+_OWN_INFO = ("class_names", "calibration", "score_calibrations", "probe", "record", "earlier_records")
 
 
 def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
 
     path = resolve_source(source, download=False)
     kinds = {".json": _metrics, ".onnx": _exported, ".pt2": _exported}
-    describe = _shards if path.name.endswith(".index.json") else kinds.get(path.suffix)
+    describe = None if path.name.endswith(".index.json") else kinds.get(path.suffix)
     try:
         facts = describe(path) if describe is not None and head is None else _weights(source, path, head)
     except EomtExtError as error:
@@ -84,10 +84,6 @@ def _weights(source: str, path: Path, head: str | None) -> dict[str, Any]:
     }
 
 
-def _shards(path: Path) -> dict[str, Any]:
-    return _weights(str(path), path, None)
-
-
 def _head_alone(head: Mapping[str, Any]) -> dict[str, Any]:
     first, projection = head.get("mlp.0.weight"), head.get("feature_proj.0.weight")
     if first is None or first.ndim != 2:
@@ -124,6 +120,7 @@ def _info_facts(info: Mapping[str, Any], num_classes: int, *, has_head: bool) ->
         "known_answer": None if probe is None else {"scores": sorted(probe["scores"]), "window_hw": probe["crop_hw"]},
         "provenance": {name: value for name, value in info.items() if name not in _OWN_INFO},
         "record": info.get("record"),
+        "earlier_records": info.get("earlier_records"),
     }
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from eomt_ext_core.files import valid_text
+from eomt_ext_core.files import valid_text, without_nan
 from eomt_ext_core.progress import hidden_progress
 
 _programs: ContextVar[TextIO | None] = ContextVar("programs", default=None)
@@ -19,7 +18,7 @@ _programs: ContextVar[TextIO | None] = ContextVar("programs", default=None)
 
 @contextmanager
 def output_mode(*, as_json: bool, quiet: bool) -> Iterator[None]:
-    """Drop the text of a block on standard output, if it prints JSON or is quiet, and in the latter case its progress.
+    """Print no text of a block on standard output if it prints JSON or is quiet; if quiet, show no progress either.
 
     Problems and errors stay on standard error.
     """
@@ -42,15 +41,11 @@ def print_result(value: Any) -> None:
     """Print the result of a command as JSON if that is asked for; NaN and infinity become null."""
     stream = _programs.get()
     if stream is not None:
-        stream.write(json.dumps(_plain(valid_text(value)), indent=2, ensure_ascii=False) + "\n")
+        stream.write(json.dumps(without_nan(valid_text(value)), indent=2, ensure_ascii=False, default=_text) + "\n")
         stream.flush()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+def _text(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return valid_text(os.fspath(value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    raise TypeError(f"JSON has no {type(value).__name__}")

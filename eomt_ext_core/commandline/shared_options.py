@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from eomt_ext_core.about.record import start_record
 from eomt_ext_core.commandline.config_file import read_options
 from eomt_ext_core.commandline.output import output_mode
 from eomt_ext_core.errors import ConfigError
@@ -30,6 +32,7 @@ def with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
         level = given.get("log_level") or ("error" if given.get("quiet") else None)
         if level is not None:
             _set_level(level)
+        start_record(tuple(sys.argv))
         with output_mode(as_json=bool(given.get("as_json")), quiet=bool(given.get("quiet"))):
             return function(**values)
 
@@ -79,10 +82,12 @@ _HINTS: dict[str, Any] = {
             callback=_use_config,
             is_eager=True,
             metavar="FILE",
-            help="YAML file with options of this command as keys; those on the command line count more",
+            help="YAML file with options of this command as keys; the command line overrides them",
         ),
     ],
-    "log_level": Annotated[str | None, typer.Option("--log-level", help=f"{', '.join(_LEVELS)}")],
-    "quiet": Annotated[bool, typer.Option("--quiet", help="print problems and errors alone")],
+    "log_level": Annotated[
+        str | None, typer.Option("--log-level", help=f"least level of messages that are logged: {', '.join(_LEVELS)}")
+    ],
+    "quiet": Annotated[bool, typer.Option("--quiet", help="print only problems and errors")],
     "as_json": Annotated[bool, typer.Option("--json", help="print the result as JSON instead of text")],
 }

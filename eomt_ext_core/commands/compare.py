@@ -24,7 +24,9 @@ _FIGURES = {"auprc": "AuPRC", "mask_fraction": "mask fraction"}
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="output folders of evaluate or replay, or their metrics.json")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="output folders of evaluate, predict or replay, or their metrics.json")
+    ],
     scores: Annotated[str | None, typer.Option("--scores", help="compare only these, separated by commas")] = None,
     frames: Annotated[int, typer.Option(help="most frames listed, the most changed first", min=0)] = 20,
 ) -> None:
@@ -35,7 +37,13 @@ def compare(
     """
     from rich.console import Console
 
-    from eomt_ext_core.comparison.compare import changed_frames, check_same_frames, common_scores, differences
+    from eomt_ext_core.comparison.compare import (
+        changed_frames,
+        check_same_frames,
+        common_scores,
+        differences,
+        same_score,
+    )
     from eomt_ext_core.comparison.runs import Run
 
     if len(runs) < 2:
@@ -49,13 +57,13 @@ def compare(
         if not all(pairs):
             raise ConfigError(f"--scores must name scores of all runs, got {scores!r}")
     found = [differences(read[0], run, of_run) for run, of_run in zip(read[1:], pairs, strict=True)]
-    firsts = [pairs[0][0][0] if pairs[0] else "", *(of_run[0][1] if of_run else "" for of_run in pairs)]
+    firsts = same_score(pairs)
     figure, changes = changed_frames(read, firsts)
     print_result(
         {
             "runs": [{"name": run.name, "record": run.record} for run in read],
             "differences": [[asdict(item) for item in of_run] for of_run in found],
-            "frames": {"figure": figure, "score": firsts[0], "changed": [asdict(item) for item in changes[:frames]]},
+            "frames": {"figure": figure, "scores": firsts, "changed": [asdict(item) for item in changes[:frames]]},
         }
     )
     console = Console()
@@ -64,7 +72,7 @@ def compare(
         console.print(_difference_table(of_run))
     if frames and changes:
         console.print(_frame_table(read, figure, changes[:frames]))
-        console.print(f"{len(changes)} frames, the most changed first", highlight=False)
+        console.print(f"frames: {len(changes)}, the most changed first", highlight=False)
 
 
 def _difference_table(found: Sequence[Difference]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +59,6 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
-    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
@@ -70,7 +68,6 @@ def evaluate(
     from eomt_ext_core.files import output_folder
     from eomt_ext_core.model.checkpoint import resolve_source
 
-    start_record(tuple(sys.argv))
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)

@@ -42,6 +42,7 @@ def export(
 
     from eomt_ext_core.about.record import make_record, with_record
     from eomt_ext_core.commands.int8_check import calibration_images, check_auprc
+    from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.export.exporting import export_model
     from eomt_ext_core.files import printable, sha256_of
@@ -59,21 +60,22 @@ def export(
         device=device,
     )
     config.check_target(output)
-    sources = {"checkpoint_sha256": checkpoint} | ({} if head is None else {"head_sha256": str(head)})
-    origin = {name: sha256_of(resolve_source(source)) for name, source in sources.items()}
     if (precision == "int8") != (calibration is not None) or (calibration is None) != (check is None):
         raise ConfigError("--precision int8 needs --calibration and --check, and no other precision takes them")
+    images = () if calibration is None else calibration_images(calibration)
+    checked = [] if check is None else open_datasets(check)
+    sources = {"checkpoint_sha256": checkpoint} | ({} if head is None else {"head_sha256": str(head)})
+    origin = {name: sha256_of(resolve_source(source)) for name, source in sources.items()}
     model, lines = load_model(checkpoint, head=head), list[str]()
     model.info = with_record(model.info, make_record(model=origin, precision=precision, device=device))
 
     def accept(path: Path) -> None:
-        if check is not None:
+        if checked:
             exact = AnomalyEngine(
                 model, EngineConfig("cpu", precision="fp32", score=names[0], score_stride=score_stride)
             )
-            lines.extend(check_auprc(exact, path, names, check))
+            lines.extend(check_auprc(exact, path, names, checked))
 
-    images = () if calibration is None else calibration_images(calibration)
     differences = export_model(model, output, config, origin, images, accept)
 
     print_result(

@@ -13,6 +13,7 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError, InferenceError
 
 if TYPE_CHECKING:
+    from eomt_ext_core.datasets import Dataset
     from eomt_ext_core.engine import AnomalyEngine
 
 MOST_FALL = 0.01
@@ -35,14 +36,14 @@ def calibration_images(folder: Path) -> Iterator[NDArray[np.uint8]]:
     return (read_rgb(path) for path in paths[::step])
 
 
-def check_auprc(exact: AnomalyEngine, exported: Path, scores: Sequence[str], datasets: Path) -> list[str]:
+def check_auprc(exact: AnomalyEngine, exported: Path, scores: Sequence[str], datasets: Sequence[Dataset]) -> list[str]:
     """Compare the AuPRC of an exported file with that of the engine in float32.
 
     Args:
         exact: the model that was exported.
         exported: the file.
         scores: to compare.
-        datasets: labelled images in a layout that ``eomt-ext evaluate`` takes.
+        datasets: labelled images.
 
     Returns:
         a line for each set and score.
@@ -50,14 +51,13 @@ def check_auprc(exact: AnomalyEngine, exported: Path, scores: Sequence[str], dat
     Raises:
         InferenceError: if one falls by more than 1 point.
     """
-    from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.evaluation import PixelMetrics
     from eomt_ext_core.progress import tracked
 
     engines = exact, AnomalyEngine.load(exported, EngineConfig("cpu", "onnxruntime", score=scores[0]))
     lines, fallen = [], []
-    for dataset in open_datasets(datasets):
+    for dataset in datasets:
         samples = [sample for sample in dataset.samples if sample.label_path is not None]
         counted = [{score: PixelMetrics() for score in scores} for _ in engines]
         for sample in tracked(samples, f"checking on {dataset.name}", len(samples)):

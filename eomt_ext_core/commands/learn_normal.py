@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +50,7 @@ def learn_normal(
     as you will run it. The file belongs to this checkpoint; another one refuses it. The same command goes on with a run
     that was interrupted.
     """
-    from eomt_ext_core.about.record import RECORD, make_record, start_record
+    from eomt_ext_core.about.record import RECORD, make_record
     from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
@@ -61,9 +60,10 @@ def learn_normal(
     from eomt_ext_core.normality.normal_file import save_normality
     from eomt_ext_core.normality.unfinished import Unfinished, describe_files
 
-    start_record(tuple(sys.argv))
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"--output must end in .safetensors, got {str(output)!r}")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
     if reference is not None:
         opened, config = [reference_drive(reference)], LearnConfig(0.5, false_alarm_rate, 1, prototypes)
@@ -75,7 +75,9 @@ def learn_normal(
         origin["head_sha256"] = sha256_of(resolve_source(head))
     score = "rba" if model.anomaly_head is None else "head"
     window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
-    engine_config = EngineConfig(device=device, precision=precision, score=score, windows=window_config)
+    found = choose_device(device)
+    used = choose_precision(precision, found)
+    engine_config = EngineConfig(device=str(found), precision=used, score=score, windows=window_config)
 
     def make_engine(normality: Normality | None) -> AnomalyEngine:
         return AnomalyEngine(model, engine_config, normality)
@@ -90,8 +92,6 @@ def learn_normal(
     }
     unfinished = Unfinished(output, run)
     normality = learn_normality(opened, make_engine, origin, config, unfinished)
-    found = choose_device(device)
-    used = choose_precision(precision, found)
     names = [drive.name for drive in opened]
     record = make_record(model=origin, device=str(found), precision=used, drives=names)
     normality = replace(normality, about={**normality.about, RECORD: record})

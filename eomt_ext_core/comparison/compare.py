@@ -122,10 +122,30 @@ def common_scores(first: Run, other: Run) -> list[tuple[str, str]]:
     return shared
 
 
+def same_score(pairs: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+    """Choose the score that puts the frames of all runs side by side: the first that the first run shares with all.
+
+    Args:
+        pairs: for each further run what it shares with the first, as :func:`common_scores` gives it.
+
+    Returns:
+        its name in each run; empty texts if the runs have no scores.
+
+    Raises:
+        ConfigError: if no score of the first run is shared by all.
+    """
+    if not any(pairs):
+        return [""] * (len(pairs) + 1)
+    shared = [name for name, _ in pairs[0] if all(name in dict(of_run) for of_run in pairs)]
+    if not shared:
+        raise ConfigError("compared runs must all share a score with the first: name fewer runs")
+    return [shared[0], *(dict(of_run)[shared[0]] for of_run in pairs)]
+
+
 def _of_set(ours: RunSet, theirs: RunSet, pair: tuple[str, str]) -> list[Difference]:
-    weights = resamples(ours.num_counted) if ours.num_counted else None
     drawn = None
-    if weights is not None and theirs.num_counted == ours.num_counted:  # the same frames are drawn for both
+    if ours.has_labelled_frames:
+        weights = resamples(len(ours.frame_counts(pair[0])))  # the same frames are drawn for both
         drawn = ours.resampled(pair[0], weights), theirs.resampled(pair[1], weights)
     title = pair[0] if pair[0] == pair[1] else " → ".join(pair)
     found = []

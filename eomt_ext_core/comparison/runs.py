@@ -79,7 +79,7 @@ class RunSet:
         Raises:
             ConfigError: if the run was made before frames were counted.
         """
-        frames = self._counts(score)
+        frames = self.frame_counts(score)
         once = metrics_of(frames, np.ones((1, len(frames))))
         found = metrics_of(frames, weights)
         return {name: values + (self.value(score, name) - once[name][0]) for name, values in found.items()}
@@ -89,7 +89,17 @@ class RunSet:
         """Number of labelled frames, whose counts are stored."""
         return len(_mapping(self.stored.get("counts")))
 
-    def _counts(self, score: str) -> list[FrameCounts]:
+    @property
+    def has_labelled_frames(self) -> bool:
+        """Whether a frame has labels."""
+        return any(frame["scores"] for frame in self.stored["frames"])
+
+    def frame_counts(self, score: str) -> list[FrameCounts]:
+        """Read the counts of the labelled frames, by sorted id.
+
+        Raises:
+            ConfigError: if the run was made before frames were counted.
+        """
         stored, edges = self.stored.get("counts"), self.stored.get("edges")
         if not isinstance(stored, dict) or not isinstance(edges, dict) or not stored or score not in edges:
             raise ConfigError(

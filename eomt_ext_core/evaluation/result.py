@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from eomt_ext_core.evaluation.metrics.calibration import CalibrationResult
 from eomt_ext_core.evaluation.metrics.pixel_metrics import PixelCurve, PixelResult
 from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentResult
 from eomt_ext_core.evaluation.panels import Panel
+from eomt_ext_core.files import without_nan
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, pack_edges
 
 
@@ -161,12 +162,3 @@ def data_digest(results: Sequence[EvaluationResult]) -> str:
         for frame in result.frames
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def without_nan(value: Any) -> Any:
-    """Copy nested dicts, lists and tuples with None for every NaN and infinity, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -71,6 +71,9 @@ class VideoDrive:
         """See :class:`Drive`."""
         with VideoReader(self.path) as video:
             yield from islice(video, start, stop, every)
+            ended = video.num_read < stop
+            if ended and (problem := video.problem()) is not None:
+                raise ImageError(problem, "truncated")
 
 
 @dataclass(frozen=True)

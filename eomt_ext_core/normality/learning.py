@@ -66,60 +66,62 @@ def learn_normality(
     splits = [_split(drive, config) for drive in drives]
     first = [(drive, 0, split) for drive, split in zip(drives, splits, strict=True)]
     rest = [(drive, split, drive.num_images) for drive, split in zip(drives, splits, strict=True)]
-    so_far = _SoFar(unfinished)
+    so_far = _SoFar(len(drives), unfinished)
     engine = make_engine(None)
-    for image in _shown("learning", first, config, so_far.learnt):
-        so_far.add_patches(engine.patch_features(image))
+    for number, image in _shown("learning", first, config, so_far.learnt):
+        so_far.add_patches(number, engine.patch_features(image))
     distance = rounded(learn_distance(so_far.patches.rows, config.prototypes))
     engine = make_engine(Normality(distance, {}, origin))
-    for image in _shown("fitting", rest, config, so_far.held_out):
-        so_far.add_held_out(torch.from_numpy(engine.distances(image)))
+    for number, image in _shown("fitting", rest, config, so_far.held_out):
+        so_far.add_held_out(number, torch.from_numpy(engine.distances(image)))
     about = {
         "drives": [drive.name for drive in drives],
-        "images_learnt": so_far.learnt,
-        "images_held_out": so_far.held_out,
+        "images_learnt": sum(so_far.learnt),
+        "images_held_out": sum(so_far.held_out),
         "false_alarm_rate": config.false_alarm_rate,
     }
-    drift = DriftReference.of_images(so_far.strangeness) if so_far.held_out >= LEAST_REFERENCE else None
+    drift = DriftReference.of_images(so_far.strangeness) if len(so_far.strangeness) >= LEAST_REFERENCE else None
     return Normality(distance, so_far.scores.fit(config.false_alarm_rate), origin, about, drift)
 
 
 class _SoFar:
-    """What has been learnt from the images so far, kept in the file of an unfinished run now and then."""
+    """What has been learnt from the images so far, kept in the file of an unfinished run now and then.
 
-    def __init__(self, unfinished: Unfinished | None) -> None:
+    ``learnt`` and ``held_out`` count the images of each drive.
+    """
+
+    def __init__(self, num_drives: int, unfinished: Unfinished | None) -> None:
         self.patches, self.scores = Sample(MOST_PATCHES), HeldOutScores()
         self.strangeness: list[float] = []
-        self.learnt = 0
+        self.learnt, self.held_out = [0] * num_drives, [0] * num_drives
         self._unfinished = unfinished
         state = unfinished.load() if unfinished is not None else {}
         if state:
-            self.learnt = int(state.pop("learnt"))
-            self.strangeness = state.pop("strangeness").tolist()
+            self.learnt, self.held_out = state["learnt"].tolist(), state["held_out"].tolist()
+            self.strangeness = state["strangeness"].tolist()
             self.patches.restore(_part(state, "patches."))
             self.scores.restore(_part(state, "scores."))
 
-    @property
-    def held_out(self) -> int:
-        return len(self.strangeness)
-
-    def add_patches(self, patches: Tensor) -> None:
+    def add_patches(self, drive: int, patches: Tensor) -> None:
+        """Add an image to learn from, of the drive with a number."""
         self.patches.add(patches)
-        self.learnt += 1
+        self.learnt[drive] += 1
         self._keep()
 
-    def add_held_out(self, maps: Tensor) -> None:
+    def add_held_out(self, drive: int, maps: Tensor) -> None:
+        """Add a held-out image."""
         self.scores.add(maps)
         self.strangeness.append(float(maps[0].mean()))
+        self.held_out[drive] += 1
         self._keep()
 
     def _keep(self) -> None:
         if self._unfinished is not None and self._unfinished.is_due():
             parts = {"patches.": self.patches.state(), "scores.": self.scores.state()}
             state = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
-            state["learnt"] = torch.tensor(self.learnt)
-            state["strangeness"] = torch.tensor(self.strangeness, dtype=torch.float64)
-            self._unfinished.save(state)
+            counts = {"learnt": torch.tensor(self.learnt), "held_out": torch.tensor(self.held_out)}
+            strangeness = torch.tensor(self.strangeness, dtype=torch.float64)
+            self._unfinished.save({**state, **counts, "strangeness": strangeness})
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -135,20 +137,15 @@ def _split(drive: Drive, config: LearnConfig) -> int:
 
 
 def _shown(
-    what: str, parts: Sequence[tuple[Drive, int, int]], config: LearnConfig, done: int
-) -> Iterator[NDArray[np.uint8]]:
-    """The images of parts of drives but for the first that are done, and how far they are gone through."""
-    counts = [len(range(start, stop, config.every)) for _, start, stop in parts]
-    with progress(what, sum(counts)) as update:
-        before = 0
-        for (drive, start, stop), count in zip(parts, counts, strict=True):
-            skipped = min(max(0, done - before), count)
-            for place, image in enumerate(
-                drive.images(start + skipped * config.every, stop, config.every), before + skipped + 1
-            ):
-                yield image
-                update(place, drive.name)
-            before += count
+    what: str, parts: Sequence[tuple[Drive, int, int]], config: LearnConfig, done: Sequence[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The images of parts of drives, each with the number of its drive, but for the first of each that are done."""
+    total = sum(len(range(start, stop, config.every)) for _, start, stop in parts)
+    with progress(what, total, first=sum(done)) as update:
+        for number, (drive, start, stop) in enumerate(parts):
+            for image in drive.images(start + done[number] * config.every, stop, config.every):
+                yield number, image
+                update(sum(done), drive.name)
 
 
 class Sample:

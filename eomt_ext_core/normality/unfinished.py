@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.files import printable, save_tensors
+from eomt_ext_core.images import list_images
 from eomt_ext_core.model.weight_files import read_tensors
 
 _LOG = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class Unfinished:
 
 
 def describe_files(paths: Sequence[Path]) -> list[list[Any]]:
-    """List files, and the files of folders, with what changes if they do: name, size in bytes and time of change."""
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    """List files, and the images in folders or the files of bags, with name, size in bytes and time of change."""
+    files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
     return [[str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return list_images(folder) or sorted(file for file in folder.iterdir() if not file.name.startswith("."))

@@ -154,11 +154,15 @@ class CameraStatistics:
     def masked(self, fraction: float) -> None:
         """Note which fraction of an image its mask covers."""
         with self._lock:
-            self._mask_fraction, self._newest_mask_s = fraction, self._clock()
-            if fraction <= FULL_MASK:
+            now_s = self._clock()
+            if fraction <= FULL_MASK or not self._has_fresh_mask(now_s):  # masks are cut while somebody subscribes
                 self._full_mask_since_s = None
-            elif self._full_mask_since_s is None:
-                self._full_mask_since_s = self._newest_mask_s
+            if fraction > FULL_MASK and self._full_mask_since_s is None:
+                self._full_mask_since_s = now_s
+            self._mask_fraction, self._newest_mask_s = fraction, now_s
+
+    def _has_fresh_mask(self, now_s: float) -> bool:
+        return now_s - self._newest_mask_s <= RATE_SPAN_S
 
     def withheld(self, outputs: Iterable[str]) -> None:
         """Count outputs that were subscribed to and are not published with their image."""
@@ -242,7 +246,11 @@ class CameraStatistics:
                 tracks=self._tracks,
                 health=self._health,
                 mask_fraction=self._mask_fraction,
-                full_mask_s=(0.0 if self._full_mask_since_s is None else self._newest_mask_s - self._full_mask_since_s),
+                full_mask_s=(
+                    self._newest_mask_s - self._full_mask_since_s
+                    if self._full_mask_since_s is not None and self._has_fresh_mask(now_s)
+                    else 0.0
+                ),
                 drift=self._drift,
                 lost_colours=self._lost_colours,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import resource
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -60,7 +59,10 @@ def replay(
     outputs: Annotated[str, typer.Option(help="outputs to write to the annotated bag")] = ",".join(RECORDED),
     track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
     threshold: Annotated[
-        float, typer.Option(help="probability above which a pixel is in the mask; negative: the checkpoint's, or 0.5")
+        float,
+        typer.Option(
+            help="probability above which a pixel is in the mask; negative: the checkpoint's, or 0.5 for head"
+        ),
     ] = EngineConfig.threshold,
     threshold_low: Annotated[
         float, typer.Option(help="obstacles extend over connected pixels above this; negative: the threshold")
@@ -93,12 +95,10 @@ def replay(
     _check_extras()
     import torch
 
-    from eomt_ext_core.about.record import start_record
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
     from eomt_ext_ros.replay.job import ReplayConfig
 
-    start_record(tuple(sys.argv))
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
         raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
@@ -129,11 +129,13 @@ def replay(
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
-        status, is_complete = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
+        status, is_complete, result = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
         if not is_complete:
+            print_result({"output": folder, **result})
             raise typer.Exit(status)
     if folder != output.resolve():
         typer.echo(f"results moved to {printable(output)}", err=True)
+    print_result({"output": output, **result})
     if status:
         raise typer.Exit(status)
 
@@ -145,11 +147,11 @@ def run(
     workers: int | None = None,
     ray_address: str | None = None,
     spool_folder: Path | None = None,
-) -> tuple[int, bool]:
+) -> tuple[int, bool, dict[str, Any]]:
     """Replay bags and write the results.
 
     Returns:
-        the exit status, and whether every bag was replayed to its end.
+        the exit status; whether every bag was replayed to its end; the frames of each bag and the problems.
     """
     from eomt_ext_ros.replay.many import replay_bags, stoppable
 
@@ -164,8 +166,8 @@ def run(
     ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
     status = _print_summary(console, reports, len(jobs), output)
     counts = [{"name": item.name, "frames": item.num_frames, "processed": item.num_processed} for item in reports]
-    print_result({"output": output, "bags": counts, "problems": _problems(reports)})
-    return status, not ended_early and status in (0, EXIT_INCOMPLETE)
+    result = {"bags": counts, "problems": _problems(reports)}
+    return status, not ended_early and status in (0, EXIT_INCOMPLETE), result
 
 
 def _raise_open_file_limit() -> None:

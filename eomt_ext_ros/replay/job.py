@@ -18,14 +18,12 @@ from eomt_ext_ros.replay.topics import OUTPUTS
 class ReplayConfig:
     """Settings of a replay.
 
-    ``node``: model, engine and overlay, as in the live node; ``scores``: all are evaluated, the first is written to the
-    annotated bag; ``label_topics``: none, or one for each image topic; ``outputs``: written to the annotated bag;
-    ``every``: n to replay every n-th frame of a topic; ``label_values``: the meaning of the values in the labels;
-    ``explain``: list why each obstacle is one, if the model gives semantic classes; ``threads``: CPU threads for each
-    bag. ``threads`` does not depend on the number of workers, because the last digits
-    of a sum depend on how it is split.
-
-    Raises ``ConfigError`` if a setting breaks a rule or contradicts another.
+    ``node``: model, engine and overlay, as in the live node; ``scores``: all are evaluated, the first is written to
+    the annotated bag; ``label_topics``: none, or one for each image topic; ``outputs``: written to the annotated
+    bag; ``every``: n to replay every n-th frame of a topic; ``label_values``: the meaning of the values in the
+    labels; ``explain``: list why each obstacle is one, if the model gives semantic classes; ``threads``: CPU
+    threads for each bag. ``threads`` does not depend on the number of workers, because the last digits of a sum
+    depend on how it is split. Raises ``ConfigError`` if a setting breaks a rule or contradicts another.
     """
 
     node: NodeConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,7 +43,7 @@ def calibrate(
         Path | None,
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
-    score: options.Score = EngineConfig.score,
+    score: Annotated[str, typer.Option(help=f"score to calibrate, one of {', '.join(SCORES)}")] = EngineConfig.score,
     backend: options.Backend = EngineConfig.backend,
 ) -> None:
     """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.
@@ -55,7 +54,7 @@ def calibrate(
     """
     from rich.console import Console
 
-    from eomt_ext_core.about.record import make_record, start_record
+    from eomt_ext_core.about.record import make_record
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.errors import ConfigError, DatasetError
     from eomt_ext_core.files import sha256_of
@@ -66,7 +65,6 @@ def calibrate(
     from eomt_ext_training.held_out import HeldOutFrames
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
-    start_record(tuple(sys.argv))
     console = Console()
     target = (output or Path(checkpoint)).expanduser()
     if target.suffix not in (".safetensors", ".onnx"):

@@ -8,6 +8,7 @@ other scenes, with obstacles of families that training never showed.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
-from eomt_ext_core.about.record import make_record, with_record
+from eomt_ext_core.about.record import make_record, start_record, with_record
 from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.probing import make_probe
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
     args = parser.parse_args(arguments)
 
+    start_record(tuple(sys.argv))
     plan = Plan().quick() if args.quick else Plan()
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)
     network = args.network

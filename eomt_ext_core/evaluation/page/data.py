@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from eomt_ext_core.evaluation.panels import Panel
-from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore, without_nan
+from eomt_ext_core.evaluation.result import EvaluationResult, FrameResult, FrameScore
+from eomt_ext_core.files import without_nan
 from eomt_ext_core.visualization import colours_rgb
 
 _MOST_ROWS = 20  # of the obstacles of a frame
@@ -36,12 +37,13 @@ def _set(result: EvaluationResult) -> dict[str, Any]:
     names = list(next((panel.levels for panel in result.panels.values()), {}))
     thresholds = {name: 1.0 if number else result.mask_threshold for number, name in enumerate(names)}
     best = {name: score.pixel.best_threshold for name, score in result.scores.items()}
+    best = {name: value for name, value in best.items() if not math.isnan(value)}
     return {
         "name": result.name,
         "scores": names,
-        "thresholds": thresholds | {name: value for name, value in best.items() if not math.isnan(value)},
+        "thresholds": thresholds | best,
         "found": result.mask_threshold,
-        "origin": "of the best F1" if result.scores else "of the run",
+        "origin": "of the best F1" if best else "of the run",
     }
 
 

@@ -29,9 +29,9 @@ def render_page(results: Sequence[EvaluationResult], about: Mapping[str, Any]) -
 
     with_picture = sum(len(result.panels) for result in results)
     num_frames = sum(len(result.frames) for result in results)
-    more = (
-        f"Pictures are stored of {with_picture:,} of {num_frames:,} frames, the worst; evaluate --panels stores more."
-    )
+    more = f"Pictures are stored of {with_picture:,} of {num_frames:,} frames, the worst."
+    if any(result.scores for result in results):
+        more += " evaluate --panels stores more."
     return Template(read("page.html")).substitute(
         title=title,
         about="".join(

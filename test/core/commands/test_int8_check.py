@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt, InferenceError, cli
 from eomt_ext_core.commands import int8_check
+from eomt_ext_core.datasets import open_datasets
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.export import exporting
 from eomt_ext_core.model.checkpoint import save_model
@@ -55,7 +56,9 @@ def test_int8_is_measured_before_the_file_gets_its_name(
 
 def test_a_fall_of_auprc_is_refused(small_model: EoMTExt, onnx_file: Path, scenes: Path) -> None:
     exact = AnomalyEngine(small_model, EngineConfig(device="cpu", precision="fp32"))
-    (line,) = int8_check.check_auprc(exact, onnx_file, ("head",), scenes)  # the same model: nothing falls
+    (line,) = int8_check.check_auprc(
+        exact, onnx_file, ("head",), open_datasets(scenes)
+    )  # the same model: nothing falls
     before, after = line.split("AuPRC ")[1].split(" in fp32, ")
     assert after == f"{before} in int8"
     turned = AnomalyEngine(small_model, EngineConfig(device="cpu", precision="fp32"))
@@ -64,7 +67,7 @@ def test_a_fall_of_auprc_is_refused(small_model: EoMTExt, onnx_file: Path, scene
     with pytest.raises(
         InferenceError, match=r"int8 may cost 1 point of AuPRC, got scenes, head: AuPRC 100\.00 in fp32"
     ):
-        int8_check.check_auprc(turned, onnx_file, ("head",), scenes)
+        int8_check.check_auprc(turned, onnx_file, ("head",), open_datasets(scenes))
 
 
 def test_calibration_images_are_spread_over_the_folder(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from eomt_ext_core.cli import app
-from eomt_ext_core.comparison.compare import Difference, changed_frames, check_same_frames, common_scores, differences
+from eomt_ext_core.comparison.compare import (
+    Difference,
+    changed_frames,
+    check_same_frames,
+    common_scores,
+    differences,
+    same_score,
+)
 from eomt_ext_core.comparison.runs import Run
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation import OBSTACLE_TRACK
@@ -122,8 +129,28 @@ def test_the_command_prints_and_gives_json(write: Write) -> None:
     done = CliRunner().invoke(app, ["compare", *paths, "--frames", "3"])
     assert done.exit_code == 0, done.output
     assert "AuPRC ↑" in done.output
-    assert f"{FRAMES} frames, the most changed first" in done.output
+    assert f"frames: {FRAMES}, the most changed first" in done.output
     content = json.loads(CliRunner().invoke(app, ["compare", *paths, "--json", "--frames", "3"]).output)
     assert [len(part) for part in content["differences"]] == [5, 5]
     assert len(content["frames"]["changed"]) == 3
     assert isinstance(CliRunner().invoke(app, ["compare", paths[0]]).exception, ConfigError)
+
+
+def test_frames_are_put_side_by_side_by_one_score() -> None:
+    head, both = [("head", "head")], [("head", "head"), ("msp", "msp")]
+    assert same_score([both, head]) == ["head", "head", "head"]
+    assert same_score([[("msp", "rba")]]) == ["msp", "rba"]
+    assert same_score([[], []]) == ["", "", ""]
+    with pytest.raises(ConfigError, match="must all share a score"):
+        same_score([head, [("msp", "msp")]])
+
+
+def test_runs_from_before_frames_were_counted_are_refused(write: Write) -> None:
+    new, old = write("new", 1.0), write("old", 1.0)
+    metrics = json.loads((old / "metrics.json").read_text())
+    for part in metrics["sets"]:
+        del part["counts"]
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    result = CliRunner().invoke(app, ["compare", str(new), str(old)])
+    assert result.exit_code != 0
+    assert "run evaluate again" in str(result.exception)

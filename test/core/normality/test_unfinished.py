@@ -95,3 +95,33 @@ def test_a_changed_image_is_another_run(tmp_path: Path) -> None:
     before = describe_files([tmp_path])
     (tmp_path / "a.png").write_bytes(b"ab")
     assert describe_files([tmp_path]) != before
+
+
+def test_a_drive_that_ends_early_is_not_taken_up_twice(tiny_model: Callable[..., EoMTExt], tmp_path: Path) -> None:
+    """A container may declare more images than it holds."""
+
+    class Short(Drive):
+        num_images = NUM_IMAGES + 4  # 8 to learn from; it ends after 6
+
+        def images(self, start: int, stop: int, every: int) -> Iterator[NDArray[np.uint8]]:
+            return super().images(start, min(stop, 6) if start < 8 else start + 1, every)
+
+    def learn_both(drives: list[Drive]) -> Normality:
+        unfinished = Unfinished(tmp_path / "normal.safetensors", {}, save_every_s=0)
+        model = tiny_model(HeadConfig(16, 0.3, 8))
+        make = lambda known: AnomalyEngine(model, EngineConfig("cpu", precision="fp32"), known)  # noqa: E731
+        return learn_normality(drives, make, {}, LearnConfig(held_out=0.5), unfinished)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_both([Short(), Drive(ends_after=3)])
+    second = Drive()
+    assert learn_both([Short(), second]).about["images_learnt"] == 12
+    assert second.seen == list(range(3, NUM_IMAGES))
+
+
+def test_output_beside_the_images_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    before = describe_files([tmp_path])
+    (tmp_path / ".normal.unfinished.safetensors").write_bytes(b"state")
+    (tmp_path / "normal.safetensors").write_bytes(b"file")
+    assert describe_files([tmp_path]) == before

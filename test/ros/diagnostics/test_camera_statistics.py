@@ -229,6 +229,17 @@ def test_full_masks_count_from_the_first_of_them_to_the_newest(camera, clock):
         )
 
 
+def test_full_masks_around_a_pause_are_no_full_mask_between(camera, clock):
+    camera.masked(0.9)
+    clock.now_s += 600  # nobody subscribes, so no mask is cut
+    assert camera.snapshot().full_mask_s == 0
+    camera.masked(0.9)
+    assert camera.snapshot().full_mask_s == 0
+    clock.now_s += 1
+    camera.masked(0.9)
+    assert camera.snapshot().full_mask_s == 1
+
+
 def test_a_restart_forgets_all_but_the_counts(camera, clock):
     camera.received()
     camera.failed("inference", "boom")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 
-from eomt_ext_core.about.record import make_record, with_record
+from eomt_ext_core.about.record import make_record, start_record, with_record
 from eomt_ext_core.backends.device import choose_device
 from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to show that it runs")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    start_record(tuple(sys.argv))
     cv2.setNumThreads(1)  # windows are too small for threads
     try:
         plan, machine = Plan().quick() if args.quick else Plan(), Machine(choose_device(args.device), args.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from eomt_ext_core.about.record import start_record
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_training.data.anomaly_data import AnomalyData
@@ -85,6 +87,7 @@ def run(args: Sequence[str] | None = None) -> HeadTrainingCLI:
     Raises:
         EomtExtError: if a setting, a checkpoint or the data break a rule.
     """
+    start_record(tuple(sys.argv))
     for expected in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", expected)
     for name in _LIGHTNINGS_LOGS:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import cast
 
 from jsonargparse import auto_cli
 from torch.utils.data import Dataset
 
-from eomt_ext_core.about.record import make_record, with_record
+from eomt_ext_core.about.record import make_record, start_record, with_record
 from eomt_ext_core.config import ModelConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
@@ -47,6 +48,7 @@ def train(
 
 def main() -> None:
     """Run the command; report whatever ends it early in one line."""
+    start_record(tuple(sys.argv))
     with exit_on_error("eomt-ext-train-network"):
         run()
 
