@@ -67,7 +67,7 @@ def test_a_fall_of_auprc_is_refused(small_model: EoMTExt, onnx_file: Path, scene
     with pytest.raises(
         InferenceError, match=r"int8 may cost 1 point of AuPRC, got scenes, head: AuPRC 100\.00 in fp32"
     ):
-        int8_check.check_auprc(turned, onnx_file, ("head",), open_datasets(scenes))
+        int8_check.check_auprc(turned, onnx_file, ("head",), datasets)
 
 
 def test_calibration_images_are_spread_over_the_folder(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
