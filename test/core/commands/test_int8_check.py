@@ -56,9 +56,8 @@ def test_int8_is_measured_before_the_file_gets_its_name(
 
 def test_a_fall_of_auprc_is_refused(small_model: EoMTExt, onnx_file: Path, scenes: Path) -> None:
     exact = AnomalyEngine(small_model, EngineConfig(device="cpu", precision="fp32"))
-    (line,) = int8_check.check_auprc(
-        exact, onnx_file, ("head",), open_datasets(scenes)
-    )  # the same model: nothing falls
+    datasets = open_datasets(scenes)
+    (line,) = int8_check.check_auprc(exact, onnx_file, ("head",), datasets)  # the same model: nothing falls
     before, after = line.split("AuPRC ")[1].split(" in fp32, ")
     assert after == f"{before} in int8"
     turned = AnomalyEngine(small_model, EngineConfig(device="cpu", precision="fp32"))
