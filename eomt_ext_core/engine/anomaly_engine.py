@@ -141,8 +141,9 @@ class AnomalyEngine:
 
     @property
     def threshold(self) -> float:
-        """The probability above which a pixel belongs to the mask: see
-        :func:`~eomt_ext_core.engine.threshold.threshold_in_force`.
+        """The probability above which a pixel belongs to the mask.
+
+        It comes from what :func:`~eomt_ext_core.engine.threshold.threshold_in_force` chooses.
         """
         return self.threshold_of(self._config)
 

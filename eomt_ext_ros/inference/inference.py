@@ -101,6 +101,7 @@ class Inference:
         self._cameras: dict[str, BatchBackoff] = {}
         self._failures: dict[str, Exception] = {}
         self._in_flight = list[Flight]()
+        self._settled: dict[Flight, Mapping[str, Outcome] | Exception] = {}  # of those in flight, their first calls
         self._overlap_again_s = -math.inf
         self._pace = Pace()
         self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
@@ -197,8 +198,12 @@ class Inference:
             yield {camera: refusal}
         later = (self._submit(batch, flight.config, flight.parts) for batch in flight.later)
         for call in chain(filter(None, [flight.first]), later):
-            outcomes = self._collect(call)
-            if call.is_beside_another and is_out_of_memory(outcomes) and not self._in_flight:
+            is_settled = call is flight.first and flight in self._settled
+            outcomes = self._settled.pop(flight) if is_settled else self._collect(call)
+            is_beside_another = call.is_beside_another or bool(self._in_flight)
+            if isinstance(outcomes, Exception):
+                self._settle()
+            if is_beside_another and is_out_of_memory(outcomes):
                 self._overlap_again_s = self._clock() + GROW_PERIOD_S
                 call = self._submit(call.images_rgb, call.config, call.parts)
                 outcomes = self._collect(call)
@@ -221,6 +226,12 @@ class Inference:
             submitted = _without_memory(error)
         number = self._windows(batch, config)
         return _Call(batch, config, parts, number, min(limit, number), submitted, self._clock(), is_beside_another)
+
+    def _settle(self) -> None:
+        """Collect what is in flight, so that what is tried again comes after it, with all the memory."""
+        for flight in self._in_flight:
+            if flight.first is not None and flight not in self._settled:
+                self._settled[flight] = self._collect(flight.first)
 
     def _collect(self, call: _Call) -> Mapping[str, Outcome] | Exception:
         """Collect a call, once; an exception holds nothing any more of what the call had in memory."""

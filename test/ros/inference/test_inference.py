@@ -628,6 +628,40 @@ def test_nothing_begins_beside_a_flight_with_calls_to_come(inference, engine, no
     assert inference.overlap_at_s < math.inf, "its own call is the first"
 
 
+def test_what_is_tried_again_comes_after_what_is_in_flight(now):
+    order = []
+
+    class DeviceEngine(FakeEngine):
+        """Fails for an image of value 7 when it is collected, and has memory for one batch."""
+
+        on_device = 0
+
+        def submit(self, images_rgb, *, parts, config):
+            if self.on_device and len(order) > 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            self.on_device += 1
+            order.append(f"submit {[int(image[0, 0, 0]) for image in images_rgb]}")
+            return images_rgb
+
+        def collect(self, batch):
+            self.on_device -= 1
+            order.append(f"collect {[int(image[0, 0, 0]) for image in batch]}")
+            return self.infer_batch(batch, config=configured())
+
+    engine = DeviceEngine(now)
+    engine.poison = {7: InferenceError("not finite")}
+    inference = Inference(engine, clock=lambda: now[0])
+    first = submitted(inference, {"front": image(1), "bad": image(7)})
+    second = submitted(inference, {"front": image(2)})
+    assert collected(inference, first) == {"front": FRAME, "bad": engine.poison[7]}
+    assert collected(inference, second) == {"front": FRAME}
+    assert order == [
+        "submit [1, 7]", "submit [2]", "collect [1, 7]", "collect [2]",
+        "submit [1]", "collect [1]", "submit [7]", "collect [7]",
+    ]  # fmt: skip
+    assert (engine.freed, batch_windows(inference), inference.backoffs_s) == (0, "16", {})
+
+
 def test_a_beginning_without_inference_does_not_count_for_the_pace(inference, engine, now):
     def begin(image_rgb):
         began_s = now[0]
