@@ -141,7 +141,10 @@ class AnomalyEngine:
 
     @property
     def threshold(self) -> float:
-        """The probability above which a pixel belongs to the mask: see :func:`~eomt_ext_core.engine.threshold`."""
+        """The probability above which a pixel belongs to the mask.
+
+        It comes from what :func:`~eomt_ext_core.engine.threshold.threshold_in_force` chooses.
+        """
         return self.threshold_of(self._config)
 
     @property
@@ -245,6 +248,7 @@ class AnomalyEngine:
             image_rgb: (H, W, 3) uint8.
 
         Raises:
+            ConfigError: if there is no threshold for the mask, as in :meth:`threshold_of`.
             ImageError: if the image has another shape or type, or needs more windows than allowed.
             InferenceError: if the network gives a result that is not finite, or the same for every pixel.
         """
@@ -295,8 +299,8 @@ class AnomalyEngine:
                 engine's own do not affect the batch.
 
         Raises:
-            ConfigError: if semantic classes are asked for and the model has none, or more than 256; or if the engine
-                cannot run under ``config``.
+            ConfigError: if semantic classes are asked for and the model has none, or more than 256; if the mask is
+                asked for and there is no threshold; or if the engine cannot run under ``config``.
             ImageError: if an image has another shape or type, or needs more windows than allowed.
             torch.cuda.OutOfMemoryError, MemoryError: if memory is short; the batch is given up.
         """
@@ -304,6 +308,7 @@ class AnomalyEngine:
         semantic = "semantic" in parts
         if semantic:
             check_semantic(self._scorer)
+        threshold = self.threshold_of(config) if "mask" in parts else None
         names = self._names(config, semantic)
         scores, results = [], dict[str, list[Tensor]]()
         with self._path.on_device():
@@ -311,7 +316,7 @@ class AnomalyEngine:
                 score = windows.to_image_size(stitched[:1], plan)[0]
                 self._path.mark(STITCH)
                 scores.append(score)
-                of_image = self._parts_of(score, config, parts)
+                of_image = self._parts_of(score, config.score, threshold, parts)
                 if semantic:
                     of_image["semantic"] = windows.classes_at_image_size(stitched[len(names) - 1 :], plan)
                 if DISTANCE in names:
@@ -341,16 +346,18 @@ class AnomalyEngine:
         """How many batches to submit before the first is collected: more of them gain nothing."""
         return IN_FLIGHT if self.device.type == "cuda" else 1
 
-    def _parts_of(self, score: Tensor, config: EngineConfig, parts: Collection[Part]) -> dict[str, Tensor]:
-        """What a frame holds of the score of an image, (H, W) each."""
-        probability = self._probability(score, config.score)
+    def _parts_of(
+        self, score: Tensor, name: str, threshold: float | None, parts: Collection[Part]
+    ) -> dict[str, Tensor]:
+        """What a frame holds of the named score of an image, (H, W) each; a mask if there is a threshold for it."""
+        probability = self._probability(score, name)
         made: dict[str, Tensor] = {}
         if "probability" in parts:
             made["probability"] = probability
         if "confidence" in parts:
             made["confidence"] = (probability * 255).round_().to(torch.uint8)
-        if "mask" in parts:
-            made["mask"] = probability > self.threshold_of(config)
+        if threshold is not None:
+            made["mask"] = probability > threshold
         return made
 
     @torch.inference_mode()

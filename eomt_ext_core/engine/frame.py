@@ -103,5 +103,5 @@ def _frame(parts: dict[str, Any]) -> AnomalyFrame:
 
 def _held(part: _Held | None, name: str) -> _Held:
     if part is None:
-        raise ConfigError(f"a frame holds only the parts that it was submitted for: submit it for {name} too")
+        raise ConfigError(f"the frame has no {name}, as the batch was submitted without it: add {name} to parts")
     return part

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,8 @@ from eomt_ext_core.engine.frame import Part, SubmittedBatch
 from eomt_ext_core.engine.loading import choose_backend
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_ros.parameters.node_config import NodeConfig
+
+_log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -89,7 +91,10 @@ def load_engine(config: NodeConfig) -> Engine:
     if config.require_cuda:
         backend = choose_backend(config.engine.backend, config.checkpoint)
         if backend == "openvino":
-            raise ConfigError("require_cuda needs another backend than openvino, which has no CUDA")
+            raise ConfigError(
+                "require_cuda needs backend torch or onnxruntime, got openvino, which has no CUDA: choose one of them, "
+                "or set require_cuda to false"
+            )
         if backend == "torch" and (device == "cpu" or not torch.cuda.is_available()):
             raise ConfigError(
                 f"require_cuda needs a GPU, got device {device} and {torch.cuda.device_count()} CUDA devices that "
@@ -98,7 +103,7 @@ def load_engine(config: NodeConfig) -> Engine:
         if backend == "onnxruntime" and not device.startswith("cuda"):
             raise ConfigError(
                 f"require_cuda with backend onnxruntime needs device cuda, got {device}, with which onnxruntime may "
-                "run on the CPU"
+                "run on the CPU: set device to cuda, or require_cuda to false"
             )
     engine = AnomalyEngine.load(
         config.checkpoint,
@@ -110,19 +115,32 @@ def load_engine(config: NodeConfig) -> Engine:
     )
     if _needs_semantic(engine, config):
         engine.warm_up(semantic=True)
+        if not engine.is_warm(config.engine, semantic=False):  # memory was short, and all that was captured is freed
+            engine.warm_up()
     return engine
 
 
 def is_warm(engine: Engine, config: NodeConfig) -> bool:
     """Whether images are as fast under a configuration as they can be."""
-    return engine.is_warm(config.engine, semantic=_needs_semantic(engine, config))
+    return all(engine.is_warm(config.engine, semantic=semantic) for semantic in _kinds(engine, config))
 
 
 def warm_up(engine: Engine, config: NodeConfig) -> None:
-    """Do what is done once for a configuration, if there is anything of it."""
-    if not is_warm(engine, config):
-        with suppress(Exception):  # what the engine cannot do, the next batch reports
-            engine.warm_up(semantic=_needs_semantic(engine, config), config=config.engine)
+    """Do what is done once for a configuration, if there is anything of it.
+
+    What the engine cannot do is logged, and images do it as far as they need it.
+    """
+    try:
+        for semantic in _kinds(engine, config):
+            if not engine.is_warm(config.engine, semantic=semantic):
+                engine.warm_up(semantic=semantic, config=config.engine)
+    except Exception:
+        _log.warning("the model could not be warmed up, the first images may take longer", exc_info=True)
+
+
+def _kinds(engine: Engine, config: NodeConfig) -> tuple[bool, ...]:
+    """Whether images need semantic classes: both kinds if obstacles do, as not all outputs show obstacles."""
+    return (True, False) if _needs_semantic(engine, config) else (False,)
 
 
 def _needs_semantic(engine: Engine, config: NodeConfig) -> bool:

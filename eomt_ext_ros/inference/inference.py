@@ -96,11 +96,12 @@ class Inference:
         self.backoffs_s: dict[str, float] = {}
         self._clock = clock
         self._common = BatchBackoff()
-        if engine.fitting_windows is not None:
-            self._common.restrict(clock(), engine.fitting_windows)
+        self._fitting_windows: int | None = None
+        self._note_fitting()
         self._cameras: dict[str, BatchBackoff] = {}
         self._failures: dict[str, Exception] = {}
         self._in_flight = list[Flight]()
+        self._settled: dict[Flight, Mapping[str, Outcome] | Exception] = {}  # of those in flight, their first calls
         self._overlap_again_s = -math.inf
         self._pace = Pace()
         self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
@@ -121,7 +122,8 @@ class Inference:
     def describe(self, config: EngineConfig) -> dict[str, str]:
         """Describe the engine and its batches under a configuration. Any thread may ask.
 
-        ``batch_windows`` is such as ``16 (reduced to 8, to 5 for front: out of memory)``.
+        ``batch_windows`` is such as ``16 (reduced to 8, to 5 for front: out of memory)``; ``in flight`` is there only
+        for as long as memory was short for two.
         """
         configured = self.engine.batch_windows_of(config)
         limits = dict[str, int]()  # a single camera has no name, as the common batch has none
@@ -130,18 +132,27 @@ class Inference:
                 limits[camera] = backoff.windows
         reduced = [f"to {limit} for {camera}" if camera else f"to {limit}" for camera, limit in limits.items()]
         batch = f"{configured} (reduced {', '.join(reduced)}: out of memory)" if reduced else str(configured)
-        return {**self.engine.describe(config), "batch_windows": batch, "memory freed (times)": str(self._frees)}
+        in_flight = {"in flight": "1 for now: out of memory for two"} if self._is_short_for_two else {}
+        freed = {"memory freed (times)": str(self._frees)}
+        return {**self.engine.describe(config), "batch_windows": batch, **in_flight, **freed}
 
     @property
     def overlap_at_s(self) -> float:
         """When to begin another batch beside the last one, on the clock: just in time for the device.
 
-        Infinite if nothing may be submitted beside it: it could not be submitted itself, or memory was short for two.
+        Infinite if nothing may be submitted beside it: it could not be submitted itself, or its flight has calls to
+        come, or memory was short for two.
         """
-        call = self._in_flight[-1].first if self._in_flight else None
-        if call is None or isinstance(call.submitted, Exception) or self._clock() < self._overlap_again_s:
+        last = self._in_flight[-1] if self._in_flight else None
+        call = last.first if last is not None and not last.later else None
+        if call is None or isinstance(call.submitted, Exception) or self._is_short_for_two:
             return math.inf
         return self._pace.begin_at_s(call.submitted_s, call.windows)
+
+    @property
+    def _is_short_for_two(self) -> bool:
+        """Whether memory was short for two in flight, and none is to be submitted beside another for now."""
+        return self._clock() < self._overlap_again_s
 
     def submit(self, images_rgb: Images, config: EngineConfig, parts: Parts, began_s: float) -> Flight:
         """Begin with images, each (H, W, 3) uint8, by camera.
@@ -167,11 +178,13 @@ class Inference:
                 alone.append({camera: image})
             else:
                 together[camera] = image
+        self._note_fitting()
         self._common.grow(self._clock(), self.engine.batch_windows_of(config))
         first, *later = [batch for batch in (together, *alone) if batch] or [{}]
         flight = Flight(refused, self._submit(first, config, parts) if first else None, later, config, parts)
         self._in_flight.append(flight)
-        self._pace.submitted(began_s, self._clock())
+        if first:
+            self._pace.submitted(began_s, self._clock())
         return flight
 
     def collect(self, flight: Flight) -> Iterator[Mapping[str, Outcome]]:
@@ -185,8 +198,12 @@ class Inference:
             yield {camera: refusal}
         later = (self._submit(batch, flight.config, flight.parts) for batch in flight.later)
         for call in chain(filter(None, [flight.first]), later):
-            outcomes = self._collect(call)
-            if call.is_beside_another and is_out_of_memory(outcomes) and not self._in_flight:
+            is_settled = call is flight.first and flight in self._settled
+            outcomes = self._settled.pop(flight) if is_settled else self._collect(call)
+            is_beside_another = call.is_beside_another or bool(self._in_flight)
+            if isinstance(outcomes, Exception):
+                self._settle()
+            if is_beside_another and is_out_of_memory(outcomes):
                 self._overlap_again_s = self._clock() + GROW_PERIOD_S
                 call = self._submit(call.images_rgb, call.config, call.parts)
                 outcomes = self._collect(call)
@@ -209,6 +226,12 @@ class Inference:
             submitted = _without_memory(error)
         number = self._windows(batch, config)
         return _Call(batch, config, parts, number, min(limit, number), submitted, self._clock(), is_beside_another)
+
+    def _settle(self) -> None:
+        """Collect what is in flight, so that what is tried again comes after it, with all the memory."""
+        for flight in self._in_flight:
+            if flight.first is not None and flight not in self._settled:
+                self._settled[flight] = self._collect(flight.first)
 
     def _collect(self, call: _Call) -> Mapping[str, Outcome] | Exception:
         """Collect a call, once; an exception holds nothing any more of what the call had in memory."""
@@ -265,6 +288,13 @@ class Inference:
         with suppress(Exception):  # what the engine cannot recover from, the next call raises again
             self.engine.free_memory()
         return True
+
+    def _note_fitting(self) -> None:
+        """Submit no more windows at a time than fitted at the last warm-up, until they may grow."""
+        fitting = self.engine.fitting_windows
+        if fitting is not None and fitting != self._fitting_windows:
+            self._common.restrict(self._clock(), min(fitting, self._common.windows or fitting))
+        self._fitting_windows = fitting
 
     def _note(self, outcomes: Mapping[str, Outcome]) -> None:
         """Note what outcomes say of the cameras."""

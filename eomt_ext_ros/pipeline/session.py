@@ -15,7 +15,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
-from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog
+from eomt_ext_ros.diagnostics.throttled_log import ThrottledLog, explained
 from eomt_ext_ros.inference.engine import Engine, is_warm, warm_up
 from eomt_ext_ros.inference.inference import Flight, Inference
 from eomt_ext_ros.inference.memory import free_model_memory
@@ -79,7 +79,8 @@ class Session:
         self.cameras = {name: Camera(node, transport, self._transforms, statistics[name]) for name in settings.cameras}
         self.enabled = True
         self._settings, self._load_engine = settings, load_engine
-        self._reports = ImageReports(ThrottledLog(node))
+        self._log = ThrottledLog(node)
+        self._reports = ImageReports(self._log)
         self._drift_watches = DriftWatches()
         self._context: BatchContext | None = None  # until it is loaded
         self._context_lock = threading.Lock()
@@ -211,7 +212,8 @@ class Session:
     def apply(self, settings: Settings) -> None:
         """Run batches under other settings from now on, or as soon as the model is warm for them.
 
-        What they need captured or compiled is so in the inference thread, between two batches.
+        The inference thread captures or compiles what they need, between two batches. If memory was freed since the
+        last warm-up, images do that instead, as they need it.
 
         Raises:
             ConfigError: if the model does not go with them; then all stays as it was.
@@ -219,10 +221,11 @@ class Session:
         with self._context_lock:  # the model may change at the same time
             context = validated_context(self.context.inference, settings)
             self._settings = settings
-            if is_warm(context.engine, settings.node):
+            was_freed = not is_warm(context.engine, self.context.config)  # another warm-up would be short of it again
+            if was_freed or is_warm(context.engine, settings.node):
                 self._take_up(context)
             else:
-                self._thread.call(self._warm_up)
+                self._thread.call(self._warm_up).add_done_callback(self._report_warm_up)
 
     def use(self, inference: Inference) -> None:
         """Run the next batch through another model.
@@ -289,6 +292,10 @@ class Session:
         warm_up(self.context.engine, self._settings.node)
         with self._context_lock:
             self._take_up(validated_context(self.context.inference, self._settings))
+
+    def _report_warm_up(self, job: Future[None]) -> None:
+        if not job.cancelled() and (error := job.exception()) is not None:
+            self._log.error("warm-up failed", f"new parameters are not in force: {explained(error)}")
 
     def _take_up(self, context: BatchContext) -> None:
         threshold = self.context.threshold

@@ -140,7 +140,9 @@ class InferenceThread(Generic[Item, Started]):
                 else:
                     self._finish_oldest()
                 del work, job, batch  # or images and a model would be held until there is work again
-        finally:  # what is no Exception ends the thread
+        finally:  # what is no Exception ends the thread, and nothing in flight is finished any more
+            self._in_flight.clear()
+            self._begun_s.clear()
             with self._change:
                 self._busy = False
                 self._take_nothing_further()

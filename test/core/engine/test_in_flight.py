@@ -1,6 +1,6 @@
 """Batches that are submitted before the last one is collected."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -91,11 +91,30 @@ def test_a_frame_holds_what_it_was_submitted_for(engine: AnomalyEngine) -> None:
         assert (frame.confidence.dtype, frame.confidence.shape) == (np.uint8, expected.probability.shape)
         np.testing.assert_array_equal(frame.confidence, expected.confidence)
         np.testing.assert_array_equal(frame.semantic, expected.semantic)
-        with pytest.raises(ConfigError, match="submit it for probability too"):
+        with pytest.raises(ConfigError, match="add probability to parts"):
             _ = frame.probability
-        with pytest.raises(ConfigError, match="submit it for mask too"):
+        with pytest.raises(ConfigError, match="add mask to parts"):
             _ = frame.mask
     assert len(engine.collect(engine.submit(images, parts=()))) == len(images)
+
+
+def test_a_missing_threshold_is_noticed_before_the_network_runs(model: EoMTExt) -> None:
+    class Counting(TorchWindowScorer):
+        calls = 0
+
+        def __call__(self, crops: torch.Tensor, scores: Sequence[str]) -> torch.Tensor:
+            self.calls += 1
+            return super().__call__(crops, scores)
+
+    scorer = Counting(model, CPU)
+    engine = AnomalyEngine(scorer, replace(EXACT, score="rba"))
+    before = scorer.calls
+    with pytest.raises(ConfigError, match="score rba needs a threshold"):
+        engine.submit(BATCHES[0])
+    with pytest.raises(ConfigError, match="score rba needs a threshold"):
+        engine.submit([])
+    assert scorer.calls == before
+    assert len(engine.collect(engine.submit(BATCHES[0], parts={"probability"}))) == len(BATCHES[0])
 
 
 def test_confidence_is_rounded_alike_by_torch_and_opencv() -> None:

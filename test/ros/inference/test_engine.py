@@ -5,7 +5,7 @@ import torch
 
 from eomt_ext_core import AnomalyEngine, ConfigError, EngineConfig
 from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_ros.inference.engine import load_engine
+from eomt_ext_ros.inference.engine import is_warm, load_engine, warm_up
 from eomt_ext_ros.parameters.node_config import NodeConfig
 
 
@@ -17,13 +17,13 @@ def test_require_cuda_refuses_a_cpu(device, monkeypatch):
 
 
 def test_require_cuda_is_not_for_openvino():
-    with pytest.raises(ConfigError, match="require_cuda needs another backend than openvino"):
+    with pytest.raises(ConfigError, match=r"got openvino.* or set require_cuda to false"):
         load_engine(NodeConfig(require_cuda=True, engine=EngineConfig(backend="openvino")))
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_require_cuda_lets_no_onnxruntime_fall_back_to_a_cpu(device):
-    with pytest.raises(ConfigError, match=f"require_cuda with backend onnxruntime needs device cuda, got {device}"):
+    with pytest.raises(ConfigError, match=f"needs device cuda, got {device}, .*: set device to cuda"):
         load_engine(NodeConfig(require_cuda=True, engine=EngineConfig(device=device, backend="onnxruntime")))
 
 
@@ -38,3 +38,54 @@ def test_what_the_region_needs_is_warmed_up(region, monkeypatch):
     engine = load_engine(NodeConfig(engine=EngineConfig(device="cpu"), obstacles=ObstacleConfig(region=region)))
     assert engine.has_semantic
     assert warmed == ([False, True] if region == "drivable" else [False])
+
+
+DRIVABLE = NodeConfig(engine=EngineConfig(device="cpu"), obstacles=ObstacleConfig(region="drivable"))
+
+
+class ShortEngine:
+    """Captures what it is warmed up for; the first time that this is with semantic classes, it loses the rest."""
+
+    has_semantic = True
+
+    def __init__(self):
+        self.warm, self.warmed, self.error = {False}, [], None
+
+    def is_warm(self, config, *, semantic=False):
+        return semantic in self.warm
+
+    def warm_up(self, *, semantic=False, config=None):
+        if self.error is not None:
+            raise self.error
+        if semantic and not self.warmed:
+            self.warm.clear()
+        self.warmed.append(semantic)
+        self.warm.add(semantic)
+
+
+@pytest.fixture
+def short():
+    return ShortEngine()
+
+
+def test_what_a_warm_up_has_freed_is_warmed_up_again(short, monkeypatch):
+    monkeypatch.setattr(AnomalyEngine, "load", lambda *args, **kwargs: short)
+    assert load_engine(DRIVABLE) is short
+    assert short.warmed == [True, False]
+    assert is_warm(short, DRIVABLE)
+
+
+def test_a_region_that_is_set_later_is_warmed_up_beside_the_rest(short):
+    assert not is_warm(short, DRIVABLE)
+    warm_up(short, DRIVABLE)
+    assert short.warmed == [True, False]
+    assert is_warm(short, DRIVABLE)
+    warm_up(short, DRIVABLE)
+    assert short.warmed == [True, False], "nothing is left to do"
+
+
+def test_a_failed_warm_up_is_logged(short, caplog):
+    short.error = RuntimeError("CUDA error: unspecified launch failure")
+    warm_up(short, DRIVABLE)
+    assert "could not be warmed up" in caplog.text
+    assert "unspecified launch failure" in caplog.text

@@ -328,6 +328,28 @@ def test_batch_stays_within_what_fitted_at_warm_up(engine, now):
     assert batch_windows(inference) == "16"
 
 
+def test_batch_stays_within_what_fitted_at_a_later_warm_up(inference, engine, now):
+    assert infer(inference, [WIDE]) == [FRAME]
+    engine.fitting_windows = engine.fits = 4
+    assert infer(inference, [WIDE]) == [FRAME]
+    assert (engine.calls, engine.freed) == ([(1, 16), (1, 4)], 0)
+    engine.fits = 1000
+    drive(inference, now, {"": WIDE}, {"": 1.0}, for_s=3 * GROW_PERIOD_S)
+    assert batch_windows(inference) == "16", "it is noted once"
+    engine.fitting_windows = engine.fits = 2
+    assert infer(inference, [WIDE]) == [FRAME]
+    assert engine.freed == 0
+
+
+def test_a_warm_up_gives_back_no_windows_that_memory_took(inference, engine):
+    engine.fits, images = 6, [WIDE[:, :320]] * 3
+    for _ in range(3):
+        assert infer(inference, images) == [FRAME] * 3
+    engine.fitting_windows = 8
+    assert infer(inference, images) == [FRAME] * 3
+    assert batch_windows(inference) == "16 (reduced to 3: out of memory)"
+
+
 def test_who_fails_goes_alone_until_it_has_not_for_a_while(inference, engine, now):
     engine.poison = {7: InferenceError("not finite")}
     images = [image(), image(7), image()]
@@ -558,14 +580,17 @@ def test_a_batch_that_does_not_fit_beside_another_is_tried_without_it(now):
     assert inference.overlap_at_s < now[0]
     second = submitted(inference, {"rear": WIDE})
     assert inference.overlap_at_s == math.inf, "until the one that failed is tried again"
+    assert "in flight" not in inference.describe(configured())
     assert collected(inference, first) == {"front": FRAME}
     assert inference.overlap_at_s == math.inf
     assert collected(inference, second) == {"rear": FRAME}
     assert (engine.freed, batch_windows(inference), inference.backoffs_s) == (0, "16", {}), "no window is taken away"
     third = submitted(inference, {"front": WIDE})
     assert inference.overlap_at_s == math.inf
+    assert inference.describe(configured())["in flight"] == "1 for now: out of memory for two"
     now[0] += GROW_PERIOD_S
     assert inference.overlap_at_s < now[0]
+    assert "in flight" not in inference.describe(configured())
     assert collected(inference, third) == {"front": FRAME}
 
 
@@ -586,6 +611,74 @@ def test_a_failed_submission_is_finished_before_another_begins(inference, engine
     assert collected(inference, flight) == {"front": engine.poison[7]}
     submitted(inference, {"front": image()})
     assert inference.overlap_at_s < now[0]
+
+
+def test_nothing_begins_beside_a_flight_with_calls_to_come(inference, engine, now):
+    engine.poison = {7: KeyError("layer 7")}
+    processed(inference, {"front": image(), "bad": image(7)})
+    engine.poison = {}
+    first = submitted(inference, {"front": image()})
+    assert inference.overlap_at_s < math.inf
+    second = submitted(inference, {"front": image(), "bad": image(7)})
+    assert inference.overlap_at_s == math.inf, "the camera that goes alone is submitted when the flight is collected"
+    assert collected(inference, first) == {"front": FRAME}
+    assert inference.overlap_at_s == math.inf
+    assert collected(inference, second) == {"front": FRAME, "bad": FRAME}
+    submitted(inference, {"bad": image(7)})
+    assert inference.overlap_at_s < math.inf, "its own call is the first"
+
+
+def test_what_is_tried_again_comes_after_what_is_in_flight(now):
+    order = []
+
+    class DeviceEngine(FakeEngine):
+        """Fails for an image of value 7 when it is collected, and has memory for one batch."""
+
+        on_device = 0
+
+        def submit(self, images_rgb, *, parts, config):
+            if self.on_device and len(order) > 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            self.on_device += 1
+            order.append(f"submit {[int(image[0, 0, 0]) for image in images_rgb]}")
+            return images_rgb
+
+        def collect(self, batch):
+            self.on_device -= 1
+            order.append(f"collect {[int(image[0, 0, 0]) for image in batch]}")
+            return self.infer_batch(batch, config=configured())
+
+    engine = DeviceEngine(now)
+    engine.poison = {7: InferenceError("not finite")}
+    inference = Inference(engine, clock=lambda: now[0])
+    first = submitted(inference, {"front": image(1), "bad": image(7)})
+    second = submitted(inference, {"front": image(2)})
+    assert collected(inference, first) == {"front": FRAME, "bad": engine.poison[7]}
+    assert collected(inference, second) == {"front": FRAME}
+    assert order == [
+        "submit [1, 7]", "submit [2]", "collect [1, 7]", "collect [2]",
+        "submit [1]", "collect [1]", "submit [7]", "collect [7]",
+    ]  # fmt: skip
+    assert (engine.freed, batch_windows(inference), inference.backoffs_s) == (0, "16", {})
+
+
+def test_a_beginning_without_inference_does_not_count_for_the_pace(inference, engine, now):
+    def begin(image_rgb):
+        began_s = now[0]
+        now[0] += 1.0
+        flight = inference.submit({"": image_rgb}, configured(), {"": {"probability"}}, began_s)
+        now[0] += 10.0
+        return flight
+
+    for _ in range(9):
+        collected(inference, begin(image()))
+    expected_s = inference._pace.begin_at_s(now[0], 1)
+    for _ in range(9):
+        began_s = now[0]
+        flight = inference.submit({"": np.zeros((1, 2_000_000, 3), np.uint8)}, configured(), {"": set()}, began_s)
+        collected(inference, flight)
+        collected(inference, inference.submit({}, configured(), {}, began_s))
+    assert inference._pace.begin_at_s(now[0], 1) == expected_s
 
 
 def test_each_flight_runs_under_its_own_configuration(inference, engine):

@@ -78,6 +78,31 @@ def test_a_live_change_is_captured_before_it_takes_effect(cold_rig, image_msg):
     assert dict(rig.node.counts) == {"received": 1, "published": 1}
 
 
+def test_after_memory_was_freed_no_change_is_captured_for(cold_rig):
+    rig = cold_rig
+    rig.engine.warm.clear()
+    assert rig.set(score="rba", threshold=0.9) == ""
+    context = rig.node.session.context
+    assert (context.config.engine.score, context.threshold) == ("rba", 0.9), "at once: images capture what they need"
+    assert rig.engine.threads == []
+
+
+def test_a_change_that_fails_in_the_inference_thread_is_logged(cold_rig, monkeypatch):
+    rig, logged = cold_rig, []
+    monkeypatch.setattr(rig.node.session._log, "error", lambda kind, text: logged.append(text))
+    warm_up = rig.engine.warm_up
+
+    def refuse_later(*, semantic, config):
+        warm_up(semantic=semantic, config=config)
+        rig.engine.refused_scores = {config.score}
+
+    monkeypatch.setattr(rig.engine, "warm_up", refuse_later)
+    assert rig.set(score="rba") == ""
+    rig.spin_until(lambda: logged, "the log")
+    assert logged == ["new parameters are not in force: score 'rba' needs what this model lacks"]
+    assert rig.node.session.context.config.engine.score == "head"
+
+
 def test_the_last_of_several_changes_stays(cold_rig, image_msg):
     rig = cold_rig
     rig.hold_one_and_let_one_wait(image_msg(1), image_msg(2))

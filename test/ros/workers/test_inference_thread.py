@@ -291,6 +291,20 @@ def test_dead_thread_is_not_waited_for():
     assert thread.stop(0.0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("others", [0, 1])
+def test_dead_thread_processes_no_batch(others):
+    def begin(batch):
+        if batch["front"] == others:
+            raise SystemExit
+        thread.put("front", batch["front"] + 1)
+
+    thread = InferenceThread(begin, lambda _: {}, lambda in_flight: 0.0, "ended")
+    thread.put("front", 0)
+    wait_for(lambda: not thread.is_alive)
+    assert thread.batch_for_s == 0
+
+
 def wait_for(condition):
     deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
