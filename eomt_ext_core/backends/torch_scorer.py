@@ -19,7 +19,7 @@ from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
 from eomt_ext_core.backends.parts import choose_ways
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
-from eomt_ext_core.kernels.choice import has_triton
+from eomt_ext_core.kernels.choice import obstacle_to_triton
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
@@ -104,7 +104,7 @@ class TorchWindowScorer:
 
     def _choose_ways(self) -> dict[str, str]:
         """Choose how parts of the network are computed in 16 bits; a compiler chooses by itself."""
-        if self.precision == "fp32" or not has_triton():
+        if self.precision == "fp32" or obstacle_to_triton(self.device) is not None:
             return {}
         windows = torch.randint(0, 256, (_WINDOWS_OF_CHOICE, 3, *self.crop_hw), dtype=torch.uint8, device=self.device)
         with torch.cuda.device(self.device):
