@@ -101,16 +101,16 @@ def test_single_precision_is_never_tf32(
 def test_compiled_scorer_accepts_many_sizes(tiny_model: Make, crops: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than torch does by itself, which is made few here, as each is compiled."""
     torch._dynamo.reset()  # of what other tests compiled
-    monkeypatch.setattr(torch._dynamo.config, "cache_size_limit", 2)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model = tiny_model(
         HeadConfig(16, 0.3, 8), num_blocks=1, backbone_overrides={"embed_dim": 32, "depth": 1, "num_heads": 2}
     )
     plain, compiled = TorchWindowScorer(model, CPU), TorchWindowScorer(model, CPU, optimize="compile")
     assert compiled.describe()["optimize"] == "compile"
-    for count in range(1, 5):
-        some = crops[:1].expand(count, -1, -1, -1)
-        torch.testing.assert_close(compiled(some, ("head",)), plain(some, ("head",)), atol=1e-5, rtol=0)
+    with torch._dynamo.config.patch(cache_size_limit=2):
+        for count in range(1, 5):
+            some = crops[:1].expand(count, -1, -1, -1)
+            torch.testing.assert_close(compiled(some, ("head",)), plain(some, ("head",)), atol=1e-5, rtol=0)
 
 
 class Graphs:
