@@ -201,7 +201,9 @@ def show(title: str, per_frame: Counts, confirmed: Counts) -> None:
         for pair in zip(per_frame.overlap[key], confirmed.overlap[key], strict=True)
         if all(pair)
     ]
-    row("overlap of boxes, where both find it", map(statistics.mean, zip(*both_find, strict=True)), ".3f", fewer=False)
+    if both_find:
+        overlaps = map(statistics.mean, zip(*both_find, strict=True))
+        row("overlap of boxes, where both find it", overlaps, ".3f", fewer=False)
     num_found = (sum(any(seen) for seen in each.found.values()) for each in both)
     row(f"obstacles found, of {len(per_frame.found)}", num_found, "d", fewer=False)
     late_by = delays(confirmed, per_frame)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from eomt_ext_core.config import WindowConfig
 from eomt_ext_core.errors import ImageError
-from eomt_ext_core.kernels.choice import has_triton
+from eomt_ext_core.kernels.choice import obstacle_to_triton
 
 # Fraction of the fovea above the horizon, its weight in the result, and the width over which it fades at its border.
 _ABOVE_HORIZON, _FOVEA_WEIGHT, _FADING = 0.35, 0.5, 0.1
@@ -343,7 +343,7 @@ def to_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
 def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
     """Resize a stitched semantic map to the image and take the best class of each pixel, the first of equals.
 
-    On a GPU with Triton this is one kernel; else one class is resized at a time to save memory.
+    On a GPU that runs Triton's kernels this is one; else one class is resized at a time to save memory.
 
     Args:
         stitched: (C, H', W'), C ≤ 256.
@@ -352,7 +352,7 @@ def classes_at_image_size(stitched: Tensor, plan: WindowPlan) -> Tensor:
     Returns:
         (H, W) uint8.
     """
-    if stitched.is_cuda and has_triton():
+    if obstacle_to_triton(stitched.device) is None:
         from eomt_ext_core.kernels.class_map import class_map
 
         with torch.cuda.device_of(stitched):  # type: ignore[no-untyped-call]

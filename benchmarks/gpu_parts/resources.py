@@ -73,9 +73,9 @@ def cases() -> Iterator[tuple[str, Case]]:
     upscale = {"SOURCE_H": 80, "SOURCE_W": 80, "CHANNELS": 768, "BLOCK": 1024, "PIXELS": 4}
     types = dict.fromkeys(("successors", "weight", "bias", "result"), "*bf16") | {"epsilon": "fp32"}
     yield "mix_and_normalise", Case(mix_and_normalise, upscale, types, fused | {"num_warps": WARPS})
-    classes = {"CLASSES": 19, "SOURCE_H": 640, "SOURCE_W": 1138, "HEIGHT": 1080, "WIDTH": 1920, "BLOCK": 256}
-    types = {"classes": "*u8", "class_stride": "i32", "row_stride": "i32"}
-    yield "best_classes", Case(best_classes, classes, types, fused)
+    sizes = ("class_stride", "row_stride", "source_h", "source_w", "height", "width")
+    types = {"classes": "*u8"} | dict.fromkeys(sizes, "i32") | dict.fromkeys(("y_scale", "x_scale"), "fp32")
+    yield "best_classes", Case(best_classes, {"CLASSES": 19, "BLOCK": 256}, types, fused)
 
 
 def scoring_case(tile: triton.Config, dtype: str, hidden: int = 256) -> Case:

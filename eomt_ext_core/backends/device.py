@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.kernels.choice import BF16_CAPABILITY
 from eomt_ext_core.processor import cpu_info, multiplies_bf16
-from eomt_ext_core.scoring.head_scorer import BF16_CAPABILITY
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.kernels.choice import fastest
 from eomt_ext_core.model.upscale import UpscaleBlock
 from eomt_ext_core.model.vit import ViTEncoder
@@ -199,7 +200,8 @@ class PatchEmbedding(Part):
         by_level = encoder.backbone.patch_embed.proj.weight / (255 * encoder.pixel_std)
         by_pixel = by_level.flatten(1).t().contiguous()
         upper = by_pixel.bfloat16()
-        still = self.by_torch(torch.full_like(windows[:1], MIDDLE))[0]
+        with cudnn_settings(allow_tf32=False):
+            still = self.by_torch(torch.full_like(windows[:1], MIDDLE))[0]
         return upper, (by_pixel - upper.float()).bfloat16(), still
 
 

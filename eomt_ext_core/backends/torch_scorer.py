@@ -19,7 +19,7 @@ from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
 from eomt_ext_core.backends.parts import choose_ways
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
-from eomt_ext_core.kernels.choice import has_triton
+from eomt_ext_core.kernels.choice import obstacle_to_triton
 from eomt_ext_core.model.eomt import Prediction
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
@@ -85,6 +85,8 @@ class TorchWindowScorer:
         if model.anomaly_head is not None:
             self.head = make_head_scorer(copy.deepcopy(model.anomaly_head).to(device, torch.float32), device)
         self._graphs = GraphedScores(self._score, device) if on_gpu and optimize != "none" else None
+        self._tunes = on_gpu and self._graphs is None  # kernels, in the first call of each size
+        self._tuned: set[tuple[int, tuple[str, ...]]] = set()
         self._run: ScoreBatch = self._graphs or self._score
 
     @torch.inference_mode()
@@ -104,20 +106,22 @@ class TorchWindowScorer:
 
     def _choose_ways(self) -> dict[str, str]:
         """Choose how parts of the network are computed in 16 bits; a compiler chooses by itself."""
-        if self.precision == "fp32" or not has_triton():
+        if self.precision == "fp32" or obstacle_to_triton(self.device) is not None:
             return {}
         windows = torch.randint(0, 256, (_WINDOWS_OF_CHOICE, 3, *self.crop_hw), dtype=torch.uint8, device=self.device)
         with torch.cuda.device(self.device):
             return choose_ways(self._network, lambda: self.predict(windows), self.device)
 
     def warm_up(self, scores: Sequence[str], batch: int) -> int:
-        """Capture the CUDA graphs, if it uses them: see the protocol."""
-        if self._graphs is None:
+        """Capture the CUDA graphs if it uses them, else choose kernels on a GPU: see the protocol."""
+        sizes = self._sizes(batch)
+        if not sizes:
             return batch
         fitting = 1
-        for size in padded_sizes(batch):
+        for size in sizes:
             try:
                 self(torch.zeros((size, 3, *self.crop_hw), dtype=torch.uint8, device=self.device), scores)
+                self._tuned.add((size, tuple(scores)))
                 fitting = max(fitting, min(size, batch))
                 continue
             except torch.cuda.OutOfMemoryError:
@@ -126,12 +130,21 @@ class TorchWindowScorer:
                 "%d windows at a time do not fit into the memory of %s: lower batch_windows", size, self.device
             )
             self.free_memory()
+            fitting = 1  # as the larger graphs are gone too
             torch.cuda.empty_cache()
         return fitting
 
+    def _sizes(self, batch: int) -> Sequence[int]:
+        """List the sizes of up to ``batch`` windows whose first call is slow, largest first."""
+        if self._graphs is not None:
+            return padded_sizes(batch)
+        return range(batch, 0, -1) if self._tunes else ()
+
     def is_warm(self, scores: Sequence[str], batch: int) -> bool:
-        """Look whether the CUDA graphs are captured: see the protocol."""
-        return self._graphs is None or all(self._graphs.has(size, scores) for size in padded_sizes(batch))
+        """Look whether the CUDA graphs are captured, or kernels chosen: see the protocol."""
+        if self._graphs is not None:
+            return all(self._graphs.has(size, scores) for size in padded_sizes(batch))
+        return all((size, tuple(scores)) in self._tuned for size in self._sizes(batch))
 
     def free_memory(self) -> None:
         """Free the CUDA graphs: see the protocol."""

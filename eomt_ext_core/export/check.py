@@ -73,7 +73,7 @@ def compare(
     wrong = [item for item in differences if not item.fits]
     if wrong:
         listed = ", ".join(f"{item.score} by {item.difference:.2g} (allowed {item.allowed:.2g})" for item in wrong)
-        swapped = _fits_turned(reference, exported, scores[0], probes[: batches[0]], wrong[0].allowed)
+        swapped = _fits_turned(reference, exported, wrong[0].score, probes[: batches[0]], wrong[0].allowed)
         reason = "layer encoder.backbone.patch_embed: red and blue are swapped; " if swapped else ""
         raise InferenceError(f"the exported file is discarded: {reason}it differs from the engine in {listed}")
     return differences

@@ -25,9 +25,10 @@ _EXACT_RESIZE = {"mode": (b"linear",), "coordinate_transformation_mode": (b"half
 def check_faults(path: Path, program: ScoringProgram) -> None:
     """Check the parts of a graph that are known to break without an error.
 
-    Softmax must be one operator, as must what it reads: spelled out, or in int8, it loses small probabilities. Only
-    linear layers may be int8. Resizing must be bilinear with half-pixel centres. Each norm is run by itself, on
-    activations of ±1500: a norm in half precision overflows there if it is spelled out.
+    An attention's softmax must be one operator, as large logits overflow if it is spelled out. Its result must not be
+    int8, as small probabilities become 0. Only linear layers may be int8. Resizing must be bilinear with half-pixel
+    centres. Each norm is run by itself, on activations of ±1500: a norm in half precision overflows there if it is
+    spelled out.
 
     Args:
         path: an ONNX file that was just exported.

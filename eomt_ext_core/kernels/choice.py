@@ -1,15 +1,16 @@
-"""Choice of the fastest way to compute something on the device in use, among ways that agree."""
+"""Whether a device runs Triton's kernels, and the fastest way to compute something on it, among ways that agree."""
 
 from __future__ import annotations
 
 import logging
 import statistics
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+BF16_CAPABILITY = (8, 0)  # of GPUs that support bfloat16
 _CALLS = 20  # queued together, so that launching one hides behind computing the one before
 
 _log = logging.getLogger(__name__)
@@ -17,9 +18,20 @@ _log = logging.getLogger(__name__)
 Way = Callable[[], Tensor]
 
 
-def has_triton() -> bool:
-    """Whether Triton is installed."""
-    return find_spec("triton") is not None
+@lru_cache(maxsize=64)  # so that no frame imports what is not there
+def obstacle_to_triton(device: torch.device) -> str | None:
+    """Say why a device does not run Triton's kernels; None if it does."""
+    if device.type != "cuda":
+        return f"Triton kernels need a CUDA device, this is {device}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < BF16_CAPABILITY:
+        needed = ".".join(map(str, BF16_CAPABILITY))
+        return f"Triton kernels need compute capability {needed}, this GPU has {'.'.join(map(str, capability))}"
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        return f"Triton cannot be imported: {error}"
+    return None
 
 
 def fastest(what: str, ways: Mapping[str, Way], bound: float, device: torch.device) -> str:

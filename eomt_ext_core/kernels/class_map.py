@@ -10,28 +10,31 @@ from torch import Tensor
 _BLOCK = 256
 
 
-@triton.jit
+_OF_AN_IMAGE = ["semantic", "class_stride", "row_stride", "source_h", "source_w", "height", "width"]
+
+
+@triton.jit(do_not_specialize=_OF_AN_IMAGE)  # so that no image waits for a compilation for its size
 def best_classes(
     semantic,
     classes,
     class_stride,
     row_stride,
+    source_h,
+    source_w,
+    height,
+    width,
+    y_scale,
+    x_scale,
     CLASSES: tl.constexpr,
-    SOURCE_H: tl.constexpr,
-    SOURCE_W: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Resize all classes at some pixels, bilinearly as torch does, and keep the first of the largest."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = pixel < HEIGHT * WIDTH
-    y_scale: tl.constexpr = SOURCE_H / HEIGHT
-    x_scale: tl.constexpr = SOURCE_W / WIDTH
-    y = tl.maximum((pixel // WIDTH + 0.5) * y_scale - 0.5, 0.0)
-    x = tl.maximum((pixel % WIDTH + 0.5) * x_scale - 0.5, 0.0)
-    top, left = tl.minimum(y.to(tl.int32), SOURCE_H - 1), tl.minimum(x.to(tl.int32), SOURCE_W - 1)
-    bottom, right = tl.minimum(top + 1, SOURCE_H - 1), tl.minimum(left + 1, SOURCE_W - 1)
+    inside = pixel < height * width
+    y = tl.maximum((pixel // width + 0.5) * y_scale - 0.5, 0.0)
+    x = tl.maximum((pixel % width + 0.5) * x_scale - 0.5, 0.0)
+    top, left = tl.minimum(y.to(tl.int32), source_h - 1), tl.minimum(x.to(tl.int32), source_w - 1)
+    bottom, right = tl.minimum(top + 1, source_h - 1), tl.minimum(left + 1, source_w - 1)
     below, beside = y - top, x - left
     best = tl.zeros((BLOCK,), tl.float32)
     found = tl.zeros((BLOCK,), tl.int32)
@@ -58,18 +61,20 @@ def class_map(semantic: Tensor, size_hw: tuple[int, int]) -> Tensor:
     Returns:
         (H, W) uint8.
     """
-    height, width = size_hw
+    (height, width), (num_classes, source_h, source_w) = size_hw, semantic.shape
     classes = torch.empty(size_hw, dtype=torch.uint8, device=semantic.device)
     best_classes[(triton.cdiv(height * width, _BLOCK),)](
         semantic,
         classes,
         semantic.stride(0),
         semantic.stride(1),
-        CLASSES=semantic.shape[0],
-        SOURCE_H=semantic.shape[1],
-        SOURCE_W=semantic.shape[2],
-        HEIGHT=height,
-        WIDTH=width,
+        source_h,
+        source_w,
+        height,
+        width,
+        source_h / height,
+        source_w / width,
+        CLASSES=num_classes,
         BLOCK=_BLOCK,
         enable_fp_fusion=True,
     )

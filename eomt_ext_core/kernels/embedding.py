@@ -6,22 +6,14 @@ tensor cores, summed in float32, err less than one in TF32 (2.4e-6 where that ha
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from eomt_ext_core.kernels.arithmetic import add_product
+
 MIDDLE = 128  # of the bytes
 _BLOCK_K = 32
-_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-
-@triton.jit
-def _product(left, right, total):
-    if _INTERPRETED:  # the interpreter would multiply the bit patterns of bfloat16
-        left, right = left.to(tl.float32), right.to(tl.float32)
-    return tl.dot(left, right, total)
 
 
 @triton.jit
@@ -56,11 +48,11 @@ def embed_patches(
         known = number < LENGTH
         inside = is_patch[:, None] & known[None, :]
         levels = tl.load(windows + corner[:, None] + pixel[None, :], mask=inside, other=0)
-        levels = (levels.to(tl.float32) - 128.0).to(tl.bfloat16)
+        levels = levels.to(tl.float32) - 128.0
         place = number[:, None] * CHANNELS + channel[None, :]
         inside = known[:, None] & is_channel[None, :]
-        total = _product(levels, tl.load(upper + place, mask=inside, other=0.0), total)
-        total = _product(levels, tl.load(lower + place, mask=inside, other=0.0), total)
+        total = add_product(levels, tl.load(upper + place, mask=inside, other=0.0), total, tl.bfloat16)
+        total = add_product(levels, tl.load(lower + place, mask=inside, other=0.0), total, tl.bfloat16)
     inside = is_patch[:, None] & is_channel[None, :]
     place = (PREFIX + patch)[:, None] * CHANNELS + channel[None, :]
     total += tl.load(still + place, mask=inside, other=0.0)

@@ -61,7 +61,7 @@ def mix_norm(successors: Tensor, taps: Tensor, weight: Tensor, bias: Tensor, eps
         successors: (B, h, w, 4·C), contiguous on a CUDA device: of each position its upper left, upper right, lower
             left and lower right successor.
         taps: (9, C) float32, row by row.
-        weight: (C,) float32, of the normalisation, with ``bias`` and ``epsilon``.
+        weight: (C,), of any floating type, of the normalisation, with ``bias`` and ``epsilon``.
 
     Returns:
         (B, 2h, 2w, C) of the type of the successors.

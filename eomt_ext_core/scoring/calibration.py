@@ -79,8 +79,13 @@ class LogitCalibration:
         if stored is None:
             return None
         if not isinstance(stored, Mapping) or not {"scale", "shift", "threshold"} <= set(stored):
-            raise CheckpointError(f"a calibration must have scale, shift and threshold, got {stored!r}")
-        return cls(stored["scale"], stored["shift"], stored["threshold"], _origin(stored))
+            raise CheckpointError(
+                f"calibration of score {score}: a calibration must have scale, shift and threshold, got {stored!r}"
+            )
+        try:
+            return cls(stored["scale"], stored["shift"], stored["threshold"], _origin(stored))
+        except CheckpointError as error:
+            raise CheckpointError(f"calibration of score {score}: {error}") from None
 
 
 def _origin(stored: Mapping[str, Any]) -> str:

@@ -17,18 +17,13 @@ Importing this module needs Triton; :func:`eomt_ext_core.scoring.head_scorer.mak
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
 
+from eomt_ext_core.kernels.arithmetic import HALF_MAX, LOG2_E, NAN_STAYS, add_product
 from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR
 
-_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-_FLOOR = tl.constexpr(SEMANTIC_FLOOR)
-_LOG2_E = tl.constexpr(1.4426950408889634)
-_HALF_MAX = tl.constexpr(65504.0)
-_NAN_STAYS = tl.constexpr(tl.PropagateNan.ALL)
+FLOOR = tl.constexpr(SEMANTIC_FLOOR)
 
 # With 128 registers per thread, 16 warps share a multiprocessor: some wait for products while others compute sigmoids.
 HALF_TILES = [
@@ -48,7 +43,7 @@ FLOAT_TILE = triton.Config({"TILE_H": 8, "TILE_W": 8, "BLOCK_Q": 32, "BLOCK_HIDD
 @triton.jit
 def relu(x):
     """Set what is negative to 0; NaN stays."""
-    return tl.maximum(x, 0.0, propagate_nan=_NAN_STAYS)
+    return tl.maximum(x, 0.0, propagate_nan=NAN_STAYS)
 
 
 @triton.jit
@@ -62,15 +57,6 @@ def source_position(target, SOURCE: tl.constexpr, TARGET: tl.constexpr):
 def hat(position, cell):
     """Weigh cells by their nearness to positions: (positions, cells)."""
     return tl.maximum(1.0 - tl.abs(position[:, None] - cell[None, :].to(tl.float32)), 0.0)
-
-
-@triton.jit
-def add_product(left, right, total, operand_type: tl.constexpr):
-    """Add a product of matrices, of operands of a type, to a float32 total."""
-    left, right = left.to(operand_type), right.to(operand_type)
-    if _INTERPRETED:  # the interpreter would multiply the bit patterns of bfloat16
-        left, right = left.to(tl.float32), right.to(tl.float32)
-    return tl.dot(left, right, total, input_precision="ieee")
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -151,14 +137,14 @@ def score_pixels(
                 in_map = ((row < MASK_H) & (column < MASK_W))[None, :]
                 values = tl.load(mask_logits + place, mask=in_queries & in_map, other=0.0).to(tl.float32)
                 if probability_type == tl.float16:
-                    values = tl.clamp(values, -_HALF_MAX, _HALF_MAX, propagate_nan=_NAN_STAYS)
+                    values = tl.clamp(values, -HALF_MAX, HALF_MAX, propagate_nan=NAN_STAYS)
                 mask = add_product(weight, tl.trans(values.to(probability_type)), mask, probability_type)
             place = query[:, None] * (CLASSES + 1) + known[None, :]
             probs = tl.load(class_probs + place, mask=in_queries & (known < CLASSES)[None, :], other=0.0)
             # The sigmoid in the two instructions that the special function unit has: 1 / d as rsqrt(d)².
-            root = tl.rsqrt(1.0 + tl.exp2(mask * -_LOG2_E))
+            root = tl.rsqrt(1.0 + tl.exp2(mask * -LOG2_E))
             semantic = add_product(root * root, probs, semantic, probability_type)
-        floored = tl.maximum(semantic, _FLOOR, propagate_nan=_NAN_STAYS)
+        floored = tl.maximum(semantic, FLOOR, propagate_nan=NAN_STAYS)
         entropy -= tl.sum(tl.where((known < CLASSES)[None, :], floored * tl.log(floored), 0.0), axis=1)
         energy += tl.sum(semantic, axis=1)
         max_prob = tl.maximum(max_prob, tl.max(semantic, axis=1))

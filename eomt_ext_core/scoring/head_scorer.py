@@ -8,10 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from eomt_ext_core.kernels.choice import obstacle_to_triton
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.factored import FactoredHead
-
-BF16_CAPABILITY = (8, 0)  # of GPUs that support bfloat16
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def make_head_scorer(head: PixelAnomalyHead, device: torch.device) -> HeadScorer
         head: the trained head, on ``device``.
         device: of the predictions.
     """
-    obstacle = _obstacle_to_triton(device)
+    obstacle = obstacle_to_triton(device)
     scorer: HeadScorer
     if obstacle is None:
         from eomt_ext_core.scoring.fused_triton import FusedHead
@@ -55,17 +54,3 @@ def make_head_scorer(head: PixelAnomalyHead, device: torch.device) -> HeadScorer
         scorer = FactoredHead(head, reason=obstacle)
     _log.info("anomaly head on %s by %s: %s", device, scorer.name, scorer.reason)
     return scorer
-
-
-def _obstacle_to_triton(device: torch.device) -> str | None:
-    if device.type != "cuda":
-        return f"Triton kernels need a CUDA device, this is {device}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < BF16_CAPABILITY:
-        needed = ".".join(map(str, BF16_CAPABILITY))
-        return f"the kernel needs compute capability {needed}, this GPU has {'.'.join(map(str, capability))}"
-    try:
-        import triton  # noqa: F401
-    except ImportError as error:
-        return f"Triton cannot be imported: {error}"
-    return None

@@ -11,14 +11,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from eomt_ext_core.scoring.fused_kernel import add_product, hat, relu, source_position
-from eomt_ext_core.scoring.uncertainty import SEMANTIC_FLOOR
+from eomt_ext_core.kernels.arithmetic import HALF_MAX, LOG2_E, NAN_STAYS, add_product
+from eomt_ext_core.scoring.fused_kernel import FLOOR, hat, relu, source_position
 
-_FLOOR = tl.constexpr(SEMANTIC_FLOOR)
-_LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
-_HALF_MAX = tl.constexpr(65504.0)
-_NAN_STAYS = tl.constexpr(tl.PropagateNan.ALL)
 _PATCHES = tl.constexpr(9)  # of a tile
 
 LEAN_TILES = [triton.Config({"TILE_H": 8, "TILE_W": width}, num_warps=width // 2, num_stages=2) for width in (8, 16)]
@@ -38,9 +34,9 @@ def _add_queries(
     """Add what some queries give to the semantic map of a tile."""
     query = FIRST + tl.arange(0, SIZE)
     values = tl.load(masks_at + query[None, :], mask=(query < QUERIES)[None, :], other=0.0).to(tl.float32)
-    values = tl.clamp(values, -_HALF_MAX, _HALF_MAX, propagate_nan=_NAN_STAYS)
+    values = tl.clamp(values, -HALF_MAX, HALF_MAX, propagate_nan=NAN_STAYS)
     mask = add_product(weight, values, tl.zeros((weight.shape[0], SIZE), tl.float32), tl.float16)
-    root = tl.rsqrt(1.0 + tl.exp2(mask * -_LOG2_E))
+    root = tl.rsqrt(1.0 + tl.exp2(mask * -LOG2_E))
     probs = tl.load(probs_at + query[:, None] * BLOCK_C + tl.arange(0, BLOCK_C)[None, :])
     return add_product(root * root, probs, semantic, tl.float16)
 
@@ -59,7 +55,7 @@ def _add_units(
     """Add what some hidden units give to the second layer."""
     unit = (FIRST + tl.arange(0, UNITS))[None, :]
     values = tl.load(visual_at + unit, mask=is_patch[:, None], other=0.0).to(tl.float32)
-    values = tl.clamp(values, -_HALF_MAX, _HALF_MAX, propagate_nan=_NAN_STAYS)
+    values = tl.clamp(values, -HALF_MAX, HALF_MAX, propagate_nan=NAN_STAYS)
     values += tl.load(statistics_at + unit, mask=(~is_patch)[:, None], other=0.0)
     hidden = add_product(weight, values, tl.zeros((weight.shape[0], UNITS), tl.float32), tl.float16)
     return add_product(relu(hidden), second_weight, second, visual_at.dtype.element_ty)
@@ -139,7 +135,7 @@ def score_pixels_lean(
         elif REST > 0:
             semantic = _add_queries(semantic, weight, masks_at, probs_at, WHOLE, 16, QUERIES, BLOCK_C)
         known = (tl.arange(0, BLOCK_C) < CLASSES)[None, :]
-        floored = tl.maximum(semantic, _FLOOR, propagate_nan=_NAN_STAYS)
+        floored = tl.maximum(semantic, FLOOR, propagate_nan=NAN_STAYS)
         entropy = -_LN_2 * tl.sum(tl.where(known, floored * tl.log2(floored), 0.0), axis=1)
         energy = tl.sum(semantic, axis=1)
         max_prob = tl.max(semantic, axis=1)

@@ -40,12 +40,24 @@ def test_every_way_gives_the_same_network(
             assert difference.mean() <= 0.03 * exact.std()
 
 
-def test_the_tanh_form_of_gelu_is_hidden_by_rounding(tiny_model: Make) -> None:
-    x = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
-    exact = torch.nn.functional.gelu(x)
-    error = (torch.nn.functional.gelu(x, approximate="tanh") - exact).square().mean().sqrt()
-    rounding = (exact.bfloat16().double() - exact).square().mean().sqrt()
-    assert error < rounding / 8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_epilogue_is_a_linear_layer_and_a_gelu(dtype: torch.dtype) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer, tokens = GeluLinear(torch.nn.Linear(16, 24).to(dtype)), torch.randn(2, 5, 16).to(dtype)
+    with torch.inference_mode():
+        expected, found = layer.by_torch(tokens), layer.by_epilogue(tokens)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, atol=1e-3 if dtype == torch.float32 else 1e-2, rtol=0)
+
+
+def test_the_embedding_of_still_windows_is_never_tf32(tiny_model: Make) -> None:
+    encoder = inference_network(tiny_model().network, CPU, torch.bfloat16).encoder
+    seen = []
+    encoder.backbone.patch_embed.proj.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    encoder.embedding._make_weights(torch.zeros((1, 3, 64, 96), dtype=torch.uint8))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.fixture

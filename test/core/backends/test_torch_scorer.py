@@ -1,5 +1,6 @@
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -98,15 +99,18 @@ def test_single_precision_is_never_tf32(
 
 
 def test_compiled_scorer_accepts_many_sizes(tiny_model: Make, crops: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than torch does by itself, which is made few here, as each is compiled."""
+    torch._dynamo.reset()  # of what other tests compiled
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model = tiny_model(
         HeadConfig(16, 0.3, 8), num_blocks=1, backbone_overrides={"embed_dim": 32, "depth": 1, "num_heads": 2}
     )
     plain, compiled = TorchWindowScorer(model, CPU), TorchWindowScorer(model, CPU, optimize="compile")
     assert compiled.describe()["optimize"] == "compile"
-    for count in range(1, 11):
-        some = crops[:1].expand(count, -1, -1, -1)
-        torch.testing.assert_close(compiled(some, ("head",)), plain(some, ("head",)), atol=1e-5, rtol=0)
+    with torch._dynamo.config.patch(cache_size_limit=2):
+        for count in range(1, 5):
+            some = crops[:1].expand(count, -1, -1, -1)
+            torch.testing.assert_close(compiled(some, ("head",)), plain(some, ("head",)), atol=1e-5, rtol=0)
 
 
 class Graphs:
@@ -115,15 +119,15 @@ class Graphs:
     def __init__(self, function: Callable[..., Tensor], device: torch.device) -> None:
         self.function = function
         self.sizes: list[int] = []
-        self.too_many = 1000
+        self.too_many: Collection[int] = ()
         self.cleared = 0
         self.captured: set[tuple[int, tuple[str, ...]]] = set()
 
     def __call__(self, crops: Tensor, scores: Any) -> Tensor:
         self.sizes.append(len(crops))
-        self.captured.add((padded_size(len(crops)), tuple(scores)))
-        if len(crops) >= self.too_many:
+        if len(crops) in self.too_many:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        self.captured.add((padded_size(len(crops)), tuple(scores)))
         return self.function(crops, scores)
 
     def has(self, size: int, scores: Any) -> bool:
@@ -178,17 +182,51 @@ def test_batch_that_does_not_fit_is_skipped_with_warning(
     graphed: TorchWindowScorer, caplog: pytest.LogCaptureFixture
 ) -> None:
     graphs: Any = graphed._graphs
-    graphs.too_many = 8
+    graphs.too_many = (8, 12)
     assert graphed.warm_up(("head",), 12) == 6
     assert graphs.sizes == [12, 8, 6, 4, 3, 2, 1]
     assert graphs.cleared == 2
     assert caplog.messages[0] == "12 windows at a time do not fit into the memory of cpu: lower batch_windows"
 
 
-def test_without_graphs_there_is_nothing_to_warm_up(model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_is_what_is_still_captured(graphed: TorchWindowScorer) -> None:
+    graphs: Any = graphed._graphs
+    graphs.too_many = (6,)
+    fitting = graphed.warm_up(("head",), 8)
+    assert fitting == 4
+    assert graphed.is_warm(("head",), fitting)
+
+
+def test_without_graphs_a_cpu_has_nothing_to_warm_up(model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = TorchWindowScorer(model, CPU)
     monkeypatch.setattr(scorer, "_run", None)
     assert scorer.warm_up(("head",), 8) == 8
+    assert scorer.is_warm(("head",), 8)
+
+
+def test_without_graphs_a_gpu_runs_each_size_once(model: EoMTExt) -> None:
+    scorer = TorchWindowScorer(model, CPU)
+    run = Graphs(scorer._score, CPU)
+    scorer._tunes, scorer._run = True, run
+    assert not scorer.is_warm(("head",), 1)
+    run.too_many = (4,)
+    assert scorer.warm_up(("head",), 4) == 3
+    assert run.sizes == [4, 3, 2, 1]
+    warm = [scorer.is_warm(*asked) for asked in ((("head",), 3), (("head",), 4), (("rba",), 1))]
+    assert warm == [True, False, False]
+
+
+@pytest.mark.parametrize("obstacle", [None, "this GPU is old"])
+def test_kernels_are_chosen_only_if_the_gpu_runs_them(
+    model: EoMTExt, obstacle: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch_scorer, "obstacle_to_triton", lambda device: asked.append(device) or obstacle)
+    monkeypatch.setattr(torch_scorer, "choose_ways", lambda *_: {"part": "triton"})
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    scorer = TorchWindowScorer(model, CPU, "bf16")
+    assert scorer._choose_ways() == ({} if obstacle else {"part": "triton"})
+    assert asked == [CPU]
 
 
 def test_a_model_without_a_head_offers_none(tiny_model: Make) -> None:

@@ -52,6 +52,19 @@ def test_a_large_difference_is_an_error(wrong: float) -> None:
         compare(brightness, lambda crops, scores: brightness(crops, scores) + wrong, ("rba",), CROP_HW, 0, "fp32")
 
 
+@pytest.mark.parametrize("swapped", [True, False])
+def test_red_and_blue_are_looked_for_in_a_score_that_is_wrong(swapped: bool) -> None:
+    def reference(crops: Tensor, scores: Sequence[str]) -> Tensor:
+        return crops[:, :1].float() if scores == ("rba",) else brightness(crops, scores)
+
+    def exported(crops: Tensor, scores: Sequence[str]) -> Tensor:
+        return reference(crops.flip(1), scores) if swapped else reference(crops, scores) + 300 * (scores == ("rba",))
+
+    with pytest.raises(InferenceError, match="rba by") as caught:
+        compare(reference, exported, ("msp", "rba"), CROP_HW, 0, "fp32")
+    assert ("red and blue are swapped" in str(caught.value)) == swapped
+
+
 @pytest.mark.parametrize(("batch", "expected"), [(0, [1, 3]), (2, [2])])
 def test_a_file_is_called_with_the_batches_it_is_for(batch: int, expected: list[int]) -> None:
     called = []

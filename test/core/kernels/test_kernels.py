@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 pytest.importorskip("triton")
-from eomt_ext_core.kernels.class_map import class_map
+from eomt_ext_core.kernels.class_map import best_classes, class_map
 from eomt_ext_core.kernels.embedding import MIDDLE, embed
 from eomt_ext_core.kernels.norm import add_norm
 from eomt_ext_core.kernels.upscale import mix_norm
@@ -41,6 +41,15 @@ def test_class_map_takes_the_first_of_equals(interpreted: Run) -> None:
     semantic = torch.tensor([-2.0, 3.0, 3.0, 1.0])[:, None, None].expand(4, 6, 8).contiguous()
     assert (interpreted(class_map, semantic, (11, 13)) == 1).all()
     assert (interpreted(class_map, semantic - 9, (11, 13)) == 1).all()
+
+
+def test_an_image_of_another_size_compiles_no_class_map() -> None:
+    """No size is a constant, and none is specialised, as Triton does with 1 and with multiples of 16."""
+    constant = {each.name for each in best_classes.params if each.is_constexpr}
+    specialised = {each.name for each in best_classes.params if not each.do_not_specialize}
+    assert constant == {"CLASSES", "BLOCK"}
+    # a new tensor always begins at a multiple of 16, and Triton specialises no float
+    assert specialised - constant == {"classes", "y_scale", "x_scale"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -37,7 +37,11 @@ def test_everything_comes_back() -> None:
         ({"eomt_ext.info": "[]"}, "info must be a mapping"),
         ({"eomt_ext.info": '{"x": NaN}'}, "NaN is not JSON"),
         ({"eomt_ext.info": '{"class_names": ["road"]}'}, "class_names must be 2 texts"),
-        ({"eomt_ext.info": '{"calibration": 1}'}, "a calibration must have"),
+        ({"eomt_ext.info": '{"calibration": 1}'}, "calibration of score head: a calibration must have"),
+        (
+            {"eomt_ext.info": '{"score_calibrations": {"rba": {"scale": 0, "shift": 0, "threshold": 0.5}}}'},
+            "calibration of score rba: a calibration's scale must be positive",
+        ),
         ({"eomt_ext.info": "[" * 100_000}, "cannot be read"),
         ({"eomt_ext.crop_hw": "7"}, "crop_hw must be a list, got 7"),
         ({"eomt_ext.crop_hw": '{"64": 1, "96": 2}'}, "crop_hw must be a list"),
