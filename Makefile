@@ -37,7 +37,7 @@ bench: $(READY) ## measure speed and memory on this machine, beside the literal 
 	$(BIN)/eomt-ext bench $(OVERWRITE) $(ARGS)
 
 soak: $(READY) ## drive the node for 30 minutes and look for leaks; ARGS="--minutes 5"; writes docs/reliability.md
-	$(BIN)/python benchmarks/soak.py --write $(ARGS)
+	$(BIN)/python benchmarks/node/soak.py --write $(ARGS)
 
 fuzz: $(READY) ## run mutated files through the commands that take them; ARGS="checkpoints --count 1000 --seed 7"
 	$(BIN)/python -m benchmarks.fuzz.run $(ARGS)

@@ -13,7 +13,7 @@ COUNTS = {"received": 400, "published": 390, "malformed images sent": 10, "rejec
 
 @pytest.fixture
 def soak(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks" / "node")
     return importlib.import_module("soak")
 
 

@@ -5,7 +5,7 @@ times over. Six processes take a greater part of a machine that others use as we
 count beside those on the clock. Of what processes share, as the libraries' code, proportional memory counts each page
 once, resident memory once for each process.
 
-    python benchmarks/six_cameras.py
+    python benchmarks/node/six_cameras.py
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ twice the service time (the 99th percentile of the node's own processing time, f
 there and back (twice the 99th percentile of an input image's way to a plain listener beside the node). Ends with code 1
 if that, the order of stamps, the memory or the fairness between cameras violates its rule.
 
-    python benchmarks/overload.py
-    python benchmarks/overload.py --engine demo
+    python benchmarks/node/overload.py
+    python benchmarks/node/overload.py --engine demo
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Both heads start from the same weights and see the same scenes as often; the network is frozen and its outputs are
 cached. They are measured on scenes with obstacles of families that neither network nor head has seen.
 
-    python benchmarks/pixel_sampling.py [--network FILE] [--scenes 400] [--epochs 8]
+    python benchmarks/training/pixel_sampling.py [--network FILE] [--scenes 400] [--epochs 8]
 """
 
 from __future__ import annotations

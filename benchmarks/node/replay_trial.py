@@ -1,6 +1,6 @@
 """Trial: one video as four bags (mcap and sqlite3, raw and jpeg), each replayed twice, compared bit by bit.
 
-Usage: python benchmarks/replay_trial.py VIDEO CHECKPOINT FOLDER [--frames N]
+Usage: python benchmarks/node/replay_trial.py VIDEO CHECKPOINT FOLDER [--frames N]
 """
 
 from __future__ import annotations

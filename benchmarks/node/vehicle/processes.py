@@ -28,7 +28,7 @@ TURN_S = 0.02
 def prepare_environment() -> None:
     """A DDS domain of our own, and the package's profile, for this process and those it starts."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
-    os.environ.update(profile_environment(os.environ, FOLDER.parent / "config" / "fastdds.xml"))
+    os.environ.update(profile_environment(os.environ, FOLDER.parents[1] / "config" / "fastdds.xml"))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ into ten equal parts, and the nine changes from one part's median to the next ar
 a step to one. Their mean must not lie above zero by more than its 95 % confidence interval (Student's t, 8 degrees of
 freedom), nor, where that is wide, add up to more than 1 % of the memory.
 
-    python benchmarks/soak.py --minutes 30 --write
+    python benchmarks/node/soak.py --minutes 30 --write
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INPUT = "/eomt_ext/input/image"
 WARM_UP = 0.2  # of the cycles
 PARTS = 10
 MOST_GROWTH = 0.01  # of the memory
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 PARAMETERS = (
     {"publish_scale": 0.5, "overlay_opacity": 0.3},

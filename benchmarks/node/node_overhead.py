@@ -13,7 +13,7 @@ middleware.
 "from turn to turn" is how much longer than inference the node takes for an image while one always waits, whatever it is
 that holds it up; "the whole process" is the CPU time of all threads meanwhile, those of Fast DDS among them.
 
-    python benchmarks/node_overhead.py
+    python benchmarks/node/node_overhead.py
 """
 
 from __future__ import annotations

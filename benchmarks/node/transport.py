@@ -4,11 +4,11 @@ A camera process publishes photos and a video as 960×540 rgb8 (best effort, kee
 process subscribes (best effort, keep last 10: what is missing was lost on the way, not to a slow reader). Each row of
 the result is one choice of Fast DDS transports, made for both processes:
 
-    python benchmarks/transport.py plain /path/to/road_frames
+    python benchmarks/node/transport.py plain /path/to/road_frames
 
 and with the node in between, its outputs checked against what was sent:
 
-    python benchmarks/transport.py node /path/to/road_frames --checkpoint demo
+    python benchmarks/node/transport.py node /path/to/road_frames --checkpoint demo
 
 Environment variables of the caller go to all processes; ROS_DOMAIN_ID is set if it is not.
 """
@@ -40,7 +40,7 @@ from eomt_ext_core.images import VideoReader, is_input, kind_of, list_images, re
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.process.dds_profile import profile_environment
 
-PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
+PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
 TRANSPORTS = {
     "default": {},
     "large_data": {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"},

@@ -3,7 +3,7 @@
 The reference runs the backbone in every step and the literal head on an (H, W, 4 + C) tensor. Each variant
 runs in its own process, on the same images and with the same initial head, in float32.
 
-    python benchmarks/head_training.py [--images 2] [--threads 2] [--json FILE]
+    python benchmarks/training/head_training.py [--images 2] [--threads 2] [--json FILE]
 """
 
 from __future__ import annotations
