@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,11 +54,12 @@ def learn_normal(
     from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.fingerprint import fingerprint_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
-    from eomt_ext_core.normality.unfinished import Unfinished, describe_files
+    from eomt_ext_core.normality.unfinished import Unfinished, files_of
 
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
@@ -83,13 +84,7 @@ def learn_normal(
         return AnomalyEngine(model, engine_config, normality)
 
     inputs = [reference] if reference is not None else drives or []
-    run = {
-        "origin": origin,
-        "engine": asdict(engine_config),
-        "learn": asdict(config),
-        "topic": image_topic,
-        "inputs": describe_files(inputs),
-    }
+    run = fingerprint_of((origin, engine_config, config, image_topic, inputs), files_of(inputs))
     unfinished = Unfinished(output, run)
     normality = learn_normality(opened, make_engine, origin, config, unfinished)
     names = [drive.name for drive in opened]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -28,13 +25,14 @@ class Unfinished:
 
     Args:
         output: what the run will write; the state is beside it, as ``.NAME.unfinished.safetensors``.
-        run: whatever another result would follow from: model, settings, inputs. A state of another run is not used.
+        run: fingerprint of whatever another result would follow from: model, settings, inputs. A state of another run
+            is not used.
         save_every_s: seconds from one saving to the next.
     """
 
-    def __init__(self, output: Path, run: Mapping[str, Any], save_every_s: float = SAVE_EVERY_S) -> None:
+    def __init__(self, output: Path, run: str, save_every_s: float = SAVE_EVERY_S) -> None:
         self.path = output.with_name(f".{output.stem}.unfinished.safetensors")
-        self._run = hashlib.sha256(json.dumps([_VERSION, run], sort_keys=True).encode()).hexdigest()
+        self._run = f"{_VERSION} {run}"
         self._save_every_s = save_every_s
         self._saved_s = time.monotonic()
 
@@ -70,11 +68,10 @@ class Unfinished:
         self.path.unlink(missing_ok=True)
 
 
-def describe_files(paths: Sequence[Path]) -> list[list[Any]]:
-    """List files, and the images in folders or the files of bags, with name, size in bytes and time of change."""
-    files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
-    return [[str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """List the files of drives: videos, the images in folders, and the files of bags."""
+    return [file for path in paths for file in (_inside(path) if path.is_dir() else [path])]
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _inside(folder: Path) -> list[Path]:
     return list_images(folder) or sorted(file for file in folder.iterdir() if not file.name.startswith("."))

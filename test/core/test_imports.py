@@ -46,7 +46,7 @@ ROOMS = [
 FLOOR_OF_ROOM = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 MOST_FILES = 12
 ALONE = {"visualization", "scenes"}
-ANYONES = {"exits", "files", "progress"}
+ANYONES = {"exits", "files", "fingerprint", "progress"}
 # What stands on top of the product: nothing that runs on a vehicle imports it.
 ON_TOP = {
     "about",

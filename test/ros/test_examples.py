@@ -56,6 +56,14 @@ def test_image(images, tmp_path, capsys):
     assert "is unexpected, largest probability 0." in capsys.readouterr().out
 
 
+def test_image_of_a_real_road(tmp_path):
+    photograph = FOLDER.parents[1] / "shared" / "road_frames" / "solidWhiteRight.jpg"
+    if not photograph.is_file():
+        pytest.skip("no folder shared/road_frames beside the checkout")
+    load("image").main(str(photograph), str(tmp_path / "overlay.png"))
+    assert cv2.imread(str(tmp_path / "overlay.png")).shape == cv2.imread(str(photograph)).shape
+
+
 def test_video(scenes, tmp_path):
     with VideoWriter(tmp_path / "drive.mp4", 10.0) as video:
         for image_rgb in scenes:

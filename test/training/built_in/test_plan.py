@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eomt_ext_training.built_in.plan import Plan, Stage, fitted
+from eomt_ext_training.built_in.plan import Plan, Stage, fit_into_time
 from eomt_ext_training.built_in.training import JointTraining
 
 from eomt_ext_core.errors import CheckpointError, ConfigError
@@ -21,20 +21,20 @@ def steps(plan: Plan) -> list[int]:
 
 
 def test_steps_fit_into_the_time(tmp_path: Path) -> None:
-    plan = fitted(PLAN, 450.0, seconds_per_step, tmp_path)
+    plan = fit_into_time(PLAN, 450.0, seconds_per_step, tmp_path)
     assert steps(plan) == [42, 85]  # 0.85 · 450 / 900 of the usual ones
     total_s = sum(stage.runs * stage.training.steps * seconds_per_step(stage) for stage in plan.stages)
     assert total_s <= 0.85 * 450
 
 
 def test_an_interrupted_run_keeps_its_steps(tmp_path: Path) -> None:
-    first = fitted(PLAN, 450.0, seconds_per_step, tmp_path)
-    assert steps(fitted(PLAN, 10.0, seconds_per_step, tmp_path)) == steps(first)
+    first = fit_into_time(PLAN, 450.0, seconds_per_step, tmp_path)
+    assert steps(fit_into_time(PLAN, 10.0, seconds_per_step, tmp_path)) == steps(first)
 
 
 def test_no_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"got 1 s, while all usual steps take 900 s: give more --minutes"):
-        fitted(PLAN, 1.0, seconds_per_step, tmp_path)
+        fit_into_time(PLAN, 1.0, seconds_per_step, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -42,4 +42,4 @@ def test_no_time_is_refused(tmp_path: Path) -> None:
 def test_foreign_steps_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "steps.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"steps\.json must"):
-        fitted(PLAN, 450.0, seconds_per_step, tmp_path)
+        fit_into_time(PLAN, 450.0, seconds_per_step, tmp_path)

@@ -10,12 +10,12 @@ import torch
 from eomt_ext_training.data.anomaly_data import AnomalyData
 from eomt_ext_training.data.augmentation import Augmented
 from eomt_ext_training.data.sample import Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.head.feature_cache import CacheSettings, FeatureCache, FrozenSample, cache_key
 from safetensors.torch import load
 from torch.utils.data import Dataset
 
 from eomt_ext_core import DatasetError, load_model
+from eomt_ext_core.fingerprint import fingerprint_of
 
 
 class NoiseImages(Dataset[Sample]):

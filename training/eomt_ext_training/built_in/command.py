@@ -27,7 +27,7 @@ from eomt_ext_core.errors import ConfigError, EomtExtError
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
-from eomt_ext_training.built_in.plan import Machine, Plan, Stage, fitted
+from eomt_ext_training.built_in.plan import Machine, Plan, Stage, fit_into_time
 from eomt_ext_training.built_in.randomised import RandomisedScenes
 from eomt_ext_training.built_in.training import JointTraining, averaged, train_together
 from eomt_ext_training.data.scenes import ProceduralScenes
@@ -99,7 +99,9 @@ def make(
     source: str | Path = start
     if minutes is not None:
         left_s = minutes * 60 - (time.monotonic() - began)
-        plan = fitted(plan, left_s, lambda stage: _seconds_per_step(plan, stage, start, sets, machine), output.parent)
+        plan = fit_into_time(
+            plan, left_s, lambda stage: _seconds_per_step(plan, stage, start, sets, machine), output.parent
+        )
     model = load_model(source)
     for number in range(1, len(plan.stages) + 1):
         finished = output.parent / f"stage{number}.safetensors"

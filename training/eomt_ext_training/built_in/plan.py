@@ -63,7 +63,7 @@ class Plan:
         return Plan(2, few, replace(self.randomisation, textures=textures), save_every=1, test_scenes=1, trial_steps=1)
 
 
-def fitted(plan: Plan, left_s: float, seconds_per_step: Callable[[Stage], float], folder: Path) -> Plan:
+def fit_into_time(plan: Plan, left_s: float, seconds_per_step: Callable[[Stage], float], folder: Path) -> Plan:
     """Fit the steps of all stages into a time, each stage with the fraction of it that the plan's steps would take.
 
     The first call writes the steps to ``steps.json`` in the folder, and later ones read them: an interrupted run goes

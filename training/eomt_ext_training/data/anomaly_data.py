@@ -13,11 +13,11 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSamp
 
 from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelCensus
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.progress import progress
 from eomt_ext_training import targets
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.head.feature_cache import CacheSettings, FeatureCache, hold_to_limit
 from eomt_ext_training.targets import with_label_map
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.targets import with_label_map
 
 

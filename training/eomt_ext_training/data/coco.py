@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import images as images_package
 from eomt_ext_core.errors import DatasetError, EomtExtError
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.images import read_rgb
 from eomt_ext_core.scenes import Sprite
 from eomt_ext_training.data import cutouts
 from eomt_ext_training.data.cutouts import checked_heights, drawn_sprite, trimmed
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.stored.image_files import report_skipped
 
 # What belongs to normal traffic, and thus to the classes of Cityscapes.

@@ -14,9 +14,9 @@ import eomt_ext_core.scenes as scenes_package
 from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError, EomtExtError
 from eomt_ext_core.files import printable
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.images import list_images, read_unchanged
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, TEXTURE_FAMILIES, SceneConfig, Sprite, draw_obstacle
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.stored.image_files import report_skipped
 
 MAX_SIDE_PX = 256  # cut-outs are kept in memory, and pasted ones are seldom larger

@@ -16,9 +16,9 @@ from eomt_ext_core import images
 from eomt_ext_core.datasets.labels import LabelValues
 from eomt_ext_core.errors import DatasetError, EomtExtError
 from eomt_ext_core.files import printable
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_training.data import views
 from eomt_ext_training.data.sample import Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.stored.image_files import report_skipped, split_readable
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 

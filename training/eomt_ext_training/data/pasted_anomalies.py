@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_training.data import pasting as pasting_module
 from eomt_ext_training.data import views
 from eomt_ext_training.data.cutouts import CutoutSource
 from eomt_ext_training.data.pasting import Pasting, find_footing, ground_mask, horizon_row, paste, scene_colours
 from eomt_ext_training.data.road_scenes import RoadScenes
 from eomt_ext_training.data.sample import VOID, Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.views import Augmentation, View, Views, cut_image, cut_labels
 
 

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 
 from eomt_ext_core import images
 from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.images import images_among, list_images, read_label_values, read_rgb
 from eomt_ext_training.data.sample import VOID, SemanticSample
 from eomt_ext_training.data.stored import image_files
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.stored.image_files import LabelledFile, readable_pairs
 from eomt_ext_training.data.views import Augmentation, Views, cut_image, cut_labels
 

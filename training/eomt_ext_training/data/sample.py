@@ -56,7 +56,7 @@ class AnomalyDataset(Protocol):
         """Return a short text that changes whenever any item may have changed.
 
         It covers the settings, and of every file its path, size and modification time, or its content; of a generator,
-        its source code (see :func:`~eomt_ext_training.data.stored.fingerprint.fingerprint_of`).
+        its source code (see :func:`~eomt_ext_core.fingerprint.fingerprint_of`).
         """
         ...
 

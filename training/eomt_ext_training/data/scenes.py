@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from eomt_ext_core import scenes, windows
 from eomt_ext_core.config import WindowConfig
 from eomt_ext_core.errors import DatasetError
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SceneConfig, render_scene
 from eomt_ext_training.data.sample import ANOMALOUS, OUTLIER, Sample, SemanticSample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 from eomt_ext_training.data.stored.rendered import SceneSet, load_scenes
 
 

@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.files import save_tensors
+from eomt_ext_core.fingerprint import fingerprint_of
 from eomt_ext_core.model import eomt, upscale, vit
 from eomt_ext_core.model.eomt import EoMT, Prediction
 from eomt_ext_training.data.sample import AnomalyDataset, Sample
-from eomt_ext_training.data.stored.fingerprint import fingerprint_of
 
 _FORMAT = 2
 _BYTES_PER_GB = 1e9

@@ -1,1 +1,1 @@
-"""Data on disk: image files, rendered scenes, and fingerprints of both."""
+"""Data on disk: image files and rendered scenes."""
