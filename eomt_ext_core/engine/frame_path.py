@@ -46,6 +46,15 @@ class FramePath:
         """Make the scorer's device the current one."""
         return torch.cuda.device(self._scorer.device) if self._on_gpu else nullcontext()
 
+    @property
+    def stages(self) -> bool:
+        """Whether images and results are copied through memory that is made for their sizes."""
+        return not isinstance(self._transfer, HostTransfer)
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Make memory for the sizes of images in the block, and of those before, so that none waits for it later."""
+        return self._transfer.preparing()
+
     def stitched(
         self, images_rgb: Sequence[NDArray[np.uint8]], scores: Sequence[str], config: EngineConfig
     ) -> list[tuple[WindowPlan, Tensor]]:
