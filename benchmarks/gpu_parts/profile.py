@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ _MOST_ROWS = 40
 _CALLS = ("cudaMalloc", "cudaFree", "cudaHostAlloc", "Synchronize", "cudaMemcpy", "cudaLaunch", "cuLaunch", "cudaGraph")
 
 
-def measure(setting: Setting) -> dict[str, Any]:
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     engine, image = setting.engine(setting.main), images(setting.images_hw[0])[0]
     for _ in range(1 if setting.quick else 20):
         engine.infer(image)
@@ -26,7 +27,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     rows = sorted(recorded.key_averages(), key=lambda row: -_own_us(row, setting))
     calls = Counter({row.key: row.count for row in rows if any(name in row.key for name in _CALLS)})
     on_device = [row for row in rows if _own_us(row, setting) > 0]
-    return {
+    yield {
         "kernels": sum(row.count for row in on_device),
         "device_us": sum(_own_us(row, setting) for row in on_device),
         "calls": dict(calls.most_common()),
