@@ -89,7 +89,8 @@ class FramePath:
         """Cut images, at least one; returns their plans, and all windows on the device, (N, 3, h, w) uint8."""
         plans = [self._plan(image, config) for image in images_rgb]
         with self._transfer.upload(images_rgb) as uploaded:
-            return plans, torch.cat([windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)])
+            cuts = [windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)]
+            return plans, cuts[0] if len(cuts) == 1 else torch.cat(cuts)
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time: as many as configured, unless fewer are of use.
