@@ -6,7 +6,7 @@ soon as they are known, so that a run that is cut short is worth something.
 
     python benchmarks/gpu.py --output DIR                # on the GPU
     python benchmarks/gpu.py --output DIR --quick        # on any machine: that it runs, not how fast
-    python benchmarks/gpu.py --output DIR --parts resources   # needs no GPU
+    python benchmarks/gpu.py --output DIR --parts profile,resources   # need no GPU
     python benchmarks/gpu_page.py DIR                    # write the section of docs/performance.md
 """
 
@@ -24,7 +24,7 @@ from benchmarks.gpu_parts.run import BY_NAME, PARTS, run, run_here, setting_of, 
 from benchmarks.gpu_parts.table import show
 
 # The parts that need no GPU to mean something.
-_ANYWHERE = {"resources"}
+_ANYWHERE = {"profile", "resources"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--output must name a folder, and --parts must be of {', '.join(BY_NAME)}, got {args.output}, {unknown}")
         return 2
     if device == "cpu" and not args.quick and not set(names) <= _ANYWHERE:
-        print("there is no GPU: use --quick to see that it runs, or --parts resources")
+        print("there is no GPU: use --quick to see that it runs, or --parts profile,resources")
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended keeps what it has, as on Ctrl-C

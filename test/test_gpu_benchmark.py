@@ -46,6 +46,9 @@ def test_its_figures_are_of_what_they_say(quick_run):
     assert parts["beside"]["128x72"]["ours-fp32"]["largest_difference"] < 1e-5
     assert parts["memory"]["frames"] == 3
     assert parts["profile"]["kernels"] > 100
+    places = parts["profile"]["places"]
+    assert places["windows.py, crop"] == {"operators": 1, "allocates": 1, "copies": 1, "waits": 0}
+    assert not any(count["waits"] for count in places.values())
 
 
 @pytest.mark.parametrize("measured", [True, False], ids=["a quick run", "nothing"])
@@ -131,6 +134,8 @@ PARTIAL = {
     "other models alone": {"others": {"small": {"960x540": FRAME}}},
     "half of a case": {"kernel": {"base, 19 classes": {"torch, bfloat16": dict.fromkeys(
         ("largest_logit_error", "largest_probability_error", "us_per_window"), 1.0)}}},
+    "no profile yet": {"profile": {"places": {"windows.py, crop": dict.fromkeys(
+        ("operators", "allocates", "copies", "waits"), 1)}}},
     "a model": {"beside": {"model": "base"}, "official": {"model": "base"}},
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.gpu_parts.places import Places
 from benchmarks.gpu_parts.setting import Setting, images
 
 _MOST_ROWS = 40
@@ -17,8 +18,12 @@ _CALLS = ("cudaMalloc", "cudaFree", "cudaHostAlloc", "Synchronize", "cudaMemcpy"
 
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     engine, image = setting.engine(setting.main), images(setting.images_hw[0])[0]
-    for _ in range(1 if setting.quick else 20):
+    for _ in range(20 if setting.on_gpu else 1):
         engine.infer(image)
+    with Places() as places:
+        engine.infer(image)
+    ranked = sorted(places.counts.items(), key=lambda item: -item[1]["operators"])
+    yield {"places": {place: dict(count) for place, count in ranked}}
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if setting.on_gpu else [])]
     with profile(activities=activities, profile_memory=not setting.on_gpu) as recorded:
         engine.infer(image)

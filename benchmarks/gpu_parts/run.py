@@ -50,7 +50,7 @@ PARTS = (
     Part("others", "frames:measure_others", 60, "whole frames of ViT-S and ViT-L"),
     Part("cameras", "frames:measure_cameras", 40, "six cameras at once"),
     Part("memory", "frames:measure_memory", 60, "memory over 10,000 frames of ViT-S"),
-    Part("profile", "profile:measure", 40, "what runs in the steady state"),
+    Part("profile", "profile:measure", 90, "what runs in the steady state"),
     Part("compiled", "tests:measure_compiled", 200, "tests that compile the network"),
     Part("resources", "resources:measure", 900, "what the kernels take, compiled for each architecture"),
 )

@@ -25,14 +25,22 @@ class Table(NamedTuple):
 def tables(result: Figures) -> Iterator[Table]:
     """Make the tables of whatever was measured, the most important first."""
     measured = {name: part["figures"] for name, part in result["parts"].items() if part.get("figures")}
-    makers = {
-        "frames": _frames, "others": _others, "kernel": _kernel, "beside": _beside, "official": _official,
-        "probe": _probe, "cameras": _cameras, "memory": _memory, "profile": _profile, "resources": resources,
-    }  # fmt: skip
     if not result["quick"] and (of_goals := goals(measured)).rows:
         yield of_goals
-    for name, make in makers.items():
-        if name in measured:
+    for name, figure, make in (
+        ("frames", "ceiling_tflops", _frames),
+        ("others", "", _others),
+        ("kernel", "", _kernel),
+        ("beside", "", _beside),
+        ("official", "", _official),
+        ("probe", "", _probe),
+        ("cameras", "", _cameras),
+        ("memory", "", _memory),
+        ("profile", "kernels", _profile),
+        ("profile", "places", _places),
+        ("resources", "", resources),
+    ):
+        if name in measured and (not figure or figure in measured[name]):
             yield make(measured)
     yield Table("Parts", ("part", "state", "s", ""), [_part(name, part) for name, part in result["parts"].items()])
 
@@ -173,6 +181,12 @@ def _memory(measured: Figures) -> Table:
     of = measured["memory"]
     rows = [[name, str(of["before"][name]), str(of["after"][name])] for name in of["before"]]
     return Table(f"Memory over {of['frames']} frames", ("", "before", "after"), rows)
+
+
+def _places(measured: Figures) -> Table:
+    counted = ("operators", "allocates", "copies", "waits")
+    rows = [[place, *(str(of[name]) for name in counted)] for place, of in measured["profile"]["places"].items()]
+    return Table("One frame by place, without what a CUDA graph replays", ("function", *counted), rows)
 
 
 def _profile(measured: Figures) -> Table:
