@@ -40,7 +40,7 @@ def measure_cameras(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def _of_cameras(setting: Setting, name: str) -> dict[str, Any]:
-    engine, batch = setting.engine(name, batch_windows=16), images(setting.camera_hw, 6)
+    engine, batch = setting.engine(name, images=6), images(setting.camera_hw, 6)
     for _ in range(3):
         engine.infer_batch(batch)
     count = max(1, setting.frames // 5)

@@ -48,7 +48,7 @@ PARTS = (
     Part("official", "beside:measure_official", 150, "beside the bare network under torch.compile, max-autotune"),
     Part("probe", "probe:measure", 60, "pieces of a frame, predicted and measured"),
     Part("others", "frames:measure_others", 60, "whole frames of ViT-S and ViT-L"),
-    Part("cameras", "frames:measure_cameras", 40, "six cameras at once"),
+    Part("cameras", "frames:measure_cameras", 60, "six cameras at once"),
     Part("memory", "frames:measure_memory", 60, "memory over 10,000 frames of ViT-S"),
     Part("profile", "profile:measure", 90, "what runs in the steady state"),
     Part("compiled", "tests:measure_compiled", 200, "tests that compile the network"),

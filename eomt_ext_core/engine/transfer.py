@@ -88,9 +88,10 @@ class CudaTransfer:
     def upload(self, images: Sequence[NDArray[np.uint8]]) -> AbstractContextManager[list[Tensor]]:
         """See :class:`Transfer`; returns before the copy is done."""
         buffer, sizes = next(self._turns), [image.size for image in images]
-        if buffer.is_too_small(sizes):
+        small = [each for each in (self._buffers if self._is_preparing else [buffer]) if each.is_too_small(sizes)]
+        if small:
             with self._making("uploads"):
-                for each in self._buffers if self._is_preparing else [buffer]:
+                for each in small:
                     each.grow(sizes, self._upload_stream)
         return buffer.upload(images, self._upload_stream)
 

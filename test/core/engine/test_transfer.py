@@ -137,8 +137,14 @@ def test_page_locked_memory_is_made_when_a_shape_is_new(gpu: Gpu) -> None:
     assert taken == [4, 0, 8, 0, 0], "four of each at a time: the pool has them from then on"
 
 
-def test_what_an_image_would_wait_for_is_made_before(gpu: Gpu, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("earlier", [[], [0], [0, 0], [4], [4, 0, 0]])
+def test_what_an_image_would_wait_for_is_made_before(
+    gpu: Gpu, earlier: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     transfer, results = CudaTransfer(CPU), [torch.rand(8, 8), torch.rand(8, 8)]
+    for turn in earlier:
+        with transfer.upload(images(turn)):
+            pass
 
     def move() -> dict[bool, int]:
         """How many bytes more than the arrays themselves are taken for two batches on their way."""
