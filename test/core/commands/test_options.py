@@ -1,7 +1,8 @@
 """Every command of every package spells an option alike."""
 
 import importlib
-from typing import Any, get_args, get_type_hints
+import inspect
+from typing import Any, get_args
 
 import pytest
 
@@ -37,8 +38,8 @@ OTHERS = {
 def declared(command: str) -> dict[str, Any]:
     """The options of a command by name, as they are annotated."""
     function = getattr(importlib.import_module(COMMANDS[command]), command)
-    hints = get_type_hints(function, include_extras=True)
-    return {f"--{name.replace('_', '-')}": hint for name, hint in hints.items() if name != "return"}
+    parameters = inspect.signature(function, eval_str=True).parameters
+    return {f"--{name.replace('_', '-')}": parameter.annotation for name, parameter in parameters.items()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
