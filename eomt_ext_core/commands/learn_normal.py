@@ -10,7 +10,7 @@ import typer
 
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.files import printable
 from eomt_ext_core.normality.learn_config import LearnConfig
@@ -27,7 +27,7 @@ def learn_normal(
     drives: Annotated[
         list[Path] | None, typer.Argument(help="videos, folders of images in the order of their names, or bags")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = "demo",
+    checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = DEMO,
     head: options.Head = None,
     reference: Annotated[
         Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")

@@ -11,7 +11,7 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ImageError, InferenceError
 from eomt_ext_core.files import message_with_path, printable
 from eomt_ext_core.progress import progress
@@ -21,7 +21,7 @@ from eomt_ext_core.tracking import TrackingConfig, check_confirmed_only
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, videos, or folders of them")],
     output: options.Output,
-    checkpoint: Annotated[str, typer.Option(help="model to run")] = "demo",
+    checkpoint: Annotated[str, typer.Option(help="model to run")] = DEMO,
     head: options.Head = None,
     probability: Annotated[str, typer.Option(help="png (16 bit, 65535 is 1), npy (float32) or none")] = "png",
     overwrite: options.Overwrite = False,

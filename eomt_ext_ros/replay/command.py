@@ -20,14 +20,13 @@ from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
 from eomt_ext_core.progress import ProgressLines, is_hidden
 from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
-from eomt_ext_ros.parameters.node_config import NodeConfig
 
 if TYPE_CHECKING:
     from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
@@ -41,7 +40,7 @@ def replay(
     image_topic: Annotated[list[str], typer.Option(help="topic of raw or compressed images; once for each camera")],
     output: options.Output,
     overwrite: options.Overwrite = False,
-    checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = NodeConfig.checkpoint,
+    checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = DEMO,
     head: options.Head = None,
     label_topic: Annotated[
         list[str] | None,
@@ -97,6 +96,7 @@ def replay(
 
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_ros.parameters.node_config import NodeConfig
     from eomt_ext_ros.replay.job import ReplayConfig
 
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}

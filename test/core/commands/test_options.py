@@ -21,7 +21,7 @@ COMMANDS = {
 }
 # Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
 SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
-# A file, not a folder; a device or a precision of what is written, not of what computes; a camera.
+# A file, not a folder; a device or a precision of what is written, not of what computes.
 OTHERS = {
     "calibrate --output",
     "calibrate --normality",
@@ -30,7 +30,6 @@ OTHERS = {
     "convert --output",
     "export --device",
     "export --precision",
-    "demo --device",
 }
 
 
