@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP
+from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP, SCORES
 from eomt_ext_core.errors import ConfigError
 
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace earlier results at --output")]
 Score = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(ALL_SCORES)}")]
+CalibratedScore = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(SCORES)}")]
 Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(ALL_SCORES)}")]
 Head = Annotated[Path | None, typer.Option("--head", help="separate file with the anomaly head")]
 Normality = Annotated[
