@@ -29,7 +29,7 @@ def learn_normal(
     ] = None,
     overwrite: options.Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was interrupted")] = False,
-    checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = DEMO,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
     reference: Annotated[
         Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")

@@ -25,7 +25,7 @@ def demo(
     frames: Annotated[int, typer.Option(help="most frames to publish; 0 for a whole video or folder", min=0)] = 150,
     rate_hz: Annotated[float, typer.Option(help="frames per second", min=0.1)] = 15.0,
     seed: Annotated[int, typer.Option(help="seed of the drawn scenes", min=0)] = 4_000_012,
-    checkpoint: Annotated[str, typer.Option(help="model of the node")] = DEMO,
+    checkpoint: options.Checkpoint = DEMO,
     output: options.Output = Path("demo_output"),
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -40,35 +40,32 @@ def replay(
     image_topic: Annotated[list[str], typer.Option(help="topic of raw or compressed images; once for each camera")],
     output: options.Output,
     overwrite: options.Overwrite = False,
-    checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = DEMO,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
+    scores: options.Scores = EngineConfig.score,
+    normality: options.Normality = None,
     label_topic: Annotated[
         list[str] | None,
         typer.Option(help="topic of labels (mono8: 0, 1, 255) with the stamps of their images; once for each camera"),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="folder of labels: [bag/][camera/]<stamp>.png, for example 1700000000.123456789.png"),
+        typer.Option(
+            help="folder of labels, such as 1700000000.123456789.png by stamp; in folders of bag and camera if several"
+        ),
     ] = None,
+    label_values: options.LabelMeaning = None,
+    track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
     start: Annotated[float, typer.Option(help="skip this many seconds of the bag", min=0)] = 0.0,
     duration: Annotated[float | None, typer.Option(help="seconds to replay; by default to the end")] = None,
     every: Annotated[int, typer.Option(help="replay every n-th frame of a topic", min=1)] = 1,
-    scores: options.Scores = EngineConfig.score,
-    normality: options.Normality = None,
     outputs: Annotated[str, typer.Option(help="outputs to write to the annotated bag")] = ",".join(RECORDED),
-    track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
-    threshold: Annotated[
-        float,
-        typer.Option(
-            help="probability above which a pixel is in the mask; negative: the checkpoint's, or 0.5 for head"
-        ),
-    ] = EngineConfig.threshold,
-    threshold_low: Annotated[
-        float, typer.Option(help="obstacles extend over connected pixels above this; negative: the threshold")
-    ] = ObstacleConfig.threshold_low,
-    min_area_px: Annotated[int, typer.Option(help="smallest obstacle, in pixels")] = ObstacleConfig.min_area_px,
+    threshold: options.Threshold = EngineConfig.threshold,
+    threshold_low: options.ThresholdLow = ObstacleConfig.threshold_low,
+    min_area_px: options.MinArea = ObstacleConfig.min_area_px,
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
+    explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
@@ -81,8 +78,6 @@ def replay(
     threads: Annotated[int, typer.Option(help="CPU threads for each bag; 0: torch's default", min=0)] = 0,
     workers: options.Workers = None,
     ray: options.Ray = None,
-    label_values: options.LabelMeaning = None,
-    explain: options.Explain = True,
 ) -> None:
     """Run every frame of recorded bags through the engine, offline.
 
@@ -101,10 +96,11 @@ def replay(
 
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
-        raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
+        raise ConfigError(f"--track must be one of {', '.join(tracks)}, got {track!r}")
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], threshold=threshold, windows=window_config)
+    options.check_sources(checkpoint, head, normality, download=False)
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
@@ -198,7 +194,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
     from eomt_ext_core.commands.evaluate import record_of
-    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
@@ -212,7 +208,6 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
     config, setup = jobs[0].config, evaluators[0].setup
     about: dict[str, Any] = {
         "checkpoint": Path(config.node.checkpoint).name,
-        "threshold": setup.mask_threshold,
         "image topics": list(config.image_topics),
         "bags": {printable(report.name): f"{report.num_processed} of {report.num_frames} frames" for report in reports},
     }
@@ -228,6 +223,7 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
         for evaluator in evaluators:
             merged.merge(evaluator)
         result = merged.result()
+        about["threshold"] = describe_thresholds([result])
         write_report(result, output, about, record_of([result], config.scores))
 
 
