@@ -65,6 +65,15 @@ def replay(
     min_area_px: options.MinArea = ObstacleConfig.min_area_px,
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
+    camera_info_topic: Annotated[
+        str, typer.Option(help="topic of the camera's calibration: obstacles get a range in metres, with --height-m")
+    ] = "",
+    height_m: Annotated[float | None, typer.Option(help="height of the camera above the ground, in metres")] = None,
+    pitch_deg: Annotated[float | None, typer.Option(help="pitch of the camera, nose down is positive")] = None,
+    roll_deg: Annotated[float | None, typer.Option(help="roll of the camera, right side down is positive")] = None,
+    rectified: Annotated[
+        bool, typer.Option("--rectified", help="the images are rectified: use P, not K and D")
+    ] = False,
     explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
@@ -91,6 +100,7 @@ def replay(
 
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_core.ground import GroundConfig
     from eomt_ext_ros.parameters.node_config import NodeConfig
     from eomt_ext_ros.replay.job import ReplayConfig
 
@@ -109,6 +119,12 @@ def replay(
             engine=engine,
             obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
             tracking=TrackingConfig(enabled=tracking),
+            ground=GroundConfig(
+                height_m=height_m or GroundConfig.height_m,
+                pitch_deg=pitch_deg or GroundConfig.pitch_deg,
+                roll_deg=roll_deg or GroundConfig.roll_deg,
+                rectified=rectified,
+            ),
         ),
         image_topics=tuple(image_topic),
         scores=names,
@@ -122,6 +138,7 @@ def replay(
         threads=threads or torch.get_num_threads(),
         label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
         explain=explain,
+        info_topic=camera_info_topic,
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
