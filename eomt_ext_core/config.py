@@ -15,6 +15,7 @@ from typing import Any
 
 from eomt_ext_core.errors import ConfigError
 
+DEMO = "demo"  # a checkpoint of this name is the built-in model
 HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
 DEFAULT_THRESHOLD = 0.5  # if neither the configuration nor the checkpoint has one
 LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"

@@ -12,7 +12,7 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import printable
 from eomt_ext_core.progress import progress
@@ -26,18 +26,18 @@ _FRAMES_PER_WORKER = 4  # with fewer, starting a worker costs more than it saves
 
 def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
-    checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
+    overwrite: options.Overwrite = False,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
+    label_values: options.LabelMeaning = None,
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
     exact: Annotated[bool, typer.Option(help="keep every score: no rounding, memory grows with the data")] = False,
-    workers: options.Workers = None,
-    ray: options.Ray = None,
-    overwrite: options.Overwrite = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
+    explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
@@ -47,8 +47,8 @@ def evaluate(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
-    label_values: options.LabelMeaning = None,
-    explain: options.Explain = True,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, example frames.
 
@@ -63,19 +63,16 @@ def evaluate(
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
     from eomt_ext_core.evaluation.parallel import evaluate_shards
-    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
-    from eomt_ext_core.model.checkpoint import resolve_source
 
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
     meaning = None if label_values is None else LabelValues.parse(label_values)
-    for source in (checkpoint, head):
-        if source is not None:
-            resolve_source(source)  # before the data are read
+    options.check_sources(checkpoint, head, normality)
     opened = []
     for path in datasets:
         try:
@@ -118,6 +115,7 @@ def evaluate(
             "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
             "precision": precision,
             "windows": _describe(window_config),
+            "threshold": describe_thresholds(results),
         }
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eomt_ext_core.config import HUB_SCHEME, HeadConfig, ModelConfig
+from eomt_ext_core.config import DEMO, HUB_SCHEME, HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
@@ -27,7 +27,6 @@ from eomt_ext_core.model.weight_files import INDEX, read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
 from eomt_ext_core.scoring.probe import PROBE, without_head
 
-DEMO = "demo"
 _METADATA_KEY = "eomt_ext"
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _NOT_STORED = "trained_crop_hw"  # saved positions are those of crop_hw
