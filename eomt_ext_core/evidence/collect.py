@@ -35,7 +35,7 @@ class Subject:
 
     ``checkpoint``: file of the model, and ``head``: a separate file with its head. ``engine``: how it is run now;
     ``scores``: names, the first is that of ``engine``. ``datasets``: evaluated; ``calibration``: calibrated on.
-    ``normality``: a file of ``eomt-ext learn-normal``.
+    ``folders``: of both, as they were named. ``normality``: a file of ``eomt-ext learn-normal``.
     """
 
     checkpoint: Path
@@ -44,6 +44,7 @@ class Subject:
     head: Path | None = None
     datasets: tuple[Dataset, ...] = ()
     calibration: tuple[Dataset, ...] = ()
+    folders: tuple[Path, ...] = ()
     normality: Path | None = None
 
 
@@ -85,7 +86,10 @@ def collect(
     facts = facts_of(str(subject.checkpoint), None if subject.head is None else str(subject.head))
     weights = weight_files(subject.checkpoint, subject.head)
     used = [(dataset, "evaluation") for dataset in subject.datasets]
-    sets = [hashed(*each) for each in [*used, *((dataset, "calibration") for dataset in subject.calibration)]]
+    sets = [
+        hashed(*each, subject.folders)
+        for each in [*used, *((dataset, "calibration") for dataset in subject.calibration)]
+    ]
     measured = [] if evaluation is None else [score for part in evaluation.run.sets.values() for score in part.scores]
     scores = tuple(dict.fromkeys([*subject.scores, *measured]))
     is_calibrated = bool(facts.get("calibration") or facts.get("baselines"))

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from eomt_ext_core.comparison.runs import Run
     from eomt_ext_core.evidence.collect import Subject
 
-PAGE, JSON, EVALUATION = "evidence.html", "evidence.json", "evaluation"
-_OF_EVALUATION = ("metrics.json", "report.html", "timing.json")
+PAGE, JSON, EVALUATION, METRICS = "evidence.html", "evidence.json", "evaluation", "metrics.json"
 
 
 def evidence(
@@ -67,21 +66,21 @@ def evidence(
         None if head is None else resolve_source(head),
         tuple(open_labelled(data or [], split, label_values)),
         tuple(dataset for folder in calibration_data or () for dataset in open_datasets(folder)),
+        (*(data or ()), *(calibration_data or ())),
         normality,
     )
-    inputs = [*(data or []), *(calibration_data or []), *(path for path in (evaluation, normality) if path is not None)]
-    earlier = (PAGE, JSON, LIST, *(f"{EVALUATION}/{name}" for name in _OF_EVALUATION))
+    inputs = [*subject.folders, *(path for path in (evaluation, normality) if path is not None)]
+    earlier = (PAGE, JSON, LIST, *(f"{EVALUATION}/{name}" for name in (METRICS, "report.html", "timing.json")))
     engine = load(subject)
     run = None if evaluation is None else Run.read(evaluation)
     if run is not None:
         check_run(run, subject, engine)
     with output_folder(output, overwrite, inputs, earlier) as folder:
         if evaluation is not None:
-            _copy(evaluation, folder / EVALUATION)
+            _copy(evaluation, folder / EVALUATION / METRICS)
         elif subject.datasets:
             run = _evaluate(subject, folder / EVALUATION, workers)
-        source = f"{EVALUATION}/{_OF_EVALUATION[0]}"
-        result = None if run is None else Evaluation(run, source, was_given=evaluation is not None)
+        result = None if run is None else Evaluation(run, f"{EVALUATION}/{METRICS}", was_given=evaluation is not None)
         pack, named = collect(subject, engine, result, make_record())
         stored = json.dumps(pack.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         name = checkpoint if checkpoint == "demo" else subject.checkpoint.name
@@ -138,15 +137,9 @@ def _evaluate(subject: Subject, folder: Path, workers: int | None) -> Run:
     return Run.read(folder)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy the files of an evaluation."""
+def _copy(evaluation: Path, target: Path) -> None:
+    """Copy the figures of an evaluation; not its page, whose scripts may come from a stranger."""
     import shutil
 
-    from eomt_ext_core.files import make_folder, writing
-
-    folder = source if source.is_dir() else source.parent
-    make_folder(target)
-    for name in _OF_EVALUATION:
-        if (folder / name).is_file():
-            with writing(target / name):
-                shutil.copyfile(folder / name, target / name)
+    with atomic_write(target) as temporary:
+        shutil.copyfile(evaluation / METRICS if evaluation.is_dir() else evaluation, temporary)

@@ -34,17 +34,25 @@ class HashedSet:
         return (*self.images, *self.labels, *self.statements)
 
 
-def hashed(dataset: Dataset, use: str) -> HashedSet:
+def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
     """Read the files of a data set, and what its folder states of their origin: README and licence.
 
     A file that is missing has no hash; the evaluation names it.
+
+    Args:
+        dataset: to be read.
+        use: evaluation or calibration.
+        given: the folders that the user named; a statement may be in the one that the set lies in, too.
     """
     images = [sample.image_path for sample in dataset.samples]
     labels = [sample.label_path for sample in dataset.samples if sample.label_path is not None]
     shown = tracked([*images, *labels], "hashing", len(images) + len(labels))
     found = [HashedFile.of(path) for path in shown if path.is_file()]
     num_images = sum(path.is_file() for path in images)
-    statements = sorted(path for path in dataset.root.iterdir() if path.is_file() and path.stem.lower() in _STATEMENTS)
+    folders = [dataset.root, *(folder for folder in given if folder.resolve() == dataset.root.resolve().parent)]
+    statements = sorted(
+        path for folder in folders for path in folder.iterdir() if path.is_file() and path.stem.lower() in _STATEMENTS
+    )
     return HashedSet(
         dataset,
         use,

@@ -40,7 +40,7 @@ def drift_part(engine: AnomalyEngine, path: Path | None, datasets: Sequence[Data
     found = facts_of(str(path))
     source = f"{path.name}, SHA-256 {found['sha256'][:16]}…, as eomt-ext info reads it"
     stated = {name: found[name] for name in ("sha256", "scores", "prototypes", "belongs_to", "watches_drift")}
-    facts = facts_from(source, stated | found["provenance"])
+    facts = facts_from(source, found["provenance"] | stated)
     reference = None if engine.normality is None else engine.normality.drift
     if reference is None:
         missing = Missing(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from eomt_ext_core.config import SCORES
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.evidence.hashes import HashedFile
@@ -81,7 +82,7 @@ def provenance_part(facts: Mapping[str, Any]) -> Part:
     return Part(
         "Where the weights come from",
         "Who made the weights, from what, and can it be traced?",
-        facts_from(source, stated),
+        facts_from(f"{source}; as who made it states, not checked", stated),
         table("Commands that made the file, newest first", columns, map(_record_row, records), source),
         tuple(missing),
     )
@@ -95,11 +96,14 @@ def self_test_part(engine: AnomalyEngine, scores: Sequence[str]) -> Part:
     source = "the known answer in the file, compared with what this machine computes"
     passed = {score: outcome for score, outcome in outcomes.items() if not outcome.startswith(_NO_ANSWER)}
     missing = tuple(
-        Missing(f"score {score} has no known answer to compare with", "eomt-ext convert adds one")
+        Missing(
+            f"score {score} has no known answer to compare with",
+            "eomt-ext convert adds one" if score in SCORES else "test the score head, which has the same features",
+        )
         for score in outcomes
         if score not in passed
     )
-    facts = facts_from(source, passed)
+    facts = facts_from(source, {f"score {score}": outcome for score, outcome in passed.items()})
     probe = Probe.of(engine.scorer.info)
     if passed and probe is not None:
         facts["what is compared"] = Fact(
@@ -107,7 +111,7 @@ def self_test_part(engine: AnomalyEngine, scores: Sequence[str]) -> Part:
             "the allowed difference depends on the precision, and is a fraction of the scores' own spread",
             source,
         )
-    told = {name: value for name, value in engine.describe().items() if name != "self_test"}
+    told = {f"engine: {name}": value for name, value in engine.describe().items() if name != "self_test"}
     return Part(
         "Self-test",
         "Does the model compute on this machine what it computed where it was made?",
@@ -126,8 +130,8 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
     missing = [
         Missing(
             f"no calibration of score {score} is stored in this file: its probabilities are not to be taken literally, "
-            "and its threshold promises nothing",
-            f"eomt-ext calibrate {_name(facts)} --data FOLDER --score {score} --output FILE",
+            "and its threshold promises nothing of what is found",
+            f"eomt-ext calibrate {_name(facts)} --data FOLDER --score {score if score in SCORES else 'head'}",
         )
         for score in scores
         if score not in stored

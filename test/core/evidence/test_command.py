@@ -39,7 +39,7 @@ def test_a_pack_says_what_was_examined(made: Made, checkpoint: Path, streets: Pa
     assert (row["use"], row["images"], row["labels"]) == ("evaluation", 2, 2)
     hashes = "\n".join(sorted(map(sha256_of, files)))
     assert row["SHA-256 of the contents"] == hashlib.sha256(hashes.encode()).hexdigest()
-    assert facts(pack, "self_test")["head"].startswith("passed, ")
+    assert facts(pack, "self_test")["score head"].startswith("passed, ")
     assert facts(pack, "provenance")["training"]["seed"] == 3
     assert facts(pack, "environment")["torch"].startswith("2.")
 
@@ -93,18 +93,18 @@ def test_without_data_the_pack_claims_no_figures(run: Callable[..., Any], tmp_pa
     assert pack["parts"]["accuracy"]["tables"] == []
     assert "no calibration of score head is stored" in missing(pack, "calibration")
     assert "no calibration of score rba is stored" in missing(pack, "calibration")
-    assert {facts(pack, "self_test")[score][:6] for score in ("head", "rba")} == {"passed"}
+    assert {facts(pack, "self_test")[f"score {score}"][:6] for score in ("head", "rba")} == {"passed"}
     assert facts(pack, "provenance")["purpose"].endswith("not for use on a vehicle")
 
 
 def test_images_that_were_calibrated_on_are_told(
     streets: Path, tmp_path: Path, pack_of: Callable[..., Any], made: Made
 ) -> None:
-    held = tmp_path / "held"
+    held = tmp_path / "bundle" / "held"
     shutil.copytree(streets, held)
     (held / "images" / "a.png").write_bytes((held / "images" / "a.png").read_bytes() + b"\0")
-    (held / "LICENSE").write_text("CC0")
-    arguments = ["--data", streets, "--calibration-data", held, "--evaluation", made[0] / "evaluation"]
+    (tmp_path / "bundle" / "LICENSE").write_text("CC0")
+    arguments = ["--data", streets, "--calibration-data", held.parent, "--evaluation", made[0] / "evaluation"]
     assert pack_of(*arguments, "--output", tmp_path / "second").exit_code == 0
     pack = json.loads((tmp_path / "second" / "evidence.json").read_text(encoding="utf-8"))
     (row,) = rows(pack, "data", "Images in two sets")
@@ -115,6 +115,7 @@ def test_images_that_were_calibrated_on_are_told(
     assert rows(pack, "data", "Statements")[0]["file"] == "LICENSE"
     assert "no calibration data" not in missing(pack, "data")
     assert "as an earlier result says" in missing(pack, "accuracy")
+    assert [path.name for path in (tmp_path / "second" / "evaluation").iterdir()] == ["metrics.json"]
 
 
 def test_the_same_inputs_give_the_same_pack_but_for_dates(
