@@ -78,11 +78,11 @@ def data_part(sets: Sequence[HashedSet], uses: Sequence[str]) -> Part:
     for use in sorted({*uses} - {part.use for part in sets}, reverse=True):
         missing.append(Missing(f"no {use} data were given, so that nothing is known of them", _OPTIONS[use]))
     shared = [_shared(*pair) for pair in combinations(sets, 2)]
-    for one, other, number, _ in shared:
-        if number:
-            missing.append(
-                Missing(f"{one} and {other} are not independent: {number} images are in both", "other images")
-            )
+    missing += [
+        Missing(f"independence: {number} images are in both {one} and {other}", "give other images")
+        for one, other, number, _ in shared
+        if number
+    ]
     source = "the files, read when this pack was made; each is in files.sha256"
     statements = [
         (printable(part.dataset.name), printable(file.path.name), file.sha256)

@@ -60,7 +60,8 @@ def drift_part(engine: AnomalyEngine, path: Path | None, datasets: Sequence[Data
         "images watched": test.num_images,
         "evidence of another drive": test.evidence,
         "reported from": 2 / alpha,
-        "another drive": test.has_drifted,
+        "reported as another drive": test.has_drifted,
+        "what no report means": "that the evidence does not suffice; not that the data are like the drive",
     }
     if test.since is not None:
         watched["since"] = names[test.since - 1]

@@ -78,7 +78,7 @@ def provenance_part(facts: Mapping[str, Any]) -> Part:
             "compare the hashes of this pack with those of the training images",
         )
     )
-    columns = ("command", "date", "version", "commit", "changed", "data", "SHA-256 of the list of data")
+    columns = ("command", "date", "version", "commit", "changed", "SHA-256 of the list of data")
     return Part(
         "Where the weights come from",
         "Who made the weights, from what, and can it be traced?",
@@ -180,7 +180,6 @@ def _record_row(record: Any) -> tuple[Any, ...]:
         package.get("version"),
         git.get("commit"),
         git.get("changed"),
-        record.get("data"),
         record.get("data_sha256"),
     )
 

@@ -15,7 +15,7 @@ from eomt_ext_core.evidence.limits import NO_SAFETY_FUNCTION, plain
 from eomt_ext_core.evidence.pack import Estimate, Fact, Missing, Pack, Part, Table
 
 _MOST_CHARACTERS = 600
-_LONG_WORD = 40  # a hash or a path, which may be broken anywhere
+_LONG_WORD = 24  # a hash or a path, which may be broken anywhere
 _WIDE = 5  # tables with so many columns scroll on a phone
 NO_CERTIFICATE = "This page is no certificate and states no conformity: it gathers what is known for those who judge."
 

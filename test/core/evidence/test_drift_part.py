@@ -34,7 +34,7 @@ def test_the_evidence_is_that_of_the_images(
     facts = {name: fact.value for name, fact in part.facts.items()}
     # Half of the stake is bet from the first image on, a sixth from the second, and a third is left.
     assert facts["evidence of another drive"] == pytest.approx((gain / 2 + 1 / 6) * gain + 1 / 3)
-    assert (facts["images watched"], facts["another drive"], facts["drives"]) == (2, False, ["monday"])
+    assert (facts["images watched"], facts["reported as another drive"], facts["drives"]) == (2, False, ["monday"])
     assert facts["reported from"] == 200
     assert part.missing == ()
 
