@@ -142,6 +142,32 @@ def _escaped(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def check_output_file(path: Path, overwrite: bool, *suffixes: str, option: str = "--output") -> None:
+    """Hold the file that a command will write to the rules, before any work.
+
+    Args:
+        path: of the file.
+        overwrite: whether it may be replaced.
+        suffixes: it must end in one of these; any will do if there are none.
+        option: that gave the path, for messages.
+
+    Raises:
+        ConfigError: if it has another suffix, is a folder, is there and may not be replaced, or cannot be created.
+    """
+    name = printable(path)
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"{option} must end in {' or '.join(suffixes)}, got {name!r}")
+    if path.is_dir():
+        raise ConfigError(f"{option} must be a file, got the folder {name}")
+    if path.exists() and not overwrite:
+        raise ConfigError(
+            f"{option} must be a new file, {name} exists: choose another, or pass --overwrite to replace it"
+        )
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{option} {name} cannot be created, {printable(above)} is no folder that you may write to")
+
+
 @contextmanager
 def output_folder(
     path: str | Path, overwrite: bool = False, inputs: Sequence[Path] = (), stale: Sequence[str] = ()
