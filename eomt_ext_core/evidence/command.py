@@ -138,7 +138,7 @@ def _evaluate(subject: Subject, folder: Path, workers: int | None) -> Run:
 
 
 def _copy(evaluation: Path, target: Path) -> None:
-    """Copy the figures of an evaluation; not its page, whose scripts may come from a stranger."""
+    """Copy the figures of an evaluation; not its page, as its scripts may come from a stranger."""
     import shutil
 
     with atomic_write(target) as temporary:

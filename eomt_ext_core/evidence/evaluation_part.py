@@ -106,16 +106,7 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
             ),
             *table(
                 "Thresholds, as fractions of pixels",
-                (
-                    "set",
-                    "score",
-                    "of best F1",
-                    "F1",
-                    "where 0.95 are found",
-                    "then marked",
-                    "where 0.01 are marked",
-                    "then found",
-                ),
+                ("set", "score", "of best F1", "F1", "to find 0.95", "falsely marked", "to mark 0.01 falsely", "found"),
                 _thresholds(labelled),
                 source,
             ),

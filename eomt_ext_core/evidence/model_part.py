@@ -82,7 +82,7 @@ def provenance_part(facts: Mapping[str, Any]) -> Part:
     return Part(
         "Where the weights come from",
         "Who made the weights, from what, and can it be traced?",
-        facts_from(f"{source}; as who made it states, not checked", stated),
+        facts_from(f"{source}; as its maker states, not checked", stated),
         table("Commands that made the file, newest first", columns, map(_record_row, records), source),
         tuple(missing),
     )
