@@ -12,7 +12,7 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import printable
 from eomt_ext_core.progress import progress
@@ -28,18 +28,18 @@ _FRAMES_PER_WORKER = 4  # with fewer, starting a worker costs more than it saves
 
 def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
-    checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
+    overwrite: options.Overwrite = False,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
+    label_values: options.LabelMeaning = None,
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
     exact: Annotated[bool, typer.Option(help="keep every score: no rounding, memory grows with the data")] = False,
-    workers: options.Workers = None,
-    ray: options.Ray = None,
-    overwrite: options.Overwrite = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
     panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = _PANELS,
+    explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
@@ -49,8 +49,8 @@ def evaluate(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
-    label_values: options.LabelMeaning = None,
-    explain: options.Explain = True,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, example frames.
 
@@ -65,15 +65,12 @@ def evaluate(
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
-    from eomt_ext_core.model.checkpoint import resolve_source
 
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
-    for source in (checkpoint, head):
-        if source is not None:
-            resolve_source(source)  # before the data are read
+    options.check_sources(checkpoint, head, normality)
     opened = open_labelled(datasets, split, label_values)
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
@@ -99,7 +96,7 @@ def evaluate(
         results = measure(run, found, workers, ray, panels)
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]
-        write_report(results, folder, about_of(checkpoint, engine), record_of(results, names))
+        write_report(results, folder, about_of(checkpoint, engine, results), record_of(results, names))
         print_tables(console, results)
         print_result(_figures(results, output, problems))
         print_problems(problems)
@@ -166,12 +163,15 @@ def measure(
     return results
 
 
-def about_of(checkpoint: str, engine: EngineConfig) -> dict[str, str]:
-    """Name an evaluation to readers."""
+def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[EvaluationResult]) -> dict[str, str]:
+    """Describe an evaluation to readers."""
+    from eomt_ext_core.evaluation.report import describe_thresholds
+
     return {
         "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
         "precision": engine.precision,
         "windows": _describe(engine.windows),
+        "threshold": describe_thresholds(results),
     }
 
 

@@ -88,6 +88,7 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
         "commit": (package.get("git") or {}).get("commit"),
         "changed since the commit": (package.get("git") or {}).get("changed"),
         "windows": run.about.get("windows"),
+        "threshold of the mask": run.about.get("threshold"),
         "SHA-256 of the list of frames": record.get("data_sha256"),
         **{f"engine: {name}": first.get(name) for name in ("device_name", "precision", "backend", "scoring")},
     }
