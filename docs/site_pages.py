@@ -1,4 +1,4 @@
-"""Pages of the site that are made of other files: README, changelog, commands, topics. A hook of mkdocs."""
+"""Pages of the site made of other files: README, changelog, commands, the Python reference. A hook of mkdocs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def pages() -> dict[str, str]:
         page: linked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source))
         for source, page in COPIED.items()
     }
-    return {**copied, "topics.md": topics(), "commands.md": commands(), "python.md": python()}
+    return {**copied, "commands.md": commands(), "python.md": python()}
 
 
 def linked(markdown: str, folder: str, page_folder: str = "") -> str:
@@ -88,24 +88,6 @@ def linked(markdown: str, folder: str, page_folder: str = "") -> str:
     # First what leads nowhere, whole; then the targets alone, as the text of a link may be an image with its own.
     kept = _LINK.sub(lambda link: link[1] if page_of(link[2]) is None else link[0], markdown)
     return _TARGET.sub(lambda end: f"]({page_of(end[1])}{end[2] or ''})", kept)
-
-
-def topics() -> str:
-    """List the outputs of the node."""
-    from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
-
-    rows = [
-        (f"`{output_topic(output.name, node='~')}`", f"`{output.message_type}`", output.encoding, output.audience,
-         ", ".join(sorted(output.needs)) or "nothing")
-        for output in OUTPUTS
-    ]  # fmt: skip
-    return "\n".join([
-        "# Topics\n",
-        "What the node publishes; with several cameras, the name of the camera comes before `output`. What each is for",
-        "and how it behaves is in [integration](integration.md).\n",
-        "| topic | type | encoding | for | needs |\n|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows), "",
-    ])  # fmt: skip
 
 
 def commands() -> str:

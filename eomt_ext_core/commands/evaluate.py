@@ -164,7 +164,7 @@ def measure(
 
 
 def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[EvaluationResult]) -> dict[str, str]:
-    """Describe an evaluation to readers."""
+    """Name an evaluation to readers."""
     from eomt_ext_core.evaluation.report import describe_thresholds
 
     return {

@@ -57,7 +57,7 @@ CLAIMS = (
 )
 REPORTED = (
     "A camera that is frozen, black, over-exposed, covered, upside down or has its colours swapped: `~/output/health` "
-    "and\n  `/diagnostics`, and with `health.require` no outputs ([camera health](integration.md#camera-health)).",
+    "and\n  `/diagnostics`, and with `health.require` no outputs ([camera health](vehicle/health.md)).",
     "A model that computes something else than where it was made: the self-test at configure and reload refuses to "
     "start.",
     "A drive unlike the calibration's: with a file of [`learn-normal`](normality.md), a bounded test says since when "
