@@ -32,6 +32,13 @@ def test_commands_page_has_every_command(site):
     assert "--label-values" in text
 
 
+def test_examples_are_shown_whole(site):
+    text = text_of(site, "examples")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert path.name in text
+    assert "__main__" in text
+
+
 def test_python_page_has_shapes_and_errors(site):
     text = text_of(site, "python")
     assert "AnomalyEngine" in text
