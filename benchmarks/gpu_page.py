@@ -42,7 +42,7 @@ def section(result: Mapping[str, Any] | None) -> str:
     parts = {} if result is None else result["parts"]
     if result is None or result["quick"] or "GPU" not in result["machine"]:
         compiled = parts.get("resources", {})
-        if "figures" not in compiled:
+        if compiled.get("state") != "measured":
             compiled = run_here("resources", setting_of("cpu", False))
         return f"{_NOT_MEASURED}\n{_markdown(resources({'resources': compiled['figures']}))}"
     machine = ", ".join(f"{name}: {value}" for name, value in result["machine"].items())

@@ -15,6 +15,7 @@ from typing import Any
 
 from eomt_ext_core.errors import ConfigError
 
+DEMO = "demo"  # a checkpoint of this name is the built-in model
 HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
 DEFAULT_THRESHOLD = 0.5  # if neither the configuration nor the checkpoint has one
 LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
@@ -109,6 +110,8 @@ class ModelConfig:
     num_classes: int = option(19, "semantic classes, without the no-object class", minimum=1, maximum=MOST_CLASSES)
     num_blocks: int = option(4, "last transformer blocks that see the queries", minimum=1)
     masked_attention: bool = option(False, "restrict queries to their predicted masks, as in EoMT's early training")
+    upscale_blocks: int = option(0, "blocks that upscale the patch map; 0: as official EoMT", minimum=0, maximum=6)
+    upscale_eps: float = option(1e-6, "epsilon of their norms", minimum=1e-12, maximum=1e-2)
     backbone_overrides: Mapping[str, Any] = field(default_factory=dict)
     trained_crop_hw: tuple[int, int] | None = None
 

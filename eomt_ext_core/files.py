@@ -71,6 +71,15 @@ def make_folder(path: str | Path) -> None:
             raise OutputError(f"{printable(path)} must be a folder, got a file") from error
 
 
+def cache_folder(name: str) -> Path:
+    """Return the path of a folder in the user's cache; it may not exist yet.
+
+    Raises:
+        RuntimeError: if the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / name
+
+
 def printable(name: str | os.PathLike[str]) -> str:
     r"""Convert a file name to valid UTF-8 on one line, for messages and JSON.
 
@@ -131,6 +140,32 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # Python's encoding of a byte that is not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def check_output_file(path: Path, overwrite: bool, *suffixes: str, option: str = "--output") -> None:
+    """Hold the file that a command will write to the rules, before any work.
+
+    Args:
+        path: of the file.
+        overwrite: whether it may be replaced.
+        suffixes: it must end in one of these; any will do if there are none.
+        option: that gave the path, for messages.
+
+    Raises:
+        ConfigError: if it has another suffix, is a folder, is there and may not be replaced, or cannot be created.
+    """
+    name = printable(path)
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"{option} must end in {' or '.join(suffixes)}, got {name!r}")
+    if path.is_dir():
+        raise ConfigError(f"{option} must be a file, got the folder {name}")
+    if path.exists() and not overwrite:
+        raise ConfigError(
+            f"{option} must be a new file, {name} exists: choose another, or pass --overwrite to replace it"
+        )
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{option} {name} cannot be created, {printable(above)} is no folder that you may write to")
 
 
 @contextmanager

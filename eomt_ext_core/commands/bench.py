@@ -22,19 +22,19 @@ _DOC = {item.name: item.metadata["doc"] for item in fields(BenchConfig)}
 def bench(
     output: options.Output = Path("bench_output"),
     overwrite: options.Overwrite = False,
-    sizes: Annotated[str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)} [default: base]")] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)}", show_default=",".join(BenchConfig.sizes))
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help=_DOC["checkpoint"])] = None,
     images: Annotated[
-        str | None, typer.Option(help="sizes of the images, width x height [default: 960x540,1920x1080]")
+        str | None, typer.Option(help="sizes of the images, width x height", show_default="960x540,1920x1080")
     ] = None,
     variants: Annotated[
         str | None,
-        typer.Option(
-            help=f"{_DOC['variants']}: {', '.join(VARIANTS)} [default: all of these], {', '.join(WAYS_OF_OURS)}"
-        ),
+        typer.Option(help=f"{_DOC['variants']}: {', '.join((*VARIANTS, *WAYS_OF_OURS))}", show_default="the first six"),
     ] = None,
     repeats: Annotated[int | None, typer.Option(help=_DOC["repeats"], min=0)] = None,
-    device: Annotated[str | None, typer.Option(help=_DOC["device"])] = None,
+    device: Annotated[str | None, typer.Option(help=_DOC["device"], show_default="auto")] = None,
     growth_model: Annotated[str | None, typer.Option(help=_DOC["growth_model"])] = None,
     quick: Annotated[bool, typer.Option("--quick", help="small, one image, one round: that it runs")] = False,
     plot: Annotated[bool, typer.Option(help="draw bench.png; needs matplotlib")] = True,

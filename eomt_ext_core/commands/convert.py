@@ -24,6 +24,7 @@ def convert(
     source: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, or hf://owner/name")],
     target: Annotated[Path | None, typer.Argument(help="file to write, .safetensors; or --output")] = None,
     output: Annotated[Path | None, typer.Option(help="file to write, as in other commands")] = None,
+    overwrite: options.Overwrite = False,
     head: options.Head = None,
     base: Annotated[
         str | None, typer.Option(help="DINOv3 to add to a checkpoint of differences: file, folder or hf://…")
@@ -54,15 +55,14 @@ def convert(
     """Write a checkpoint as one safetensors file with its architecture and a known answer to test it by."""
     from eomt_ext_core.about.record import make_record, with_record
     from eomt_ext_core.engine.probing import make_probe
-    from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.files import check_output_file, sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source, save_model
 
     if (target is None) == (output is None):
         raise ConfigError("give the file to write once: eomt-ext convert SOURCE --output FILE")
     written = target or output
     assert written is not None, "one of the two is given"
-    if written.suffix != ".safetensors":
-        raise ConfigError(f"--output must end in .safetensors, got {str(written)!r}")
+    check_output_file(written, overwrite, ".safetensors")
     known: dict[str, Any] = {
         "crop_hw": crop,
         "trained_crop_hw": trained_crop,

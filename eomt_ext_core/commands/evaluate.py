@@ -12,32 +12,34 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, print_problems
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import printable
 from eomt_ext_core.progress import progress
 
 if TYPE_CHECKING:
     from eomt_ext_core.datasets import Dataset
+    from eomt_ext_core.evaluation.dataset_run import DatasetRun
     from eomt_ext_core.evaluation.result import EvaluationResult
 
+_PANELS = 200
 _FRAMES_PER_WORKER = 4  # with fewer, starting a worker costs more than it saves
 
 
 def evaluate(
     datasets: Annotated[list[Path], typer.Argument(help="folders of data sets, or folders of such folders")],
-    checkpoint: Annotated[str, typer.Option(help="model to evaluate")],
     output: options.Output,
+    overwrite: options.Overwrite = False,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
+    label_values: options.LabelMeaning = None,
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
     exact: Annotated[bool, typer.Option(help="keep every score: no rounding, memory grows with the data")] = False,
-    workers: options.Workers = None,
-    ray: options.Ray = None,
-    overwrite: options.Overwrite = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
-    panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
+    panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = _PANELS,
+    explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
@@ -47,8 +49,8 @@ def evaluate(
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
-    label_values: options.LabelMeaning = None,
-    explain: options.Explain = True,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
 ) -> None:
     """Measure a model on labelled images: pixel and segment metrics, curves, calibration, example frames.
 
@@ -59,32 +61,17 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
-    from eomt_ext_core.datasets import open_datasets
-    from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-    from eomt_ext_core.evaluation.parallel import evaluate_shards
+    from eomt_ext_core.evaluation.dataset_run import DatasetRun
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import output_folder
-    from eomt_ext_core.model.checkpoint import resolve_source
 
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
-    meaning = None if label_values is None else LabelValues.parse(label_values)
-    for source in (checkpoint, head):
-        if source is not None:
-            resolve_source(source)  # before the data are read
-    opened = []
-    for path in datasets:
-        try:
-            opened += open_datasets(path, split, meaning)
-        except OSError as error:
-            raise DatasetError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
-    _check_names(opened)
-    for dataset in opened:
-        dataset.check_kinds()
+    options.check_sources(checkpoint, head, normality)
+    opened = open_labelled(datasets, split, label_values)
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
@@ -106,24 +93,10 @@ def evaluate(
             console.print(f"[bold]{name}[/bold]: {len(dataset.samples)} images, {labels} ({layout})")
 
         num_frames = sum(len(dataset.samples) for dataset in found)
-        num_workers = workers or _choose_workers(run.engine.device, num_frames)
-        with progress("frames", num_frames) as update:
-            results = evaluate_shards(
-                deal_out(run, found, num_workers),
-                ray_address=ray,
-                max_panels=panels,
-                progress=lambda num_done: update(num_done, ""),
-            )
-        about = {
-            "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
-            "precision": precision,
-            "windows": _describe(window_config),
-        }
+        results = measure(run, found, workers, ray, panels)
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]
-        if problems and not num_evaluated:
-            raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
-        write_report(results, folder, about, record_of(results, names))
+        write_report(results, folder, about_of(checkpoint, engine, results), record_of(results, names))
         print_tables(console, results)
         print_result(_figures(results, output, problems))
         print_problems(problems)
@@ -139,6 +112,67 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def open_labelled(folders: Sequence[Path], split: str | None, label_values: str | None) -> list[Dataset]:
+    """Open the data sets in folders.
+
+    Raises:
+        ConfigError: if two have the same name, or ``label_values`` is no meaning of values.
+        DatasetError: if a folder cannot be read, or its labels lack anomalous or normal pixels.
+    """
+    from eomt_ext_core.datasets import open_datasets
+    from eomt_ext_core.datasets.labels import LabelValues
+
+    meaning = None if label_values is None else LabelValues.parse(label_values)
+    opened: list[Dataset] = []
+    for path in folders:
+        try:
+            opened += open_datasets(path, split, meaning)
+        except OSError as error:
+            raise DatasetError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    _check_names(opened)
+    for dataset in opened:
+        dataset.check_kinds()
+    return opened
+
+
+def measure(
+    run: DatasetRun, datasets: Sequence[Dataset], workers: int | None, ray: str | None = None, panels: int = _PANELS
+) -> list[EvaluationResult]:
+    """Evaluate data sets and show the progress; after Ctrl-C, the results are those of the images so far.
+
+    Raises:
+        DatasetError: if no image could be evaluated.
+    """
+    from eomt_ext_core.evaluation.dataset_run import deal_out
+    from eomt_ext_core.evaluation.parallel import evaluate_shards
+
+    num_frames = sum(len(dataset.samples) for dataset in datasets)
+    num_workers = workers or _choose_workers(run.engine.device, num_frames)
+    with progress("frames", num_frames) as update:
+        results = evaluate_shards(
+            deal_out(run, datasets, num_workers),
+            ray_address=ray,
+            max_panels=panels,
+            progress=lambda num_done: update(num_done, ""),
+        )
+    problems = [problem for result in results for problem in result.skipped.values()]
+    if problems and not any(result.frames for result in results):
+        raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
+    return results
+
+
+def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[EvaluationResult]) -> dict[str, str]:
+    """Name an evaluation to readers."""
+    from eomt_ext_core.evaluation.report import describe_thresholds
+
+    return {
+        "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
+        "precision": engine.precision,
+        "windows": _describe(engine.windows),
+        "threshold": describe_thresholds(results),
+    }
 
 
 def _figures(results: Sequence[EvaluationResult], output: Path, problems: Sequence[str]) -> dict[str, Any]:

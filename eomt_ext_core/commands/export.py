@@ -17,6 +17,7 @@ from eomt_ext_core.export.export_config import ExportConfig
 def export(
     checkpoint: Annotated[str, typer.Argument(help="checkpoint: file, Transformers folder, hf://owner/name or demo")],
     output: Annotated[Path, typer.Option(help="file to write: .onnx or .pt2, matching the format")],
+    overwrite: options.Overwrite = False,
     head: options.Head = None,
     format: Annotated[str, typer.Option(help="onnx, or pt2 for PyTorch's AOTInductor")] = ExportConfig.format,
     scores: options.Scores = EngineConfig.score,
@@ -45,7 +46,7 @@ def export(
     from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.engine import AnomalyEngine
     from eomt_ext_core.export.exporting import export_model
-    from eomt_ext_core.files import printable, sha256_of
+    from eomt_ext_core.files import check_output_file, printable, sha256_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
 
     names = options.score_names(scores)
@@ -60,6 +61,7 @@ def export(
         device=device,
     )
     config.check_target(output)
+    check_output_file(output, overwrite)
     if (precision == "int8") != (calibration is not None) or (calibration is None) != (check is None):
         raise ConfigError("--precision int8 needs --calibration and --check, and no other precision takes them")
     images = () if calibration is None else calibration_images(calibration)

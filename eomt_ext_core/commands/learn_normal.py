@@ -10,7 +10,7 @@ import typer
 
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
-from eomt_ext_core.config import EngineConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.files import printable
 from eomt_ext_core.normality.learn_config import LearnConfig
@@ -27,7 +27,9 @@ def learn_normal(
     drives: Annotated[
         list[Path] | None, typer.Argument(help="videos, folders of images in the order of their names, or bags")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="the model that the file is for")] = "demo",
+    overwrite: options.Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was interrupted")] = False,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
     reference: Annotated[
         Path | None, typer.Option(help="a single ordinary image in the place of drives; fitted on its mirror image")
@@ -47,13 +49,14 @@ def learn_normal(
     """Learn from ordinary driving, without labels, what the scores normality and fused compare with.
 
     Of each drive the first part is learnt from, and the last is held out to fit the scores. Use windows and precision
-    as you will run it. The file belongs to this checkpoint; another one refuses it. The same command goes on with a run
-    that was interrupted.
+    as you will run it. The file belongs to this checkpoint; another one refuses it. After an interruption the same
+    command goes on with --resume, and ends with the same result; with another model, other settings or other images it
+    is refused.
     """
     from eomt_ext_core.about.record import RECORD, make_record
     from eomt_ext_core.backends.device import choose_device, choose_precision
     from eomt_ext_core.engine import AnomalyEngine
-    from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.files import check_output_file, sha256_of
     from eomt_ext_core.fingerprint import fingerprint_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
     from eomt_ext_core.normality.drives import open_drives, reference_drive
@@ -63,8 +66,9 @@ def learn_normal(
 
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
-    if output.suffix != ".safetensors":
-        raise ConfigError(f"--output must end in .safetensors, got {str(output)!r}")
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite begins anew: give one of them")
+    check_output_file(output, overwrite, ".safetensors")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
     if reference is not None:
         opened, config = [reference_drive(reference)], LearnConfig(0.5, false_alarm_rate, 1, prototypes)
@@ -86,6 +90,9 @@ def learn_normal(
     inputs = [reference] if reference is not None else drives or []
     run = fingerprint_of((origin, engine_config, config, image_topic, inputs), files_of(inputs))
     unfinished = Unfinished(output, run)
+    if overwrite:
+        unfinished.finish()
+    unfinished.require_choice(resume)
     normality = learn_normality(opened, make_engine, origin, config, unfinished)
     names = [drive.name for drive in opened]
     record = make_record(model=origin, device=str(found), precision=used, drives=names)

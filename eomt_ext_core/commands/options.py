@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP
+from eomt_ext_core.config import ALL_SCORES, BACKENDS, LABEL_VALUES_HELP, SCORES
 from eomt_ext_core.errors import ConfigError
 
+Checkpoint = Annotated[
+    str, typer.Option("--checkpoint", help="model: file, folder, hf://owner/name, an export, or demo, the built-in one")
+]
 Output = Annotated[Path, typer.Option("--output", help="folder for the results")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the results in the output folder")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace earlier results at --output")]
 Score = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(ALL_SCORES)}")]
+CalibratedScore = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(SCORES)}")]
 Scores = Annotated[str, typer.Option("--scores", help=f"comma-separated list of: {','.join(ALL_SCORES)}")]
 Head = Annotated[Path | None, typer.Option("--head", help="separate file with the anomaly head")]
 Normality = Annotated[
@@ -23,6 +27,18 @@ Backend = Annotated[
     str, typer.Option("--backend", help=f"one of {', '.join(BACKENDS)}; auto: onnxruntime for .onnx, else torch")
 ]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        "--threshold",
+        help="probability above which a pixel is in the mask; negative: the checkpoint's, else 0.5",
+    ),
+]
+ThresholdLow = Annotated[
+    float,
+    typer.Option("--threshold-low", help="obstacles extend over connected pixels above this; negative: the threshold"),
+]
+MinArea = Annotated[int, typer.Option("--min-area-px", help="smallest obstacle, in pixels")]
 Windows = Annotated[str, typer.Option("--windows", help="how images are cut into windows: eomt, grid or fovea")]
 Blend = Annotated[str, typer.Option("--blend", help="weights of overlapping windows: uniform or hann")]
 Overlap = Annotated[float, typer.Option("--overlap", help="least overlap of grid windows, as a fraction of the window")]
@@ -37,6 +53,23 @@ Explain = Annotated[
 LabelMeaning = Annotated[str | None, typer.Option("--label-values", help=LABEL_VALUES_HELP)]
 Workers = Annotated[int | None, typer.Option("--workers", help="processes; by default as suits the machine", min=1)]
 Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster for the workers; 'local' starts one")]
+
+
+def check_sources(checkpoint: str, head: Path | None, normality: Path | None, *, download: bool = True) -> None:
+    """Hold the files of a model to be there, before any work.
+
+    Raises:
+        CheckpointError: if one is not.
+    """
+    from eomt_ext_core.errors import CheckpointError
+    from eomt_ext_core.files import printable
+    from eomt_ext_core.model.checkpoint import resolve_source
+
+    for source in (checkpoint, head):
+        if source is not None:
+            resolve_source(source, download=download)
+    if normality is not None and not normality.is_file():
+        raise CheckpointError(f"{printable(normality)}: no such file: make it with `eomt-ext learn-normal`")
 
 
 def score_names(scores: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.evaluation.submission import SubmissionWriter
+from eomt_ext_core.evaluation.workers import cpu_threads, engine_of_worker
 from eomt_ext_core.files import message_with_path
 from eomt_ext_core.obstacles import find_obstacles, reasons
 from eomt_ext_core.tracking import obstacle_rows
@@ -63,8 +64,12 @@ class DatasetShard:
 
     def evaluate(self, should_continue: Callable[[], bool]) -> Evaluator:
         """Evaluate every ``num_workers``-th image; skip and report images and labels that cannot be read."""
+        with cpu_threads(1):
+            return self._evaluate(should_continue)
+
+    def _evaluate(self, should_continue: Callable[[], bool]) -> Evaluator:
         run, dataset = self.run, self.dataset
-        engine = _engine(run.checkpoint, _of_worker(run.engine, self.worker), run.head, run.normality)
+        engine = _engine(run.checkpoint, engine_of_worker(run.engine, self.worker), run.head, run.normality)
         evaluator = Evaluator(
             run.scores,
             name=dataset.name,
@@ -122,11 +127,3 @@ def deal_out(run: DatasetRun, datasets: Sequence[Dataset], num_workers: int) -> 
 @lru_cache(maxsize=1)  # the shards of a worker share one
 def _engine(checkpoint: str, config: EngineConfig, head: str | None, normality: str | None) -> AnomalyEngine:
     return AnomalyEngine.load(checkpoint, config, head, normality=normality)
-
-
-def _of_worker(config: EngineConfig, worker: int) -> EngineConfig:
-    """Spread the workers over the GPUs of the machine, unless the device is given."""
-    import torch
-
-    num_gpus = torch.cuda.device_count() if config.device == "auto" else 0
-    return replace(config, device=f"cuda:{worker % num_gpus}") if num_gpus else config

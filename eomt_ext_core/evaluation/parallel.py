@@ -1,8 +1,8 @@
 """One evaluation in several workers: in this process, in processes of this machine, or on a Ray cluster.
 
 A worker keeps its frames; only counts, plans and thumbnails travel. The metrics do not depend on the workers: counts
-merge exactly, and every worker computes with one CPU thread, because the last digits of a matrix product depend on the
-number of threads. (They may still differ between machines with different processors.)
+merge exactly, and a shard of a data set computes with one CPU thread, because the last digits of a matrix product
+depend on the number of threads. (They may still differ between machines with different processors.)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EvaluationWorker:
 
     def evaluate(self, shards: Sequence[Shard]) -> list[FirstPass]:
         """Evaluate shards; returns the first pass of each."""
-        with _one_thread(), _sendable():
+        with _sendable():
             for shard in shards:
                 self._evaluators.append(shard.evaluate(self._should_continue))
         return [evaluator.first_pass() for evaluator in self._evaluators]
@@ -154,15 +154,3 @@ def _sendable() -> Iterator[None]:
         raise
     except Exception as error:
         raise InferenceError(describe_error(error)) from error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eomt_ext_core.config import ObstacleConfig
-from eomt_ext_core.engine import AnomalyFrame, Explanation
-from eomt_ext_core.errors import ConfigError, ImageError
+from eomt_ext_core.config import EngineConfig, ObstacleConfig
+from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame, Explanation
+from eomt_ext_core.errors import ConfigError, ImageError, InferenceError
 from eomt_ext_core.evaluation.detail import FrameDetail
+from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.evaluation.run import Evaluator
-from eomt_ext_core.files import atomic_write, printable
+from eomt_ext_core.evaluation.workers import cpu_threads, engine_of_worker
+from eomt_ext_core.files import atomic_write, message_with_path, printable
 from eomt_ext_core.health import CameraJudge, HealthConfig
 from eomt_ext_core.images import (
     IMAGE_SUFFIXES,
@@ -31,10 +33,11 @@ from eomt_ext_core.images import (
     write_image,
 )
 from eomt_ext_core.obstacles import ObstacleFrame, Reason, find_obstacles, reasons
-from eomt_ext_core.tracking import ObstacleRecord, Tracker, TrackingConfig, obstacle_record
+from eomt_ext_core.tracking import ObstacleRecord, Tracker, TrackingConfig, check_confirmed_only, obstacle_record
 from eomt_ext_core.visualization import overlay
 
 PROBABILITY_FORMATS = ("png", "npy", "none")
+_INTERRUPTED = "interrupted"
 
 
 class Engine(Protocol):
@@ -150,20 +153,28 @@ class PredictionWriter:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        if self.probability not in PROBABILITY_FORMATS:
-            raise ConfigError(f"probability must be one of {', '.join(PROBABILITY_FORMATS)}, got {self.probability!r}")
+        _check_format(self.probability)
 
-    def process(self, source: Source, engine: Engine) -> Iterator[AnomalyFrame]:
+    def process(
+        self, source: Source, engine: Engine, should_continue: Callable[[], bool] = lambda: True
+    ) -> Iterator[AnomalyFrame]:
         """Run the engine on a source, write the results of each frame, and yield it.
+
+        Args:
+            source: an image or a video.
+            engine: to run.
+            should_continue: called after each frame; if it is false a video ends early, with all results so far.
 
         Raises:
             ImageError: naming the file, if it cannot be read; for a truncated video after the results of all its
                 frames.
             OutputError: if a result cannot be written.
         """
-        return self._process_video(source.path, engine) if source.is_video else self._process_image(source.path, engine)
+        if source.is_video:
+            return self._process_video(source.path, engine, should_continue)
+        return self._process_image(source.path, engine, should_continue)
 
-    def _process_image(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
+    def _process_image(self, path: Path, engine: Engine, should_continue: Callable[[], bool]) -> Iterator[AnomalyFrame]:
         image_rgb = read_rgb(path, turn=True)
         frame, latency_ms = _timed(engine, image_rgb)
         self._write_probability(Path(path.stem), frame.probability)
@@ -175,8 +186,9 @@ class PredictionWriter:
             rows = record.add(found, 0, "", why=self._why(found, image_rgb, engine))
         self._report(path.name, image_rgb, frame, latency_ms, FrameDetail(obstacles=tuple(rows)))
         yield frame
+        should_continue()
 
-    def _process_video(self, path: Path, engine: Engine) -> Iterator[AnomalyFrame]:
+    def _process_video(self, path: Path, engine: Engine, should_continue: Callable[[], bool]) -> Iterator[AnomalyFrame]:
         with VideoReader(path) as video, ExitStack() as stack:
             overlays, masks = (
                 stack.enter_context(
@@ -203,6 +215,8 @@ class PredictionWriter:
                 masks.write(np.repeat(frame.mask[..., None].astype(np.uint8) * 255, 3, axis=2))
                 overlays.write(_drawn(image_rgb, frame, found))
                 yield frame
+                if not should_continue():
+                    return
         problem = video.problem()
         if problem is not None:
             raise ImageError(problem, "truncated")
@@ -236,6 +250,111 @@ class PredictionWriter:
             return
         with atomic_write(path) as temporary:
             np.save(temporary, probability)
+
+
+@dataclass(frozen=True)
+class PredictRun:
+    """Settings of a prediction: the first four give the engine, the others are those of :class:`PredictionWriter`.
+
+    Raises:
+        ConfigError: for an unknown format, and if only confirmed obstacles are wanted and nothing confirms them.
+    """
+
+    checkpoint: str
+    engine: EngineConfig
+    head: str | None
+    normality: str | None
+    probability: str
+    obstacles: ObstacleConfig
+    tracking: TrackingConfig
+    explain: bool
+
+    def __post_init__(self) -> None:
+        _check_format(self.probability)
+        check_confirmed_only(self.obstacles, self.tracking)
+
+
+@dataclass(frozen=True)
+class PredictShard:
+    """The sources that one worker runs, every ``num_workers``-th: whole images and whole videos.
+
+    A single worker takes as many CPU threads as torch likes, several share the cores.
+    """
+
+    run: PredictRun
+    sources: tuple[Source, ...]
+    folder: Path
+    spool_folder: Path | None
+    worker: int
+    num_workers: int
+
+    def evaluate(self, should_continue: Callable[[], bool]) -> Evaluator:
+        """Write the results of the sources, and give what the report needs; a source that cannot be read is skipped."""
+        with ExitStack() as stack:
+            if self.num_workers > 1:
+                stack.enter_context(cpu_threads(max(1, len(os.sched_getaffinity(0)) // self.num_workers)))
+            run, config = self.run, engine_of_worker(self.run.engine, self.worker)
+            engine = AnomalyEngine.load(run.checkpoint, config, run.head, normality=run.normality)
+            evaluator = Evaluator(
+                [config.score], name="inputs", mask_threshold=engine.threshold, spool_folder=self.spool_folder
+            )
+            evaluator.ran_on(engine.describe())
+            try:
+                self._run_sources(evaluator, engine, should_continue)
+            except BaseException:
+                evaluator.close()
+                raise
+            return evaluator
+
+    def _run_sources(self, evaluator: Evaluator, engine: AnomalyEngine, should_continue: Callable[[], bool]) -> None:
+        run, goes_on = self.run, True
+
+        def frame_done() -> bool:
+            nonlocal goes_on
+            goes_on = should_continue()
+            return goes_on
+
+        writer = PredictionWriter(self.folder, run.probability, run.obstacles, run.tracking, evaluator, run.explain)
+        for source in self.sources[self.worker :: self.num_workers]:
+            if not goes_on:
+                evaluator.skip(source.path.name, f"{printable(source.path)}: {_INTERRUPTED}")
+                continue
+            try:
+                for _ in writer.process(source, engine, frame_done):
+                    pass
+                if source.is_video and not goes_on:
+                    raise ImageError(_INTERRUPTED)
+            except (ImageError, InferenceError) as error:
+                evaluator.skip(source.path.name, message_with_path(source.path, error))
+
+
+def deal_out(
+    run: PredictRun, sources: Sequence[Source], folder: Path, spool_folder: Path | None, workers: int | None
+) -> list[list[PredictShard]]:
+    """Give each worker its part.
+
+    Args:
+        run: the settings.
+        sources: all of them.
+        folder: for the results.
+        spool_folder: for what the report needs until the end; None: the system's folder for temporary files.
+        workers: how many, but no more than there are sources; None: one for each GPU, and one without.
+    """
+    import torch
+
+    number = workers or (torch.cuda.device_count() if run.engine.device == "auto" else 1)
+    number = max(1, min(number, len(sources)))
+    return [[PredictShard(run, tuple(sources), folder, spool_folder, worker, number)] for worker in range(number)]
+
+
+def is_interrupted(result: EvaluationResult) -> bool:
+    """Whether a user ended the run before its last source."""
+    return any(problem.endswith(f": {_INTERRUPTED}") for problem in result.skipped.values())
+
+
+def _check_format(probability: str) -> None:
+    if probability not in PROBABILITY_FORMATS:
+        raise ConfigError(f"probability must be one of {', '.join(PROBABILITY_FORMATS)}, got {probability!r}")
 
 
 def _timed(engine: Engine, image_rgb: NDArray[np.uint8]) -> tuple[AnomalyFrame, float]:

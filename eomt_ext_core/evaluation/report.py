@@ -12,6 +12,12 @@ from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.files import atomic_write, valid_text
 
 
+def describe_thresholds(results: Sequence[EvaluationResult]) -> str:
+    """Say which threshold cut the masks of a run and what it comes from, as its engines describe it."""
+    found = dict.fromkeys(engine["threshold"] for result in results for engine in result.engines)
+    return "; ".join(found)
+
+
 def write_report(
     results: EvaluationResult | Sequence[EvaluationResult],
     folder: str | Path,

@@ -24,7 +24,7 @@ from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.metrics.calibration import Calibration
-from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics
+from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics, exceeds
 from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.panels import Panel, image_thumbnail, labels_thumbnail, levels_thumbnail
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
@@ -59,7 +59,7 @@ class SpooledFrames:
                     alone.update(frame.scores[name], labels)
                     second.counts[frame_id][name] = _counts(frame.scores[name], labels, plan.edges[name], alone)
                     segments.merge(alone)
-                    rates[name] = _rates(frame.scores[name] > np.float64(plan.thresholds[name]), labels)
+                    rates[name] = _rates(exceeds(frame.scores[name], plan.thresholds[name]), labels)
                 second.rates[frame_id] = rates
                 truth = labels_thumbnail(labels)
             if frame_id in plan.panel_ids:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import active_children, get_context
 from multiprocessing.managers import BaseManager
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError, EomtExtError, InferenceError
 from eomt_ext_core.exits import describe_exit
 
@@ -63,6 +65,27 @@ def open_workers(
             for handle in handles:
                 with suppress(EomtExtError):
                     handle.call("close")
+
+
+def engine_of_worker(config: EngineConfig, worker: int) -> EngineConfig:
+    """Spread the workers over the GPUs of the machine, unless the device is given."""
+    import torch
+
+    num_gpus = torch.cuda.device_count() if config.device == "auto" else 0
+    return replace(config, device=f"cuda:{worker % num_gpus}") if num_gpus else config
+
+
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Let torch compute with a number of CPU threads in a block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _LocalHandle:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eomt_ext_core.config import HUB_SCHEME, HeadConfig, ModelConfig
+from eomt_ext_core.config import DEMO, HUB_SCHEME, HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
@@ -19,7 +19,9 @@ from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.model.layouts import Weights, sort_weights
 from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
-from eomt_ext_core.model.metadata import VERSION, check_info, read_own, write_json
+from eomt_ext_core.model.layouts.lightly import SETTINGS, is_lightly, read_settings
+from eomt_ext_core.model.layouts.sort import without_wrappers
+from eomt_ext_core.model.metadata import VERSION, check_info, read_json, read_own, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
 from eomt_ext_core.model.transformers_folder import read_normalisation, read_transformers
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
@@ -27,7 +29,6 @@ from eomt_ext_core.model.weight_files import INDEX, read_tensors
 from eomt_ext_core.scoring.anomaly_head import check_head
 from eomt_ext_core.scoring.probe import PROBE, without_head
 
-DEMO = "demo"
 _METADATA_KEY = "eomt_ext"
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _NOT_STORED = "trained_crop_hw"  # saved positions are those of crop_hw
@@ -47,8 +48,8 @@ def load_model(
     """Load an EoMT or EoMT-EXT, ready for inference.
 
     Reads our own safetensors, official EoMT state dicts (``.bin``, ``.pth``, Lightning ``.ckpt``), EoMT-EXT
-    checkpoints with either form of head, and folders of Hugging Face Transformers, in shards too; all on DINOv2 and on
-    DINOv3. All sizes are compared before a network is made.
+    checkpoints with either form of head, folders of Hugging Face Transformers, in shards too, and exported models of
+    lightly-train; all on DINOv2 and on DINOv3. All sizes are compared before a network is made.
 
     Args:
         source: a file, a folder, ``hf://owner/name`` (downloaded through huggingface_hub), or ``demo``.
@@ -227,6 +228,10 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
     state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])
+    plain = {without_wrappers(key): value for key, value in state.items()}
+    if SETTINGS in texts or is_lightly(plain):
+        described, constants = read_settings(plain, read_json(texts.get(SETTINGS, "{}")))
+        return {**constants, **state}, described
     config_path = path.parent / "config.json"
     if not config_path.is_file():
         return state, {}

@@ -60,6 +60,7 @@ def learn_normality(
 
     Raises:
         ImageError, InferenceError: as the drives and the engine.
+        ConfigError: if the unfinished run is another one, or damaged.
         DatasetError: if a drive is too short to be split.
         OutputError: if the unfinished run cannot be written.
     """

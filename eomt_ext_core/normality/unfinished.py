@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.errors import CheckpointError, ConfigError
 from eomt_ext_core.files import printable, save_tensors
 from eomt_ext_core.images import list_images
 from eomt_ext_core.model.weight_files import read_tensors
 
-_LOG = logging.getLogger(__name__)
 _METADATA_KEY = "eomt_ext_unfinished"
 _VERSION = 1  # of what a state holds
 SAVE_EVERY_S = 30.0
@@ -25,8 +23,7 @@ class Unfinished:
 
     Args:
         output: what the run will write; the state is beside it, as ``.NAME.unfinished.safetensors``.
-        run: fingerprint of whatever another result would follow from: model, settings, inputs. A state of another run
-            is not used.
+        run: fingerprint of whatever another result would follow from: model, settings, inputs.
         save_every_s: seconds from one saving to the next.
     """
 
@@ -37,18 +34,33 @@ class Unfinished:
         self._saved_s = time.monotonic()
 
     def load(self) -> dict[str, Tensor]:
-        """Read the state of this run; empty if there is none, if it is damaged, or of another run, which is logged."""
+        """Read the state of this run; empty if there is none.
+
+        Raises:
+            ConfigError: if it is damaged, or of another run.
+        """
         if not self.path.is_file():
             return {}
+        why = "it is of another model, other settings or other images, give those of that run"
         try:
             tensors, texts = read_tensors(self.path)
+            if texts.get(_METADATA_KEY) == self._run:
+                return tensors
         except CheckpointError as error:
-            _LOG.warning("%s is not used: %s", printable(self.path), error)
-            return {}
-        if texts.get(_METADATA_KEY) != self._run:
-            _LOG.warning("%s is not used: it is of another model, other settings or other images", printable(self.path))
-            return {}
-        return tensors
+            why = str(error)
+        raise ConfigError(f"{printable(self.path)} cannot be resumed: {why}; or begin anew with --overwrite")
+
+    def require_choice(self, resume: bool) -> None:
+        """Hold a run that does not resume to it that there is nothing to resume.
+
+        Raises:
+            ConfigError: if there is.
+        """
+        if self.path.is_file() and not resume:
+            raise ConfigError(
+                f"{printable(self.path)} holds a run that was interrupted: go on with --resume, or begin anew with "
+                "--overwrite"
+            )
 
     def is_due(self) -> bool:
         """Whether it is time to save the state."""

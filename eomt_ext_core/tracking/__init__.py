@@ -15,8 +15,20 @@
 [(1, 'tentative'), (1, 'confirmed'), (1, 'confirmed')]
 """
 
-from .record import ObstacleRecord, obstacle_record, obstacle_rows
-from .tracker import Tracker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .tracking_config import TrackingConfig, check_confirmed_only
 
+if TYPE_CHECKING:
+    from .record import ObstacleRecord, obstacle_record, obstacle_rows
+    from .tracker import Tracker
+
 __all__ = ["ObstacleRecord", "Tracker", "TrackingConfig", "check_confirmed_only", "obstacle_record", "obstacle_rows"]
+
+
+def __getattr__(name: str) -> Any:
+    # Commands show the defaults of TrackingConfig in their help, which needs neither numpy nor OpenCV.
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.{'tracker' if name == 'Tracker' else 'record'}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from eomt_ext_core import ConfigError
+from eomt_ext_core.config import DEMO
 from eomt_ext_ros.diagnostics.camera_statistics import CameraStatistics
 from eomt_ext_ros.diagnostics.publisher import Diagnostics
 from eomt_ext_ros.diagnostics.snapshot import observe
@@ -214,7 +215,7 @@ class AnomalyNode(GuardedNode):
         described = engine.describe(config.engine) | {"region": describe_region(config.obstacles)}
         facts = ", ".join(f"{name} {value}" for name, value in described.items())
         self.get_logger().info(f"loaded {config.checkpoint} in {time.monotonic() - started_s:.1f} s: {facts}")
-        if config.checkpoint == "demo":
+        if config.checkpoint == DEMO:
             self.get_logger().warning(
                 "this is the demonstration model, trained on drawn scenes: not for use on a vehicle"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields, replace
 
-from eomt_ext_core.config import HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
+from eomt_ext_core.config import DEMO, HUB_SCHEME, EngineConfig, ObstacleConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.ground.ground_config import GroundConfig
 from eomt_ext_core.health import HealthConfig
@@ -50,7 +50,7 @@ class NodeConfig:
     """
 
     checkpoint: str = option(
-        "demo",
+        DEMO,
         "file or folder of the model, demo is the built-in demonstration; ~/reload takes up another",
         live=True,
     )

@@ -20,14 +20,13 @@ from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_NOTHING
-from eomt_ext_core.config import EngineConfig, ObstacleConfig, WindowConfig
+from eomt_ext_core.config import DEMO, EngineConfig, ObstacleConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
 from eomt_ext_core.progress import ProgressLines, is_hidden
 from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_ros.outputs.registry import RECORDED
-from eomt_ext_ros.parameters.node_config import NodeConfig
 
 if TYPE_CHECKING:
     from eomt_ext_ros.replay.job import BagJob, BagReport, ReplayConfig
@@ -41,35 +40,41 @@ def replay(
     image_topic: Annotated[list[str], typer.Option(help="topic of raw or compressed images; once for each camera")],
     output: options.Output,
     overwrite: options.Overwrite = False,
-    checkpoint: Annotated[str, typer.Option(help="model, as for the node")] = NodeConfig.checkpoint,
+    checkpoint: options.Checkpoint = DEMO,
     head: options.Head = None,
+    scores: options.Scores = EngineConfig.score,
+    normality: options.Normality = None,
     label_topic: Annotated[
         list[str] | None,
         typer.Option(help="topic of labels (mono8: 0, 1, 255) with the stamps of their images; once for each camera"),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="folder of labels: [bag/][camera/]<stamp>.png, for example 1700000000.123456789.png"),
+        typer.Option(
+            help="folder of labels, such as 1700000000.123456789.png by stamp; in folders of bag and camera if several"
+        ),
     ] = None,
+    label_values: options.LabelMeaning = None,
+    track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
     start: Annotated[float, typer.Option(help="skip this many seconds of the bag", min=0)] = 0.0,
     duration: Annotated[float | None, typer.Option(help="seconds to replay; by default to the end")] = None,
     every: Annotated[int, typer.Option(help="replay every n-th frame of a topic", min=1)] = 1,
-    scores: options.Scores = EngineConfig.score,
-    normality: options.Normality = None,
     outputs: Annotated[str, typer.Option(help="outputs to write to the annotated bag")] = ",".join(RECORDED),
-    track: Annotated[str, typer.Option(help="rules of the segment metrics: anomaly or obstacle")] = "anomaly",
-    threshold: Annotated[
-        float,
-        typer.Option(
-            help="probability above which a pixel is in the mask; negative: the checkpoint's, or 0.5 for head"
-        ),
-    ] = EngineConfig.threshold,
-    threshold_low: Annotated[
-        float, typer.Option(help="obstacles extend over connected pixels above this; negative: the threshold")
-    ] = ObstacleConfig.threshold_low,
-    min_area_px: Annotated[int, typer.Option(help="smallest obstacle, in pixels")] = ObstacleConfig.min_area_px,
+    threshold: options.Threshold = EngineConfig.threshold,
+    threshold_low: options.ThresholdLow = ObstacleConfig.threshold_low,
+    min_area_px: options.MinArea = ObstacleConfig.min_area_px,
     tracking: options.Tracking = TrackingConfig.enabled,
     confirmed_only: options.ConfirmedOnly = ObstacleConfig.confirmed_only,
+    camera_info_topic: Annotated[
+        str, typer.Option(help="topic of the camera's calibration: obstacles get a range in metres, with --height-m")
+    ] = "",
+    height_m: Annotated[float | None, typer.Option(help="height of the camera above the ground, in metres")] = None,
+    pitch_deg: Annotated[float | None, typer.Option(help="pitch of the camera, nose down is positive")] = None,
+    roll_deg: Annotated[float | None, typer.Option(help="roll of the camera, right side down is positive")] = None,
+    rectified: Annotated[
+        bool, typer.Option("--rectified", help="the images are rectified: use P, not K and D")
+    ] = False,
+    explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
@@ -82,8 +87,6 @@ def replay(
     threads: Annotated[int, typer.Option(help="CPU threads for each bag; 0: torch's default", min=0)] = 0,
     workers: options.Workers = None,
     ray: options.Ray = None,
-    label_values: options.LabelMeaning = None,
-    explain: options.Explain = True,
 ) -> None:
     """Run every frame of recorded bags through the engine, offline.
 
@@ -97,14 +100,17 @@ def replay(
 
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
     from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, OBSTACLE_TRACK
+    from eomt_ext_core.ground import GroundConfig
+    from eomt_ext_ros.parameters.node_config import NodeConfig
     from eomt_ext_ros.replay.job import ReplayConfig
 
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
-        raise ConfigError(f"track must be one of {', '.join(tracks)}, got {track!r}")
+        raise ConfigError(f"--track must be one of {', '.join(tracks)}, got {track!r}")
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], threshold=threshold, windows=window_config)
+    options.check_sources(checkpoint, head, normality, download=False)
     config = ReplayConfig(
         node=NodeConfig(
             checkpoint=_absolute(checkpoint),
@@ -113,6 +119,12 @@ def replay(
             engine=engine,
             obstacles=ObstacleConfig(threshold_low, min_area_px, confirmed_only=confirmed_only),
             tracking=TrackingConfig(enabled=tracking),
+            ground=GroundConfig(
+                height_m=height_m or GroundConfig.height_m,
+                pitch_deg=pitch_deg or GroundConfig.pitch_deg,
+                roll_deg=roll_deg or GroundConfig.roll_deg,
+                rectified=rectified,
+            ),
         ),
         image_topics=tuple(image_topic),
         scores=names,
@@ -126,6 +138,7 @@ def replay(
         threads=threads or torch.get_num_threads(),
         label_values=PLAIN_LABELS if label_values is None else LabelValues.parse(label_values),
         explain=explain,
+        info_topic=camera_info_topic,
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
@@ -198,7 +211,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
     from eomt_ext_core.commands.evaluate import record_of
-    from eomt_ext_core.evaluation.report import write_report
+    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
@@ -212,7 +225,6 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
     config, setup = jobs[0].config, evaluators[0].setup
     about: dict[str, Any] = {
         "checkpoint": Path(config.node.checkpoint).name,
-        "threshold": setup.mask_threshold,
         "image topics": list(config.image_topics),
         "bags": {printable(report.name): f"{report.num_processed} of {report.num_frames} frames" for report in reports},
     }
@@ -228,6 +240,7 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
         for evaluator in evaluators:
             merged.merge(evaluator)
         result = merged.result()
+        about["threshold"] = describe_thresholds([result])
         write_report(result, output, about, record_of([result], config.scores))
 
 

@@ -23,7 +23,9 @@ class ReplayConfig:
     bag; ``every``: n to replay every n-th frame of a topic; ``label_values``: the meaning of the values in the
     labels; ``explain``: list why each obstacle is one, if the model gives semantic classes; ``threads``: CPU
     threads for each bag. ``threads`` does not depend on the number of workers, because the last digits of a sum
-    depend on how it is split. Raises ``ConfigError`` if a setting breaks a rule or contradicts another.
+    depend on how it is split. ``info_topic``: of the calibrations of a single camera, to locate obstacles by with
+    ``node.ground``; empty: they are not located. Raises ``ConfigError`` if a setting breaks a rule or contradicts
+    another.
     """
 
     node: NodeConfig
@@ -39,6 +41,7 @@ class ReplayConfig:
     threads: int = 1
     label_values: LabelValues = PLAIN_LABELS
     explain: bool = True
+    info_topic: str = ""
 
     def __post_init__(self) -> None:
         if not self.image_topics or len(set(self.image_topics)) < len(self.image_topics):
@@ -52,6 +55,17 @@ class ReplayConfig:
             )
         if self.labels is not None and not self.labels.is_dir():
             raise ConfigError(f"labels must be an existing folder, got {self.labels}")
+        if bool(self.info_topic) != bool(self.node.ground.height_m):
+            raise ConfigError(
+                "obstacles are located by the camera's calibration and height, got "
+                f"{self.info_topic or 'no topic'} and {self.node.ground.height_m:g} m: give --camera-info-topic and "
+                "--height-m, or neither"
+            )
+        if self.info_topic and len(self.image_topics) > 1:
+            raise ConfigError(
+                f"obstacles are located for one camera, got {len(self.image_topics)}: replay them one by one, each "
+                "with its height and angles"
+            )
         if self.start_s < 0 or (self.duration_s is not None and self.duration_s <= 0):
             raise ConfigError(
                 f"start must be at least 0 s and duration more than 0 s, got {self.start_s} and {self.duration_s}"

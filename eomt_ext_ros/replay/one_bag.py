@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from eomt_ext_core.datasets.labels import check_frame
 from eomt_ext_core.engine import AnomalyEngine, AnomalyFrame
-from eomt_ext_core.errors import DatasetError, EomtExtError, ImageError
+from eomt_ext_core.errors import DatasetError, EomtExtError, GroundError, ImageError
 from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.files import atomic_write, printable
@@ -29,6 +29,7 @@ from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.normality.drift import DriftWatch
 from eomt_ext_core.obstacles import ObstacleFrame, find_obstacles, reasons
 from eomt_ext_core.tracking import Tracker, obstacle_record
+from eomt_ext_core.tracking.record import Range
 from eomt_ext_ros.bags import Bag, BagMessage, BagWriter
 from eomt_ext_ros.bags.messages import IMAGE_TYPES, deserialize, image_rgb, serialize_image, stamp_ns
 from eomt_ext_ros.messages.images import lost_colours
@@ -36,6 +37,7 @@ from eomt_ext_ros.outputs.rendering import Rendering
 from eomt_ext_ros.parameters.node_config import NodeConfig
 from eomt_ext_ros.replay.job import BagJob, BagReport
 from eomt_ext_ros.replay.labels import LabelFolder, Labels, LabelTopic, NoLabels
+from eomt_ext_ros.replay.ranges import Ranges
 from eomt_ext_ros.replay.topics import OUTPUTS, camera_names, frame_name, listed, output_topic
 
 _MAX_NS = (1 << 63) - 1  # a time of ROS is an int64
@@ -94,6 +96,7 @@ class _Replay:
         self.video_of: dict[str, tuple[VideoWriter, tuple[int, int]]] = {}
         self.watches: dict[str, DriftWatch] = {}
         self.labels: dict[str, Labels] = {}
+        self.ranges: Ranges | None = None
         self.frame_names: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -102,6 +105,8 @@ class _Replay:
             frames = self._frames()
             self.report.num_frames = len(frames)
             self._open_labels()
+            if self.config.info_topic:
+                self.ranges = Ranges(self.bag, self.config.info_topic, self.config.node.ground, self.report.problems)
             self.rate_hz = _rate_hz(frames)
             self.began_ns = min((frame.time_ns for frame in frames), default=0)
             for number, frame in enumerate(frames):
@@ -179,7 +184,8 @@ class _Replay:
         found = self._obstacles(frame, stamp, probability)
         explains = self.config.explain and self.engine.has_semantic and found.obstacles
         known = reasons(found, *self.engine.explain(pixels), self.engine.class_names) if explains else []
-        rows = self.record.add(found, camera, frame_name("", "", stamp), why=known)
+        ranges = self._ranges(frame, msg.header, found)
+        rows = self.record.add(found, camera, frame_name("", "", stamp), why=known, ranges=ranges)
         rendering = Rendering(pixels, AnomalyFrame(probability, found.mask), found, self.config.node)
         overlay_rgb = rendering.overlay
         received_ns = self._received_ns(frame, stamp)
@@ -223,6 +229,15 @@ class _Replay:
             stamp_s = (stamp or frame.time_ns) * 1e-9
             found = self.trackers[frame.topic].follow(found, stamp_s, node.tracking, threshold=threshold)
         return found.confirmed() if node.obstacles.confirmed_only else found
+
+    def _ranges(self, frame: BagMessage, header: Any, found: ObstacleFrame) -> list[Range | None]:
+        """Locate the obstacles, if the calibration is known; note once why they cannot be."""
+        try:
+            return [] if self.ranges is None else self.ranges.of(found, header, frame.time_ns)
+        except GroundError as error:
+            if (note := f"{frame.topic}: obstacles have no range: {error}") not in self.report.notes:
+                self.report.notes.append(note)
+            return []
 
     def _watch(self, topic: str, time_s: float, pixels: NDArray[np.uint8]) -> None:
         """Note if the images of a topic are no longer like those of the drive that was learnt from."""

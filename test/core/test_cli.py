@@ -36,16 +36,17 @@ names = [command.name or command.callback.__name__.replace("_", "-") for command
 for arguments in (["--help"], ["--version"], *([name, "--help"] for name in names)):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-print(*names, "torch" in sys.modules)
+print(*names)
+print(*{"torch", "timm", "numpy", "cv2", "rclpy"} & sys.modules.keys())
 """
 
 
-def test_help_and_version_load_no_torch() -> None:
+def test_help_and_version_load_no_large_library() -> None:
     done = subprocess.run([sys.executable, "-c", HELP_OF_ALL_COMMANDS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    *names, is_loaded = done.stdout.split()
-    assert {"bench", "convert", "demo", "evaluate", "export", "predict", "replay"} <= set(names)
-    assert is_loaded == "False"
+    names, loaded = done.stdout.splitlines()
+    assert {"bench", "convert", "demo", "evaluate", "export", "predict", "replay"} <= set(names.split())
+    assert loaded == ""
 
 
 def test_convert_writes_architecture_into_file(official: Path, tmp_path: Path) -> None:

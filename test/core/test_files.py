@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eomt_ext_core.errors import ConfigError, OutputError
-from eomt_ext_core.files import atomic_write, make_folder, output_folder, printable, save_tensors
+from eomt_ext_core.files import atomic_write, check_output_file, make_folder, output_folder, printable, save_tensors
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -32,6 +32,23 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         fail_half_way()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_output_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "there.onnx").write_text("old")
+    for path, says in (
+        ("there.onnx", "there.onnx exists: choose another, or pass --overwrite to replace it"),
+        (".", "must end in .onnx or .pt2"),
+        ("model.bin", "must end in .onnx or .pt2, got '.*model.bin'"),
+        ("there.onnx/deep/new.onnx", "cannot be created, .*there.onnx is no folder that you may write to"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            check_output_file(tmp_path / path, False, ".onnx", ".pt2")
+    with pytest.raises(ConfigError, match="--plot must be a file, got the folder"):
+        check_output_file(tmp_path, True, option="--plot")
+    check_output_file(tmp_path / "there.onnx", True, ".onnx")
+    check_output_file(tmp_path / "deep" / "new.onnx", False, ".onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
 
 
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:

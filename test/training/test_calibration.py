@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from eomt_ext_core.config import EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.errors import CheckpointError, ConfigError, DatasetError
+from eomt_ext_core.errors import CheckpointError, ConfigError, DatasetError, EomtExtError
 from eomt_ext_core.evaluation import Calibration
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
@@ -290,7 +290,8 @@ def test_the_command_stores_what_it_found(
     assert len(ElementTree.parse(plot).findall("{*}svg")) == 2
     assert AnomalyEngine(load_model(target), EngineConfig(device="cpu")).threshold == stored["threshold"]
 
-    calibrate(str(target), str(labelled), 0.9, None, target, None, "cpu")  # an old calibration leaves no trace
+    # An old calibration leaves no trace.
+    calibrate(str(target), str(labelled), 0.9, None, target, None, "cpu", overwrite=True)
     again = load_model(target).info["calibration"]
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
@@ -330,7 +331,7 @@ def test_the_command_bounds_missed_obstacles(model: EoMTExt, labelled: Path, tmp
     save_model(model, source)
     with pytest.raises(ConfigError, match="must be one of pixels, obstacles"):
         calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="boxes")
-    calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="obstacles")
+    calibrate(str(source), str(labelled), 0.5, None, source, None, "cpu", guarantee="obstacles", overwrite=True)
     stored = load_model(source).info["calibration"]
     assert (stored["guarantee"], stored["confidence"]) == ("obstacles", 0.99)
     assert sum(stored["obstacles"].values()) >= 7
@@ -350,8 +351,8 @@ def test_the_command_writes_what_tells_another_drive(model: EoMTExt, tmp_path: P
         cv2.imwrite(str(tmp_path / "many" / "images" / f"{number}.png"), picture[..., ::-1])
         cv2.imwrite(str(tmp_path / "many" / "labels" / f"{number}.png"), (logits > np.median(logits)).astype(np.uint8))
     with pytest.raises(DatasetError, match="at least 80 frames, got 12"):
-        calibrate(str(source), "scenes:0:12", 0.9, None, source, None, "cpu", normality=path)
-    calibrate(str(source), str(tmp_path / "many"), 0.9, None, source, None, "cpu", normality=path)
+        calibrate(str(source), "scenes:0:12", 0.9, None, source, None, "cpu", normality=path, overwrite=True)
+    calibrate(str(source), str(tmp_path / "many"), 0.9, None, source, None, "cpu", normality=path, overwrite=True)
     watching = AnomalyEngine.load(source, EngineConfig(device="cpu"), normality=path)
     assert watching.normality is not None
     assert watching.normality.readings == {}
@@ -367,7 +368,7 @@ def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path,
     save_model(model, source)
     before = source.read_bytes()
     with pytest.raises(DatasetError, match="needs at least 99 frames with anomalies, got 12"):
-        calibrate(str(source), str(labelled), 0.99, None, None, None, "cpu")
+        calibrate(str(source), str(labelled), 0.99, None, None, None, "cpu", overwrite=True)
     with pytest.raises(ConfigError, match="give --output"):
         calibrate("demo", str(labelled), 0.9, None, None, None, "cpu")
     assert source.read_bytes() == before
@@ -393,13 +394,26 @@ def test_command_refuses_bad_arguments_at_once(
     source, data = str(tmp_path / "model.safetensors"), str(labelled)
     save_model(model, source)
     with pytest.raises(DatasetError, match="needs at least 19 frames with anomalies, got 12"):
-        calibrate(source, data, 0.95, None, None, None, "cpu")
+        calibrate(source, data, 0.95, None, None, None, "cpu", overwrite=True)
     with pytest.raises(ConfigError, match=r"--plot must end in \.svg, got 'plot\.pdf'"):
-        calibrate(source, data, 0.9, None, None, Path("plot.pdf"), "cpu")
+        calibrate(source, data, 0.9, None, None, Path("plot.pdf"), "cpu", overwrite=True)
     with pytest.raises(ConfigError, match=r"target_tpr must lie between 0 and 1, got 1\.5"):
         calibrate(source, str(tmp_path / "nowhere"), 1.5, None, None, None, "cpu")
+    with pytest.raises(ConfigError, match=r"--output must be a new file, .* pass --overwrite to replace it"):
+        calibrate(source, data, 0.9, None, None, None, "cpu")
+    nowhere: dict[str, Any] = {"data": str(tmp_path / "nowhere"), "device": "cpu", "overwrite": True}
+    for wrong, says in (
+        ({"guarantee": "boxes"}, "--guarantee must be one of"),
+        ({"score": "fused"}, "--scores must be one of"),
+        ({"windows": "cells"}, "mode must be one of"),
+        ({"normality": labelled}, "--normality must end in .safetensors"),
+        ({"label_values": "1"}, "label"),
+        ({"checkpoint": str(tmp_path / "no.safetensors")}, "no such file or folder"),
+    ):
+        with pytest.raises(EomtExtError, match=says):
+            calibrate(**{"checkpoint": source, **nowhere, **wrong})
     assert not calibrating
-    calibrate(source, data, 0.9, None, None, None, "cpu")
+    calibrate(source, data, 0.9, None, None, None, "cpu", overwrite=True)
     assert len(calibrating) == 1
 
 
@@ -412,11 +426,11 @@ def test_a_check_that_fails_loses_no_calibration(
     for path in (clear / "labels").iterdir():
         cv2.imwrite(str(path), np.zeros((64, 64), np.uint8))
     with pytest.raises(DatasetError, match="no anomalous one in 12 label maps"):
-        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu")
+        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu", overwrite=True)
     assert "calibration" not in load_model(tmp_path / "model.safetensors").info
     values = "normal=0,anomaly=1"  # said, so that the check begins
     with pytest.raises(DatasetError, match="only one kind"):
-        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu", values)
+        calibrate("~/model.safetensors", str(labelled), 0.9, str(clear), None, None, "cpu", values, overwrite=True)
     stored = load_model(tmp_path / "model.safetensors").info["calibration"]
     assert stored["num_frames"] == 12
     assert "check" not in stored

@@ -30,7 +30,8 @@ PROGRAMS = {
     "eomt_ext_training.demo_model": demo_model.main,
 }
 CALIBRATE = (
-    "eomt-ext calibrate runs/head/version_0/model.safetensors --data FOLDER --target-tpr 0.95 --plot reliability.svg"
+    "eomt-ext calibrate runs/head/version_0/model.safetensors --overwrite --data FOLDER --target-tpr 0.95 "
+    "--plot reliability.svg"
 )
 TINY = "--model.backbone_overrides", '{"embed_dim": 32, "depth": 3, "num_heads": 2}'
 

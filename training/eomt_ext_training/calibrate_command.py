@@ -10,7 +10,8 @@ import typer
 
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
-from eomt_ext_core.config import SCORES, EngineConfig
+from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
+from eomt_ext_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from eomt_ext_core.engine import AnomalyEngine
@@ -31,7 +32,9 @@ def calibrate(
     data: Annotated[str, typer.Option(help=_DATA_HELP)],
     target_tpr: Annotated[float, typer.Option(help="fraction of anomalous pixels, or of obstacles, to find")] = 0.95,
     check: Annotated[str | None, typer.Option(help="other frames, to measure the result on")] = None,
-    output: Annotated[Path | None, typer.Option(help="file to write; by default the checkpoint itself")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="file to write; by default the checkpoint itself, with --overwrite")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="SVG of the reliability, before and after")] = None,
     device: options.Device = EngineConfig.device,
     label_values: options.LabelMeaning = None,
@@ -43,21 +46,29 @@ def calibrate(
         Path | None,
         typer.Option(help="file to write that tells the engine when images are no longer like these, .safetensors"),
     ] = None,
-    score: Annotated[str, typer.Option(help=f"score to calibrate, one of {', '.join(SCORES)}")] = EngineConfig.score,
+    score: options.CalibratedScore = EngineConfig.score,
     backend: options.Backend = EngineConfig.backend,
+    precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    blend: options.Blend = WindowConfig.blend,
+    overlap: options.Overlap = WindowConfig.overlap,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.
 
     The threshold finds, in expectation, at least the target fraction of a frame's anomalous pixels on frames like these
     (conformal risk control); with the guarantee obstacles, at least that fraction of the obstacles of each size that
-    the frames show often enough, with a confidence of 99 %.
+    the frames show often enough, with a confidence of 99 %. Use windows and precision as you will run it. Exit status:
+    0, or 1 if it cannot be calibrated.
     """
     from rich.console import Console
 
     from eomt_ext_core.about.record import make_record
     from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.errors import ConfigError, DatasetError
-    from eomt_ext_core.files import sha256_of
+    from eomt_ext_core.files import check_output_file, sha256_of
     from eomt_ext_core.model.checkpoint import resolve_source
     from eomt_ext_core.scoring.calibration import LogitCalibration
     from eomt_ext_training.calibrated_file import CalibratedFile
@@ -66,27 +77,35 @@ def calibrate(
     from eomt_ext_training.obstacle_guarantee import CONFIDENCE, MissedObstacles
 
     console = Console()
-    target = (output or Path(checkpoint)).expanduser()
-    if target.suffix not in (".safetensors", ".onnx"):
-        raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
-    if normality is not None and target.suffix == ".onnx":
-        raise ConfigError("an exported file gives no features: --normality needs the checkpoint it was exported from")
-    if plot is not None and plot.suffix.lower() != ".svg":
-        raise ConfigError(f"--plot must end in .svg, got {str(plot)!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    frames_needed(target_tpr)  # before the folders are read: the target may be out of range
-    meaning = None if label_values is None else LabelValues.parse(label_values)
-    frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
-    if normality is not None and len(frames) < _LEAST_WATCHED:
-        raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
     if guarantee not in _GUARANTEES:
         raise ConfigError(f"--guarantee must be one of {', '.join(_GUARANTEES)}, got {guarantee!r}")
     if score not in SCORES:
-        raise ConfigError(f"--score must be one of {', '.join(SCORES)}, got {score!r}")
+        raise ConfigError(f"--scores must be one of {', '.join(SCORES)}, got {score!r}")
+    window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
+    config = EngineConfig(device, backend, precision, score=score, windows=window_config)
+    frames_needed(target_tpr)  # refuses a target that is out of range
+    meaning = None if label_values is None else LabelValues.parse(label_values)
+    source = resolve_source(checkpoint)
+    target = (output or Path(checkpoint)).expanduser()
+    if target.suffix not in CalibratedFile.SUFFIXES:
+        raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
+    check_output_file(target, overwrite)
+    if plot is not None:
+        check_output_file(plot.expanduser(), overwrite, ".svg", option="--plot")
+    if normality is not None:
+        check_output_file(normality.expanduser(), overwrite, ".safetensors", option="--normality")
+        if target.suffix == ".onnx":
+            raise ConfigError(
+                "an exported file gives no features: --normality needs the checkpoint it was exported from"
+            )
+    file = CalibratedFile(checkpoint, target, config)  # before all frames are looked at: it knows what cannot run here
+    frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
-    digest = sha256_of(resolve_source(checkpoint))
-    config = EngineConfig(device, backend, score=score)
-    file = CalibratedFile(checkpoint, target, config)
+    if normality is not None and len(frames) < _LEAST_WATCHED:
+        raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
+    digest = sha256_of(source)
+    for each in (frames, fresh) if fresh is not None else (frames,):
+        each.check_kinds()
     engine, num_classes = file.engine, file.engine.scorer.num_classes
 
     obstacles = MissedObstacles() if guarantee == "obstacles" else None
@@ -147,7 +166,7 @@ def calibrate(
         write_reliability(before, after, plot.expanduser())
     console.print(f"saved {target}", highlight=False)
     if normality is not None and file.model is not None:
-        _save_normality(file.model, target, frames, config, normality)
+        _save_normality(file.model, target, frames, config, normality.expanduser())
         console.print(f"saved {normality}", highlight=False)
 
 

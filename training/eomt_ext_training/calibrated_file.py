@@ -31,6 +31,8 @@ class CalibratedFile:
         CheckpointError, ConfigError: if the file cannot be opened, or the target does not match it.
     """
 
+    SUFFIXES = (".safetensors", ".onnx")
+
     def __init__(self, source: str, target: Path, config: EngineConfig) -> None:
         from eomt_ext_core.model.checkpoint import load_model
 

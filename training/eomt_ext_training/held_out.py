@@ -34,7 +34,7 @@ class HeldOutFrames:
 
     @classmethod
     def of(cls, source: str, label_values: LabelValues | None = None) -> HeldOutFrames:
-        """Parse the text, and check a folder at once.
+        """Parse the text, and list a folder.
 
         Args:
             source: the text.
@@ -42,12 +42,10 @@ class HeldOutFrames:
 
         Raises:
             ConfigError: if the numbers or families of scenes are invalid.
-            DatasetError: if a folder has no readable images, or its labels no anomalous or no normal pixels.
+            DatasetError: if a folder has no images with labels.
         """
         if not source.startswith(SCENES_SCHEME):
-            images = LabelledImages(source, label_values)
-            images.check_kinds()
-            return cls(str(Path(source)), None, range(0), images)
+            return cls(str(Path(source)), None, range(0), LabelledImages(source, label_values))
         parts = source.removeprefix(SCENES_SCHEME).split(":")
         if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts[:2]) or int(parts[1]) < 1:
             raise ConfigError(f"scenes must look like scenes:SEED:COUNT or scenes:SEED:COUNT:FAMILY,…, got {source!r}")
@@ -55,6 +53,15 @@ class HeldOutFrames:
         families = tuple(parts[2].split(",")) if len(parts) == 3 else OBSTACLE_FAMILIES
         config = SceneConfig(size_hw=(540, 960), obstacle_probability=0.9, obstacle_families=families)
         return cls(source, config, range(seed, seed + count), None)
+
+    def check_kinds(self) -> None:
+        """Read the labels of a folder.
+
+        Raises:
+            DatasetError: if they have no anomalous or no normal pixels.
+        """
+        if self.images is not None:
+            self.images.check_kinds()
 
     def __len__(self) -> int:
         return len(self.seeds) if self.images is None else len(self.images)

@@ -81,7 +81,7 @@ def _skipped(problems: Mapping[str, str]) -> str:
     if not problems:
         return ""
     items = "".join(f"<li>{escape(problem)}</li>" for problem in problems.values())
-    return f"<details><summary>{len(problems):,} frames could not be read</summary><ul>{items}</ul></details>"
+    return f"<details><summary>Could not be read: {len(problems):,}</summary><ul>{items}</ul></details>"
 
 
 # Title, value, and whether larger is better.

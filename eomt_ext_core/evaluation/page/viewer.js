@@ -3,7 +3,8 @@
 const LAYERS = ["overlay", "probability", "mask", "truth", "image"];
 const REASONS = [ // column of obstacles.csv, title
   ["track_id", "id"], ["state", "state"], ["score", "score"], ["area_px", "area, px"], ["box", "box x, y, w × h"],
-  ["evidence", "evidence"], ["nearest_class", "nearest class"], ["class_beneath", "class beneath"],
+  ["evidence", "evidence"], ["range_m", "range, m"], ["sigma_range_m", "± m"],
+  ["nearest_class", "nearest class"], ["class_beneath", "class beneath"],
   ["max_prob", "max prob"], ["entropy", "entropy"], ["energy", "energy"], ["msp", "1 − max"],
 ];
 let viewed = null, order = [], layer = "overlay"; // order: of previous and next

@@ -57,6 +57,7 @@ def test_evaluate(dataset, checkpoint, tmp_path):
     assert engine["checkpoint_sha256"] == sha256_of(checkpoint)
     assert engine["precision"] in ("fp32", "bf16", "fp16")
     assert len(metrics["record"]["data_sha256"]) == 64
+    assert metrics["about"]["threshold"] == "0.5 (the default, not calibrated)"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "timing.json"]
 
 

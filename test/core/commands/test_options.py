@@ -1,14 +1,18 @@
 """Every command of every package spells an option alike."""
 
 import importlib
-from typing import Any, get_args, get_type_hints
+import inspect
+from typing import Any, get_args
 
 import pytest
+from rich.text import Text
 
 from eomt_ext_core.commands import options
 from eomt_ext_core.errors import ConfigError
 
 COMMANDS = {
+    "bench": "eomt_ext_core.commands.bench",
+    "compare": "eomt_ext_core.commands.compare",
     "evaluate": "eomt_ext_core.commands.evaluate",
     "predict": "eomt_ext_core.commands.predict",
     "export": "eomt_ext_core.commands.export",
@@ -21,24 +25,28 @@ COMMANDS = {
 }
 # Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
 SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
-# A file, not a folder; a device or a precision of what is written, not of what computes; a camera.
+# A file, not a folder; a device or a precision of what is written, not of what computes; what need not be given.
 OTHERS = {
     "calibrate --output",
     "calibrate --normality",
     "learn_normal --output",
     "export --output",
+    "export --checkpoint",
+    "calibrate --checkpoint",
+    "bench --checkpoint",
+    "bench --device",
+    "compare --scores",
     "convert --output",
     "export --device",
     "export --precision",
-    "demo --device",
 }
 
 
 def declared(command: str) -> dict[str, Any]:
     """The options of a command by name, as they are annotated."""
     function = getattr(importlib.import_module(COMMANDS[command]), command)
-    hints = get_type_hints(function, include_extras=True)
-    return {f"--{name.replace('_', '-')}": hint for name, hint in hints.items() if name != "return"}
+    parameters = inspect.signature(function, eval_str=True).parameters
+    return {f"--{name.replace('_', '-')}": parameter.annotation for name, parameter in parameters.items()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,9 +59,21 @@ def test_an_option_of_several_commands_is_declared_once(command: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "replay"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "replay", "calibrate"])
 def test_how_images_are_cut_has_one_name(command: str) -> None:
-    assert {"--windows", "--scale", "--horizon", "--fovea"} <= declared(command).keys()
+    assert {"--windows", "--blend", "--overlap", "--scale", "--horizon", "--fovea"} <= declared(command).keys()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "replay"])
+def test_how_many_work_has_one_name(command: str) -> None:
+    assert {"--workers", "--ray"} <= declared(command).keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_shown_as_it_is_written(command: str) -> None:
+    for name, hint in declared(command).items():
+        text = get_args(hint)[1].help
+        assert Text.from_markup(text).plain == text, f"{name}: brackets are markup"
 
 
 def test_scores_must_be_named() -> None:

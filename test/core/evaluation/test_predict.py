@@ -4,12 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from eomt_ext_core.config import ObstacleConfig
+from eomt_ext_core.config import EngineConfig, ObstacleConfig
 from eomt_ext_core.engine import AnomalyFrame, Explanation
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.evaluation.predict import PredictionWriter, list_inputs
+from eomt_ext_core.evaluation.parallel import evaluate_shards
+from eomt_ext_core.evaluation.predict import PredictionWriter, PredictRun, deal_out, is_interrupted, list_inputs
 from eomt_ext_core.evaluation.run import Evaluator
 from eomt_ext_core.images import VideoWriter
+from eomt_ext_core.tracking import TrackingConfig
 from eomt_ext_core.visualization import BOX_RGB
 
 
@@ -150,3 +152,49 @@ def test_the_report_has_the_obstacles_of_the_table_and_why(tmp_path):
     for row, detail in zip(rows, details, strict=True):
         (shown,) = detail.obstacles
         assert {key: str(value) for key, value in shown.items()} == {key: row[key] for key in shown}
+
+
+@pytest.fixture
+def sources(tmp_path, write_image):
+    """Two images and a video of three frames between them."""
+    for name in ("a", "c"):
+        write_image(tmp_path / "in" / f"{name}.png", (48, 64))
+    with VideoWriter(tmp_path / "in" / "b.mp4", 10.0) as video:
+        for level in (0, 80, 250):
+            video.write(np.full((48, 64, 3), level, np.uint8))
+    return list_inputs([tmp_path / "in"]).sources
+
+
+@pytest.fixture
+def run(checkpoint):
+    config = EngineConfig("cpu", precision="fp32")
+    return PredictRun(str(checkpoint), config, None, None, "none", ObstacleConfig(), TrackingConfig(), False)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_workers_share_whole_sources_and_one_report(run, sources, tmp_path):
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        shards = deal_out(run, sources, out, tmp_path, workers)
+        (result,) = evaluate_shards([[shard for part in shards for shard in part]])
+        found.append((files(out), [frame.frame_id for frame in result.frames]))
+    assert found[0] == found[1]
+    assert found[0][1] == ["a.png", "b.mp4/000000", "b.mp4/000001", "b.mp4/000002", "c.png"]
+    assert len(deal_out(run, sources, tmp_path, None, 9)) == 3, "no worker is without a source"
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_an_interrupted_run_keeps_what_it_has(run, sources, tmp_path, frames):
+    left = iter([True] * (frames - 1))
+    ((shard,),) = deal_out(run, sources, tmp_path / "out", tmp_path, 1)
+    with shard.evaluate(lambda: next(left, False)) as evaluator:
+        result = evaluator.result()
+    assert is_interrupted(result)
+    assert list(result.skipped) == ["b.mp4", "c.png"]
+    assert len(result.frames) == frames
+    assert ("overlay/b.mp4" in files(tmp_path / "out")) == (frames == 2)
+    assert not [name for name in files(tmp_path / "out") if ".part" in name]

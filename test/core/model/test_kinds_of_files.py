@@ -186,6 +186,7 @@ def test_classes_are_named_on_the_command_line(tiny_model: Make, tmp_path: Path)
             "convert",
             str(tmp_path / "m.safetensors"),
             str(tmp_path / "n.safetensors"),
+            "--overwrite",
             "--class-names",
             given,
         ]

@@ -1,6 +1,5 @@
 """Learning that is interrupted and goes on."""
 
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt, HeadConfig
 from eomt_ext_core.cli import app
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_core.normality.learn_config import LearnConfig
 from eomt_ext_core.normality.learning import learn_normality
@@ -65,16 +65,15 @@ def test_interrupted_run_ends_with_the_same_result(
 
 
 @pytest.mark.parametrize("damage", ["another run", "cut short"])
-def test_state_that_cannot_be_used_is_reported(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_state_that_cannot_be_used_is_refused(tmp_path: Path, damage: str) -> None:
     output = tmp_path / "normal.safetensors"
     unfinished = Unfinished(output, "every 1")
     unfinished.save({"learnt": torch.tensor(3)})
     assert Unfinished(output, "every 1").load()["learnt"] == 3
     if damage == "cut short":
         unfinished.path.write_bytes(unfinished.path.read_bytes()[:-4])
-    with caplog.at_level(logging.WARNING):
-        assert not Unfinished(output, "every 1" if damage == "cut short" else "every 2").load()
-    assert "is not used" in caplog.text
+    with pytest.raises(ConfigError, match=r"cannot be resumed: .* begin anew with --overwrite"):
+        Unfinished(output, "every 1" if damage == "cut short" else "every 2").load()
 
 
 def test_command_leaves_its_output_alone(tiny_model: Callable[..., EoMTExt], tmp_path: Path) -> None:
@@ -88,6 +87,27 @@ def test_command_leaves_its_output_alone(tiny_model: Callable[..., EoMTExt], tmp
     result = CliRunner().invoke(app, ["learn-normal", str(drive), *options])
     assert result.exit_code == 0, result.output
     assert [path.name for path in output.parent.iterdir()] == ["normal.safetensors"]
+
+
+def test_command_goes_on_only_if_it_is_told_to(tiny_model: Callable[..., EoMTExt], tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "drive" / f"{number}.png"), np.full((64, 96, 3), number, np.uint8))
+    save_model(tiny_model(HeadConfig(16, 0.3, 8)), tmp_path / "model.safetensors")
+    output = tmp_path / "normal.safetensors"
+    unfinished = Unfinished(output, "another run")
+    unfinished.save({"learnt": torch.tensor(3)})
+    options = ["--checkpoint", str(tmp_path / "model.safetensors"), "--output", str(output), "--device", "cpu"]
+
+    def says(*more: str) -> str:
+        return str(CliRunner().invoke(app, ["learn-normal", str(tmp_path / "drive"), *options, *more]).exception)
+
+    assert "go on with --resume, or begin anew with --overwrite" in says()
+    assert "is of another model, other settings or other images" in says("--resume")
+    assert "give one of them" in says("--resume", "--overwrite")
+    assert says("--overwrite") == "None"
+    assert not unfinished.path.exists()
+    assert "exists: choose another, or pass --overwrite" in says()
 
 
 def test_a_drive_that_ends_early_is_not_taken_up_twice(tiny_model: Callable[..., EoMTExt], tmp_path: Path) -> None:

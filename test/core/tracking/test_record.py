@@ -14,13 +14,14 @@ def test_a_row_for_each_obstacle_in_the_image_or_not() -> None:
     file = StringIO()
     record, mask = ObstacleRecord(file, "frame", "camera"), np.zeros((9, 9), np.bool_)
     record.add(ObstacleFrame(mask, [PLAIN], 0), 0, "a,b")
-    record.add(ObstacleFrame(mask, [SEEN], 0, [GONE]), 1, "", why=[Reason("car", "road", 0.25, 1.0, 0.5, 0.75), None])
+    why = [Reason("car", "road", 0.25, 1.0, 0.5, 0.75), None]
+    record.add(ObstacleFrame(mask, [SEEN], 0, [GONE]), 1, "", why=why, ranges=[(12.345, 0.5), None])
     assert file.getvalue().splitlines() == [
-        "frame,camera,track_id,state,evidence,score,left,top,width,height,area_px,"
+        "frame,camera,track_id,state,evidence,score,left,top,width,height,area_px,range_m,sigma_range_m,"
         "nearest_class,class_beneath,max_prob,entropy,energy,msp",
-        '0,"a,b",,,,0.7500,1,2,3,4,9,,,,,,',
-        "1,,5,confirmed,0.9877,0.7500,1,2,3,4,9,car,road,0.2500,1.0000,0.5000,0.7500",
-        "1,,6,coasting,0.5000,0.5000,-2,2,3,4,0,,,,,,",
+        '0,"a,b",,,,0.7500,1,2,3,4,9,,,,,,,,',
+        "1,,5,confirmed,0.9877,0.7500,1,2,3,4,9,12.35,0.50,car,road,0.2500,1.0000,0.5000,0.7500",
+        "1,,6,coasting,0.5000,0.5000,-2,2,3,4,0,,,,,,,,",
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rosbags")
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+TYPES = {"raw": IMAGE, "info": "sensor_msgs/msg/CameraInfo"}
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 100_000_000
 
@@ -77,6 +78,25 @@ def serialize(typestore):
     return make
 
 
+@pytest.fixture(scope="session")
+def serialize_info(typestore):
+    """Serialise the calibration of a camera without distortion."""
+    types = typestore.types
+
+    def make(focal_px, size_hw, stamp, frame_id="optical_0"):
+        time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
+        height, width = size_hw
+        k = np.array([focal_px, 0, (width - 1) / 2, 0, focal_px, (height - 1) / 2, 0, 0, 1], np.float64)
+        p = np.insert(k, (3, 6, 9), 0.0)
+        roi = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+        header = types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
+        r = np.eye(3).reshape(-1)
+        msg = types[TYPES["info"]](header, height, width, "plumb_bob", np.zeros(5), k, r, p, 0, 0, roi)
+        return bytes(typestore.serialize_cdr(msg, TYPES["info"]))
+
+    return make
+
+
 @pytest.fixture
 def write_bag(tmp_path, typestore):
     """Write messages, each (topic, kind of image, time, bytes), as a bag."""
@@ -91,7 +111,7 @@ def write_bag(tmp_path, typestore):
             connections = {}
             for topic, kind, time_ns, data in messages:
                 if topic not in connections:
-                    msgtype = IMAGE if kind == "raw" else COMPRESSED
+                    msgtype = TYPES.get(kind, COMPRESSED)
                     connections[topic] = writer.add_connection(topic, msgtype, typestore=typestore)
                 writer.write(connections[topic], time_ns, data)
                 recorded.messages.append((topic, time_ns, data))

@@ -1,6 +1,7 @@
 """The table of obstacles that a replay writes."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ def test_obstacles_are_followed_in_each_camera_by_the_stamps(drive, replay, read
     bag = drive(topics=topics, frames=5)
     outcome = replay(bag, image_topic=topics, min_area_px=5, threshold=0.2)
     assert outcome.status == 0, outcome.text
+    assert json.loads((outcome.folder / "metrics.json").read_text())["about"]["threshold"] == "0.2 (set)"
     outputs, expected, obstacles = read_outputs(outcome.folder / "annotated"), [], ObstacleConfig(min_area_px=5)
     for camera in ("front", "rear"):
         tracker = Tracker()

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from eomt_ext_core.about.record import make_record, start_record, with_record
 from eomt_ext_core.config import ModelConfig
-from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.exits import exit_on_error
+from eomt_ext_core.files import check_output_file
 from eomt_ext_core.model.checkpoint import save_model
 from eomt_ext_training.data.sample import SemanticDataset
 from eomt_ext_training.network.training import NetworkTraining, train_from_scratch
@@ -24,6 +24,7 @@ def train(
     stages: list[NetworkTraining],
     output: Path = Path("runs/network.safetensors"),
     class_names: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> None:
     """Train an EoMT from scratch.
 
@@ -33,13 +34,13 @@ def train(
         stages: of the training, in order.
         output: file to write, .safetensors.
         class_names: stored in the file.
+        overwrite: replace the output if it is there.
 
     Raises:
-        ConfigError: if the output is not .safetensors.
+        ConfigError: if the output is not .safetensors, or is there and may not be replaced.
         DatasetError: if the data do not fit the model.
     """
-    if output.suffix != ".safetensors":  # before hours of work
-        raise ConfigError(f"output must end in .safetensors, got {str(output)!r}")
+    check_output_file(output, overwrite, ".safetensors")  # before hours of work
     output.parent.mkdir(parents=True, exist_ok=True)
     trained = train_from_scratch(model, cast(SemanticDataset, data), stages, output)
     trained.info = with_record({"class_names": list(class_names)}, make_record())
