@@ -212,6 +212,8 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
         console.print(table)
         if result.scores:
             console.print(_threshold_table(result))
+        if result.mask is not None:
+            console.print(str(result.mask), markup=False, highlight=False)
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
 
