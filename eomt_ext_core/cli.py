@@ -24,7 +24,7 @@ from eomt_ext_core.exits import exit_on_error
 
 COMMAND_GROUP = "eomt_ext.commands"
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 for command in (bench, compare, convert, doctor, evaluate, export, info, learn_normal, predict):
@@ -39,9 +39,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _group(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
-    """Road-anomaly perception with EoMT-EXT."""
+    """Road-anomaly perception with EoMT-EXT.
+
+    Exit status of all commands: 0: complete; 1: nothing was done, the reason is on standard error; 2: an option is
+    wrong; 3: something is missing or could not be read, all other results are there; 130: interrupted.
+    """
 
 
 def main() -> None:
