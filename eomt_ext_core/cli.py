@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.commandline.shared_options import with_shared_options
+from eomt_ext_core.commandline.shared_options import joined_lines, with_shared_options
 from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.compare import compare
 from eomt_ext_core.commands.convert import convert
@@ -37,7 +37,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _group(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
@@ -48,6 +47,9 @@ def _group(
     Exit status of all commands: 0: complete; 1: nothing was done, the reason is on standard error; 2: an option is
     wrong; 3: something is missing or could not be read, all other results are there; 130: interrupted.
     """
+
+
+app.callback(help=joined_lines(_group.__doc__ or ""))(_group)
 
 
 def main() -> None:
