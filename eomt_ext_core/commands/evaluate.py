@@ -65,7 +65,7 @@ def evaluate(
     from eomt_ext_core.evaluation.parallel import evaluate_shards
     from eomt_ext_core.evaluation.report import describe_thresholds, write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
-    from eomt_ext_core.files import output_folder
+    from eomt_ext_core.files import check_output_folder, output_folder
 
     console = Console()
     names = options.score_names(scores)
@@ -73,6 +73,7 @@ def evaluate(
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
     meaning = None if label_values is None else LabelValues.parse(label_values)
     options.check_sources(checkpoint, head, normality)
+    check_output_folder(output, overwrite)
     opened = []
     for path in datasets:
         try:
