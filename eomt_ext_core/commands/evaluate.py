@@ -63,7 +63,7 @@ def evaluate(
     from eomt_ext_core.datasets.labels import LabelValues
     from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
     from eomt_ext_core.evaluation.parallel import evaluate_shards
-    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
+    from eomt_ext_core.evaluation.report import said_by_engines, write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import check_output_folder, output_folder
 
@@ -114,9 +114,9 @@ def evaluate(
             )
         about = {
             "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
-            "precision": precision,
+            "precision": said_by_engines(results, "precision"),
             "windows": _describe(window_config),
-            "threshold": describe_thresholds(results),
+            "threshold": said_by_engines(results, "threshold"),
         }
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]

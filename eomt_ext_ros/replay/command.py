@@ -211,7 +211,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
     from eomt_ext_core.commands.evaluate import record_of
-    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
+    from eomt_ext_core.evaluation.report import said_by_engines, write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
@@ -240,7 +240,7 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
         for evaluator in evaluators:
             merged.merge(evaluator)
         result = merged.result()
-        about["threshold"] = describe_thresholds([result])
+        about |= {name: said_by_engines([result], name) for name in ("precision", "threshold")}
         write_report(result, output, about, record_of([result], config.scores))
 
 

@@ -29,7 +29,7 @@ function step(by) {
 
 function showViewed() {
   const at = order.indexOf(viewed);
-  find("viewer-title").textContent = viewed.id + "  (" + (at + 1) + " of " + order.length + ")";
+  find("viewer-title").textContent = nameOf(viewed) + "  (" + (at + 1) + " of " + order.length + ")";
   find("previous").disabled = at <= 0;
   find("next").disabled = at >= order.length - 1;
   find("viewer-figures").replaceChildren(...figuresOf(viewed));
@@ -38,7 +38,7 @@ function showViewed() {
   video.hidden = Boolean(panel) || !viewed.video;
   if (panel) {
     stack.querySelector("img").src = "data:image/jpeg;base64," + panel.image;
-    stack.querySelector("img").alt = "image of " + viewed.id;
+    stack.querySelector("img").alt = "image of " + nameOf(viewed);
     stack.querySelector("canvas").width = 0;
     stack.style.width = "min(100%, calc(62vh * " + viewed.size[0] / viewed.size[1] + "))";
     if (layer === "truth" && !panel.truth) layer = "overlay";
