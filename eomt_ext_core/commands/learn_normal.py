@@ -64,13 +64,14 @@ def learn_normal(
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
-    from eomt_ext_core.normality.unfinished import Unfinished, files_of
+    from eomt_ext_core.normality.unfinished import Unfinished, files_of, unfinished_path
 
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite begins anew: give one of them")
-    check_output_file(output, overwrite, ".safetensors")
+    # An interrupted run that may replace the output began with --overwrite.
+    check_output_file(output, overwrite or (resume and unfinished_path(output).is_file()), ".safetensors")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     found = choose_device(device)

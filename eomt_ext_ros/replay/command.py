@@ -107,6 +107,8 @@ def replay(
     tracks = {known.name: known for known in (ANOMALY_TRACK, OBSTACLE_TRACK)}
     if track not in tracks:
         raise ConfigError(f"--track must be one of {', '.join(tracks)}, got {track!r}")
+    if not camera_info_topic and (pitch_deg is not None or roll_deg is not None or rectified):
+        raise ConfigError("--pitch-deg, --roll-deg and --rectified locate obstacles: give --camera-info-topic too")
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], threshold=threshold, windows=window_config)
