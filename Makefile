@@ -25,9 +25,13 @@ lint: $(READY) ## ruff, mypy, and pip-audit where its database can be reached
 	$(BIN)/mypy
 	$(BIN)/python test/audit.py
 
-docs: $(READY) ## write the parameter reference and the drawing of the rooms anew
+docs: $(READY) ## write the pages that are made from the code anew
 	$(BIN)/python -m eomt_ext_ros.parameters.reference > docs/parameters.md.new
 	mv docs/parameters.md.new docs/parameters.md
+	$(BIN)/python docs/licences.py > docs/licences.md.new
+	mv docs/licences.md.new docs/licences.md
+	$(BIN)/python -m eomt_ext_core.evidence.limits > docs/safety.md.new
+	mv docs/safety.md.new docs/safety.md
 	$(BIN)/python docs/rooms.py
 
 site: $(READY) ## build the site into site/; ARGS=serve shows it while you write

@@ -6,13 +6,14 @@ soon as they are known, so that a run that is cut short is worth something.
 
     python benchmarks/gpu.py --output DIR                # on the GPU
     python benchmarks/gpu.py --output DIR --quick        # on any machine: that it runs, not how fast
-    python benchmarks/gpu.py --output DIR --parts resources   # needs no GPU
+    python benchmarks/gpu.py --output DIR --parts profile,resources   # need no GPU
     python benchmarks/gpu_page.py DIR                    # write the section of docs/performance.md
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from benchmarks.gpu_parts.run import BY_NAME, PARTS, run, run_here, setting_of, 
 from benchmarks.gpu_parts.table import show
 
 # The parts that need no GPU to mean something.
-_ANYWHERE = {"resources"}
+_ANYWHERE = {"profile", "resources"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     device = args.device if args.device != "auto" else "cuda:0" if torch.cuda.is_available() else "cpu"
     if args.one_part:
-        write(args.into, run_here(args.one_part, setting_of(device, args.quick)))
+        outcome = run_here(args.one_part, setting_of(device, args.quick), lambda found: write(args.into, found))
+        write(args.into, outcome)
         return 0
     names = args.parts.split(",") if args.parts else [part.name for part in PARTS]
     unknown = [name for name in names if name not in BY_NAME]
@@ -40,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--output must name a folder, and --parts must be of {', '.join(BY_NAME)}, got {args.output}, {unknown}")
         return 2
     if device == "cpu" and not args.quick and not set(names) <= _ANYWHERE:
-        print("there is no GPU: use --quick to see that it runs, or --parts resources")
+        print("there is no GPU: use --quick to see that it runs, or --parts profile,resources")
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended keeps what it has, as on Ctrl-C
     apart = args.apart or not args.quick
     result = run(args.output, names, device, args.quick, args.minutes, apart, lambda line: print(line, flush=True))
     show(result)
-    return int(any(part["state"] == "failed" for part in result["parts"].values()))
+    return int(any(part["state"] != "measured" for part in result["parts"].values()))
 
 
 def _parser() -> argparse.ArgumentParser:

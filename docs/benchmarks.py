@@ -14,7 +14,7 @@ from typing import Any
 
 from eomt_ext_core.comparison.runs import Run, RunSet
 from eomt_ext_core.exits import exit_on_error
-from eomt_ext_core.intervals.bootstrap import METRICS, NUM_RESAMPLES, interval, resamples
+from eomt_ext_core.intervals.bootstrap import NUM_RESAMPLES
 
 # Name, frames with public labels, and where they are published.
 SETS = {
@@ -68,18 +68,16 @@ def table(part: RunSet) -> Iterator[str]:
     """Give the table of a set: a row for each score."""
     yield f"\n### {part.name}: {part.num_counted} frames\n\n"
     yield f"| score | {' | '.join(TITLES.values())} |\n|---|{'---|' * len(TITLES)}\n"
-    weights = resamples(part.num_counted)
     for score in part.scores:
-        drawn = part.resampled(score, weights)
-        cells = [cell(part.value(score, metric), *vars(interval(drawn[metric])).values()) for metric in METRICS]
+        cells = [cell(value, ends.low, ends.high) for value, ends in part.estimates(score).values()]
         yield f"| {score} | {' | '.join(cells)} |\n"
 
 
 def cell(value: float, low: float, high: float) -> str:
-    """Format a figure and its interval, which is cut to what a rate can be."""
+    """Format a figure and its interval."""
     if math.isnan(value):
         return "–"
-    ends = "" if math.isnan(low) else f" [{100 * max(0.0, low):.1f}, {100 * min(1.0, high):.1f}]"
+    ends = "" if math.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{100 * value:.1f}{ends}"
 
 

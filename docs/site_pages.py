@@ -1,4 +1,4 @@
-"""Pages of the site that are made of other files: README, changelog, commands, topics. A hook of mkdocs."""
+"""Pages of the site made of other files: README, changelog, commands, the Python reference. A hook of mkdocs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def pages() -> dict[str, str]:
         page: linked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source))
         for source, page in COPIED.items()
     }
-    return {**copied, "topics.md": topics(), "commands.md": commands(), "python.md": python()}
+    copied["examples.md"] += programs()
+    return {**copied, "commands.md": commands(), "python.md": python()}
 
 
 def linked(markdown: str, folder: str, page_folder: str = "") -> str:
@@ -90,22 +91,10 @@ def linked(markdown: str, folder: str, page_folder: str = "") -> str:
     return _TARGET.sub(lambda end: f"]({page_of(end[1])}{end[2] or ''})", kept)
 
 
-def topics() -> str:
-    """List the outputs of the node."""
-    from eomt_ext_ros.outputs.registry import OUTPUTS, output_topic
-
-    rows = [
-        (f"`{output_topic(output.name, node='~')}`", f"`{output.message_type}`", output.encoding, output.audience,
-         ", ".join(sorted(output.needs)) or "nothing")
-        for output in OUTPUTS
-    ]  # fmt: skip
-    return "\n".join([
-        "# Topics\n",
-        "What the node publishes; with several cameras, the name of the camera comes before `output`. What each is for",
-        "and how it behaves is in [integration](integration.md).\n",
-        "| topic | type | encoding | for | needs |\n|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows), "",
-    ])  # fmt: skip
+def programs() -> str:
+    """Show the examples whole."""
+    files = sorted((ROOT / "examples").glob("*.py"))
+    return "".join(f"\n## {path.name}\n\n```python\n{path.read_text(encoding='utf-8')}```\n" for path in files)
 
 
 def commands() -> str:

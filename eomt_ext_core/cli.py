@@ -20,6 +20,7 @@ from eomt_ext_core.commands.export import export
 from eomt_ext_core.commands.info import info
 from eomt_ext_core.commands.learn_normal import learn_normal
 from eomt_ext_core.commands.predict import predict
+from eomt_ext_core.evidence.command import evidence, verify
 from eomt_ext_core.exits import exit_on_error
 
 COMMAND_GROUP = "eomt_ext.commands"
@@ -27,7 +28,7 @@ COMMAND_GROUP = "eomt_ext.commands"
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-for command in (bench, compare, convert, doctor, evaluate, export, info, learn_normal, predict):
+for command in (bench, compare, convert, doctor, evaluate, evidence, export, info, learn_normal, predict, verify):
     app.command()(with_shared_options(command))
 
 

@@ -110,6 +110,8 @@ class ModelConfig:
     num_classes: int = option(19, "semantic classes, without the no-object class", minimum=1, maximum=MOST_CLASSES)
     num_blocks: int = option(4, "last transformer blocks that see the queries", minimum=1)
     masked_attention: bool = option(False, "restrict queries to their predicted masks, as in EoMT's early training")
+    upscale_blocks: int = option(0, "blocks that upscale the patch map; 0: as official EoMT", minimum=0, maximum=6)
+    upscale_eps: float = option(1e-6, "epsilon of their norms", minimum=1e-12, maximum=1e-2)
     backbone_overrides: Mapping[str, Any] = field(default_factory=dict)
     trained_crop_hw: tuple[int, int] | None = None
 

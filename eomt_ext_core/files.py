@@ -71,6 +71,15 @@ def make_folder(path: str | Path) -> None:
             raise OutputError(f"{printable(path)} must be a folder, got a file") from error
 
 
+def cache_folder(name: str) -> Path:
+    """Return the path of a folder in the user's cache; it may not exist yet.
+
+    Raises:
+        RuntimeError: if the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / name
+
+
 def printable(name: str | os.PathLike[str]) -> str:
     r"""Convert a file name to valid UTF-8 on one line, for messages and JSON.
 

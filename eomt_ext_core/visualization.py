@@ -16,6 +16,8 @@ COLOUR_MAPS = ("turbo", "inferno", "magma", "plasma", "viridis", "cividis", "hot
 CONTOUR_RGB = (255, 255, 255)
 BOX_RGB = (255, 0, 255)  # in none of the colour maps
 
+_Corners = tuple[int, int, int, int]
+
 
 def heatmap(probability: NDArray[np.float32], colour_map: str = "turbo") -> NDArray[np.uint8]:
     """Colour a probability, (H, W) float32 in [0, 1], as (H, W, 3) uint8 RGB, over the fixed range from 0 to 1.
@@ -49,7 +51,8 @@ def overlay(
         opacity: of the heatmap at a probability of 1, in [0, 1].
         colour_map: one of ``COLOUR_MAPS``.
         boxes_xywh: left, top, width and height in pixels of boxes to frame, each frame around its box.
-        labels: of the boxes, in ASCII, to write above each; none, or one for each.
+        labels: of the boxes, in ASCII, to write above each, or below it if another label is there; none, or one for
+            each.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -104,6 +107,7 @@ def outline(
         _check_sizes(image=image_rgb, mask=mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(image_rgb, contours, -1, CONTOUR_RGB, line_px)
+    written: list[_Corners] = []
     for number, (left, top, width, height) in enumerate(boxes_xywh):
         first = round(left) - line_px, round(top) - line_px
         last = round(left + width) - 1 + line_px, round(top + height) - 1 + line_px
@@ -111,17 +115,35 @@ def outline(
             corners = (first[0] + inset, first[1] + inset), (last[0] - inset, last[1] - inset)
             cv2.rectangle(image_rgb, *corners, BOX_RGB)
         if labels and labels[number]:
-            _write(image_rgb, labels[number], first, line_px)
+            written.append(_write(image_rgb, labels[number], first, last[1], line_px, written))
 
 
-def _write(image_rgb: NDArray[np.uint8], text: str, corner: tuple[int, int], line_px: int) -> None:
-    """Write above a box, or in it if it touches the upper edge, and inside the image in any case."""
+def _write(
+    image_rgb: NDArray[np.uint8],
+    text: str,
+    corner: tuple[int, int],
+    bottom: int,
+    line_px: int,
+    written: Sequence[_Corners],
+) -> _Corners:
+    """Write above a box, or below it if something ``written`` is in the way; inside the image in any case.
+
+    Returns:
+        Left, top, right and bottom of the label.
+    """
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line_px
     (width, height), below = cv2.getTextSize(text, font, size, line_px)
     left = min(max(corner[0], 0), max(0, image_rgb.shape[1] - width))
-    foot = max(min(corner[1], image_rgb.shape[0]) - below, height)
-    cv2.rectangle(image_rgb, (left, foot - height), (left + width, foot + below - 1), BOX_RGB, cv2.FILLED)
-    cv2.putText(image_rgb, text, (left, foot), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)
+    above, beneath = min(corner[1], image_rgb.shape[0]) - below, min(bottom + 1 + height, image_rgb.shape[0] - below)
+    places = [(left, foot - height, left + width, foot + below - 1) for foot in (max(above, height), beneath)]
+    place = next((place for place in places if not any(_overlap(place, other) for other in written)), places[0])
+    cv2.rectangle(image_rgb, place[:2], place[2:], BOX_RGB, cv2.FILLED)
+    cv2.putText(image_rgb, text, (left, place[1] + height), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)
+    return place
+
+
+def _overlap(one: _Corners, other: _Corners) -> bool:
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
 def _check_sizes(**arrays: NDArray[Any] | None) -> None:

@@ -271,7 +271,7 @@ class OverlapAccumulator:
         if self._plan.blend != "uniform":
             weights = _blend_weights(self._plan, window.device, window.dtype)
             window = window * (weights.crop_y[:, None] * weights.crop_x)
-        self._total[:, y : y + height, x : x + width] += window
+        self._total[:, y : y + height, x : x + width].add_(window)  # += would copy the sum onto itself
 
     def average(self) -> Tensor:
         """Return the average after the last window, (C, H', W') of the plan's resized size, without padding.

@@ -1,6 +1,6 @@
 """Mark the obstacles of the node in a grid around the vehicle: python examples/costmap_consumer.py
 
-Nav2's obstacle layer reads ~/output/scan in the same way; see docs/integration.md.
+Nav2's obstacle layer reads ~/output/scan in the same way; see docs/vehicle/nav2.md.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Try a score of your own on the frozen network: python examples/custom_score.py road.png heatmap.png
 
 The score here is one minus the margin between the two strongest semantic classes of a pixel. To have a score in the
-engine, the node and every command, see "To add a baseline score" in docs/architecture.md.
+engine, the node and every command, see docs/how_to/score.md.
 """
 
 import sys

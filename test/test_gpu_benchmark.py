@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_its_figures_are_of_what_they_say(quick_run):
     assert parts["beside"]["128x72"]["ours-fp32"]["largest_difference"] < 1e-5
     assert parts["memory"]["frames"] == 3
     assert parts["profile"]["kernels"] > 100
+    places = parts["profile"]["places"]
+    assert places["windows.py, crop"] == {"operators": 1, "allocates": 1, "copies": 1, "waits": 0}
+    assert not any(count["waits"] for count in places.values())
 
 
 @pytest.mark.parametrize("measured", [True, False], ids=["a quick run", "nothing"])
@@ -73,11 +77,79 @@ def test_the_page_keeps_the_rest_of_the_guide(benchmark, quick_run, tmp_path, mo
 
 def test_the_goals_say_what_is_met_and_what_is_missed(benchmark):
     frame = {"p50_ms": 2.0, "p99_ms": 3.0, "gflop": 900.0, "in_flight": {"ms_per_frame": 1.5}}
-    measured = {"frames": {"ceiling_tflops": 800.0, "base": {"1920x1080": frame}}}
+    measured = {"frames": {"ceiling_tflops": 800.0, "base": {"describe": {}, "1920x1080": frame}}}
     rows = {row[0]: row[2:] for row in benchmark("gpu_parts.table").goals(measured).rows}
     assert rows["p50, ms"] == ["2", "met"]
     assert rows["p99 / p50"] == ["1.5", "missed"]
-    assert rows["percentage of the ceiling, two frames in flight"] == ["75", "met"]
+    assert rows["percentage of the ceiling, two in flight"] == ["75", "met"]
+
+
+def test_a_part_that_fails_keeps_what_it_has(benchmark, monkeypatch):
+    run, kept = benchmark("gpu_parts.run"), []
+
+    def measure(setting):
+        yield {"a": 1}
+        yield {"b": 2}
+        raise ValueError("no more")
+
+    monkeypatch.setattr(benchmark("gpu_parts.probe"), "measure", measure)
+    outcome = run.run_here("probe", run.setting_of("cpu", True), lambda found: kept.append(dict(found["figures"])))
+    assert (outcome["state"], outcome["error"]) == ("failed", "ValueError: no more")
+    assert outcome["figures"] == kept[1] == {"a": 1, "b": 2}
+    assert kept[0] == {"a": 1}
+
+
+@pytest.mark.parametrize("end", ["its time", "Ctrl-C"])
+def test_a_part_that_is_ended_in_its_middle_keeps_what_it_has(benchmark, tmp_path, monkeypatch, end):
+    run = benchmark("gpu_parts.run")
+    entry = tmp_path / "entry.py"
+    signalled = f"os.kill({os.getpid()}, signal.SIGINT)" if end == "Ctrl-C" else ""
+    entry.write_text(
+        "import json, os, pathlib, signal, sys, time\n"
+        "file = pathlib.Path(sys.argv[sys.argv.index('--into') + 1])\n"
+        "file.write_text(json.dumps({'state': 'measured', 'figures': {'ceiling_tflops': 7.0}}))\n"
+        f"{signalled}\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(run, "ENTRY", entry)
+    monkeypatch.setitem(run.BY_NAME, "frames", run.Part("frames", "frames:measure", 1.5, "ended in its middle"))
+    names = ("frames",) if end == "its time" else ("frames", "probe")
+    result = run.run(tmp_path, names, "cpu", False, 8.0, True, print)
+    frames = result["parts"].pop("frames")
+    why = "not done after 2 s" if end == "its time" else "interrupted"
+    assert (frames["state"], frames["error"], frames["figures"]) == ("cut short", why, {"ceiling_tflops": 7.0})
+    assert [part["state"] for part in result["parts"].values()] == ["left out"] * (len(names) - 1)
+    assert json.loads((tmp_path / "gpu.json").read_text())["parts"] == {"frames": frames, **result["parts"]}
+
+
+FRAME = {
+    "windows": 2, "gflop": 900.0, "p50_ms": 2.0, "p99_ms": 3.0, "stages_ms": {"upload": 0.1},
+    "in_flight": {"ms_per_frame": 1.5},
+}  # fmt: skip
+PARTIAL = {
+    "nothing": {},
+    "a ceiling": {"frames": {"ceiling_tflops": 800.0}},
+    "no frame of the goals": {"frames": {"ceiling_tflops": 800.0, "base": {"describe": {}}}},
+    "one frame": {"frames": {"ceiling_tflops": 800.0, "base": {"describe": {}, "1920x1080": FRAME}}},
+    "other models alone": {"others": {"small": {"960x540": FRAME}}},
+    "half of a case": {"kernel": {"base, 19 classes": {"torch, bfloat16": dict.fromkeys(
+        ("largest_logit_error", "largest_probability_error", "us_per_window"), 1.0)}}},
+    "no profile yet": {"profile": {"places": {"windows.py, crop": dict.fromkeys(
+        ("operators", "allocates", "copies", "waits"), 1)}}},
+    "a model": {"beside": {"model": "base"}, "official": {"model": "base"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("figures", PARTIAL.values(), ids=PARTIAL.keys())
+def test_the_page_of_a_run_that_was_cut_short_shows_what_there_is(benchmark, quick_run, figures, monkeypatch):
+    cut = {"state": "cut short", "error": "not done", "seconds": 1.0}
+    parts = {name: cut | {"figures": of} for name, of in figures.items()}
+    page = benchmark("gpu_page")
+    monkeypatch.setattr(page, "run_here", lambda name, setting: quick_run[1]["parts"][name])
+    text = page.section({"quick": False, "machine": {"GPU": "H100"}, "parts": parts})
+    assert text.count("cut short") == len(parts)
+    assert ("| 2.00 |" in text) == ("p50_ms" in repr(figures))
+    assert "sm_80" in text
 
 
 def test_a_part_that_takes_too_long_is_ended_and_the_others_are_kept(benchmark, tmp_path, monkeypatch):

@@ -22,11 +22,11 @@ _ROUND = 10  # frames of a variant before the turn of the next
 _WAYS = ("literal-fp32", "literal-bf16", "transformers-fp32", "transformers-bf16", "ours-fp32", "ours-bf16")
 
 
-def measure(setting: Setting) -> dict[str, Any]:
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """Time frames of each way, taking turns, and compare their probabilities with the literal ones."""
     with _without_scipy():
         ways = {way: make_pipelines(way, setting.model(setting.main), setting.torch_device).whole for way in _WAYS}
-    found: dict[str, Any] = {"model": setting.main}
+    yield {"model": setting.main}
     for image_hw in setting.images_hw:
         image, times, last = images(image_hw)[0], defaultdict(list), {}
 
@@ -41,14 +41,14 @@ def measure(setting: Setting) -> dict[str, Any]:
                 for _ in range(1 if setting.quick else _ROUND):
                     times[way].append(wall_ms(lambda: run(way)))  # noqa: B023
         reference = last[_WAYS[0]]
-        found[f"{image_hw[1]}x{image_hw[0]}"] = {
+        found = {
             way: {
                 "p50_ms": statistics.median(times[way]),
                 "largest_difference": None if last[way] is None else float(np.abs(last[way] - reference).max()),
             }
             for way in ways
         }
-    return found
+        yield {f"{image_hw[1]}x{image_hw[0]}": found}
 
 
 @contextmanager
@@ -61,21 +61,21 @@ def _without_scipy() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def measure_official(setting: Setting) -> dict[str, Any]:
+def measure_official(setting: Setting) -> Iterator[dict[str, Any]]:
     """Time the bare network, compiled as EoMT's authors do, and ours on the same windows with the scoring."""
     model, dtype = setting.model(setting.main), torch.bfloat16
     network = model.network.to(setting.torch_device, dtype).eval()
     mode = {"backend": "eager"} if setting.quick else {"mode": "max-autotune"}
     compiled = torch.compile(network, fullgraph=True, dynamic=False, **mode)
     scorer = setting.engine(setting.main).scorer
-    found: dict[str, Any] = {"model": setting.main}
+    yield {"model": setting.main}
     for count in (2, 1):
         pixels = torch.rand((count, 3, *model.config.crop_hw), device=setting.device, dtype=dtype)
         crops = (255 * pixels).byte()
         for _ in range(1 if setting.quick else 5):
             compiled(pixels)
-        found[f"{count} windows"] = {
+        found = {
             "compiled_network_ms": event_us(lambda: compiled(pixels), setting.torch_device) / 1000,  # noqa: B023
             "ours_network_and_scoring_ms": event_us(lambda: scorer(crops, ("head",)), setting.torch_device) / 1000,  # noqa: B023
         }
-    return found
+        yield {f"{count} windows": found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,28 +21,33 @@ _WARM_UPS = 30
 _STAGED = 50
 
 
-def measure(setting: Setting) -> dict[str, Any]:
-    return {"ceiling_tflops": _ceiling(setting), setting.main: _of(setting, setting.main)}
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
+    yield {"ceiling_tflops": _ceiling(setting)}
+    for found in _of(setting, setting.main):
+        yield {setting.main: found}
 
 
-def measure_others(setting: Setting) -> dict[str, Any]:
-    return {name: _of(setting, name) for name in setting.others}
+def measure_others(setting: Setting) -> Iterator[dict[str, Any]]:
+    for name in setting.others:
+        for found in _of(setting, name):
+            yield {name: found}
 
 
-def measure_cameras(setting: Setting) -> dict[str, Any]:
+def measure_cameras(setting: Setting) -> Iterator[dict[str, Any]]:
     """Six cameras at once."""
-    return {name: _of_cameras(setting, name) for name in dict.fromkeys((setting.smallest, setting.main))}
+    for name in dict.fromkeys((setting.main, setting.smallest)):
+        yield {name: _of_cameras(setting, name)}
 
 
 def _of_cameras(setting: Setting, name: str) -> dict[str, Any]:
-    engine, batch = setting.engine(name, batch_windows=16), images(setting.camera_hw, 6)
+    engine, batch = setting.engine(name, images=6), images(setting.camera_hw, 6)
     for _ in range(3):
         engine.infer_batch(batch)
     count = max(1, setting.frames // 5)
     return summary([wall_ms(lambda: engine.infer_batch(batch)) for _ in range(count)])
 
 
-def measure_memory(setting: Setting) -> dict[str, Any]:
+def measure_memory(setting: Setting) -> Iterator[dict[str, Any]]:
     """What a long run allocates once it is warm."""
     engine, batch = setting.engine(setting.smallest), images(setting.camera_hw)
     for index in range(min(_WARM_UPS, setting.long_run)):
@@ -50,7 +56,7 @@ def measure_memory(setting: Setting) -> dict[str, Any]:
     for index in range(setting.long_run):
         engine.infer(batch[index % len(batch)])
     seconds = time.perf_counter() - start
-    return {"frames": setting.long_run, "seconds": seconds, "before": before, "after": _held(setting)}
+    yield {"frames": setting.long_run, "seconds": seconds, "before": before, "after": _held(setting)}
 
 
 def _held(setting: Setting) -> dict[str, int]:
@@ -68,7 +74,8 @@ def _ceiling(setting: Setting) -> float:
     return ceiling.flops_per_s(3 if setting.quick else 30) / 1e12
 
 
-def _of(setting: Setting, name: str) -> dict[str, Any]:
+def _of(setting: Setting, name: str) -> Iterator[dict[str, Any]]:
+    """Give the figures of a model, more of them each time."""
     model = setting.model(name)
     flops = sum(count_window_flops(model))
     del model
@@ -83,9 +90,9 @@ def _of(setting: Setting, name: str) -> dict[str, Any]:
             "stages_ms": _stages_ms(setting, engine, image_hw),
             "in_flight": _in_flight(setting, engine, image_hw),
         }
+        yield found
     if setting.on_gpu:
-        found["peak_mib"] = torch.cuda.max_memory_reserved(setting.torch_device) / 2**20
-    return found
+        yield found | {"peak_mib": torch.cuda.max_memory_reserved(setting.torch_device) / 2**20}
 
 
 def _frames(setting: Setting, engine: AnomalyEngine, image_hw: Size) -> dict[str, Any]:

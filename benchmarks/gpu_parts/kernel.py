@@ -24,13 +24,16 @@ _CASES = {"base, 19 classes": (768, 100, 19), "large, 150 classes": (1024, 100, 
 
 
 @torch.no_grad()
-def measure(setting: Setting) -> dict[str, Any]:
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     cases = {"tiny": (24, 7, 5)} if setting.quick else _CASES
     side = 32 if setting.quick else 640
-    return {name: _case(setting, *sizes, side) for name, sizes in cases.items()}
+    for name, sizes in cases.items():
+        for found in _case(setting, *sizes, side):
+            yield {name: found}
 
 
-def _case(setting: Setting, channels: int, queries: int, classes: int, side: int) -> dict[str, Any]:
+def _case(setting: Setting, channels: int, queries: int, classes: int, side: int) -> Iterator[dict[str, Any]]:
+    """Give the figures of a case, more of them each time, those of the usual precision first."""
     device = setting.torch_device
     torch.manual_seed(0)
     head = PixelAnomalyHead(channels, HeadConfig(feature_proj_dim=None)).eval().to(device)
@@ -38,8 +41,8 @@ def _case(setting: Setting, channels: int, queries: int, classes: int, side: int
     masks = masks.permute(0, 3, 1, 2)  # channels last, as the network gives them
     class_logits = 4 * torch.randn(_WINDOWS, queries, classes + 1, device=device)
     features = torch.randn(_WINDOWS, side // 16, side // 16, channels, device=device).permute(0, 3, 1, 2)
-    found = {}
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    found: dict[str, Any] = {}
+    for dtype in (torch.bfloat16, torch.float32, torch.float16):
         inputs = masks.to(dtype), class_logits.to(dtype), (side, side), features.to(dtype)
         exact = _exact(head, *inputs)
         for name, scorer in _scorers(head, setting, dtype):
@@ -49,7 +52,7 @@ def _case(setting: Setting, channels: int, queries: int, classes: int, side: int
                 "largest_probability_error": float((logits.double().sigmoid() - exact.sigmoid()).abs().max()),
                 "us_per_window": device_us(lambda: scorer(*inputs), device) / _WINDOWS,  # noqa: B023
             }
-    return found
+            yield found
 
 
 def _exact(

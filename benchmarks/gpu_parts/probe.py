@@ -29,21 +29,18 @@ class Piece(NamedTuple):
 
 
 @torch.no_grad()
-def measure(setting: Setting) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     for piece in _pieces(setting):
         time = device_us if piece.in_graph else event_us
         try:
             measured = time(piece.run, setting.torch_device)
         except RuntimeError as error:  # a backend of attention that this GPU or build lacks
-            found[piece.name] = {"predicted_us": piece.predicted_us, "error": str(error).partition("\n")[0]}
+            yield {piece.name: {"predicted_us": piece.predicted_us, "error": str(error).partition("\n")[0]}}
             continue
         least, most = piece.predicted_us
         off = max(measured / most, least / measured)
-        found[piece.name] = {
-            "predicted_us": piece.predicted_us, "measured_us": measured, "suspicious": off > _SUSPICIOUS
-        }  # fmt: skip
-    return found
+        found = {"predicted_us": piece.predicted_us, "measured_us": measured, "suspicious": off > _SUSPICIOUS}
+        yield {piece.name: found}
 
 
 def _pieces(setting: Setting) -> Iterator[Piece]:

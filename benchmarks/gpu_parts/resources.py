@@ -110,13 +110,10 @@ def compile_for(case: Case, architecture: int) -> Resources:
     return Resources(registers, spilled, compiled.metadata.shared, product, "tf32" in ptx)
 
 
-def measure(setting: Setting) -> dict[str, Any]:
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     architectures = ARCHITECTURES[:1] if setting.quick else ARCHITECTURES
     named = list(cases())[:1] if setting.quick else list(cases())
-    return {
-        "triton": triton.__version__,
-        "kernels": {
-            name: {f"sm_{number}": compile_for(case, number)._asdict() for number in architectures}
-            for name, case in named
-        },
-    }  # fmt: skip
+    kernels: dict[str, Any] = {}
+    for name, case in named:
+        kernels[name] = {f"sm_{number}": compile_for(case, number)._asdict() for number in architectures}
+        yield {"triton": triton.__version__, "kernels": kernels}

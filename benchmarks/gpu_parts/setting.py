@@ -71,10 +71,9 @@ class Setting:
             torch.manual_seed(0)
             return EoMTExt(_TINY, HEAD).eval()
 
-    def engine(self, name: str, batch_windows: int = 2) -> AnomalyEngine:
+    def engine(self, name: str, images: int = 1) -> AnomalyEngine:
         """Make an engine that prepares for no more windows than a part has: each size is captured at the start."""
-        config = EngineConfig(device=self.device, precision=self.precision, batch_windows=batch_windows)
-        return AnomalyEngine(self.model(name), config)
+        return AnomalyEngine(self.model(name), EngineConfig(device=self.device, precision=self.precision), None, images)
 
 
 def quick(device: str) -> Setting:

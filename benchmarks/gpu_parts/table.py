@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,15 +24,23 @@ class Table(NamedTuple):
 
 def tables(result: Figures) -> Iterator[Table]:
     """Make the tables of whatever was measured, the most important first."""
-    measured = {name: part["figures"] for name, part in result["parts"].items() if part["state"] == "measured"}
-    makers = {
-        "frames": _frames, "kernel": _kernel, "beside": _beside, "official": _official, "probe": _probe,
-        "cameras": _cameras, "memory": _memory, "profile": _profile, "resources": resources,
-    }  # fmt: skip
-    if "frames" in measured and not result["quick"]:
-        yield goals(measured)
-    for name, make in makers.items():
-        if name in measured:
+    measured = {name: part["figures"] for name, part in result["parts"].items() if part.get("figures")}
+    if not result["quick"] and (of_goals := goals(measured)).rows:
+        yield of_goals
+    for name, figure, make in (
+        ("frames", "ceiling_tflops", _frames),
+        ("others", "", _others),
+        ("kernel", "", _kernel),
+        ("beside", "", _beside),
+        ("official", "", _official),
+        ("probe", "", _probe),
+        ("cameras", "", _cameras),
+        ("memory", "", _memory),
+        ("profile", "kernels", _profile),
+        ("profile", "places", _places),
+        ("resources", "", resources),
+    ):
+        if name in measured and (not figure or figure in measured[name]):
             yield make(measured)
     yield Table("Parts", ("part", "state", "s", ""), [_part(name, part) for name, part in result["parts"].items()])
 
@@ -49,24 +58,23 @@ def show(result: Figures) -> None:
 
 
 def goals(measured: Figures) -> Table:
-    """Set the goals for ViT-B at 1920×1080 on an H100 or H200 beside what was measured."""
-    frames = measured["frames"]
-    frame = next(iter(_models(frames).values()))[_GOAL_IMAGE]
-    ceiling, in_flight_ms = frames["ceiling_tflops"], frame["in_flight"]["ms_per_frame"]
-    rows = [
-        _goal("p50, ms", 2.5, frame["p50_ms"]),
-        _goal("p99 / p50", 1.2, frame["p99_ms"] / frame["p50_ms"]),
-        _goal("percentage of the ceiling, one by one", 50, _percentage(frame, frame["p50_ms"], ceiling), True),
-        _goal("percentage of the ceiling, two frames in flight", 50, _percentage(frame, in_flight_ms, ceiling), True),
-    ]
-    if "beside" in measured:
-        ways = measured["beside"][_GOAL_IMAGE]
+    """Set the goals for ViT-B at 1920×1080 on an H100 or H200 beside what was measured of them."""
+    rows, ceiling = [], measured.get("frames", {}).get("ceiling_tflops")
+    for model in list(_models(measured.get("frames", {})).values())[:1]:
+        if frame := model.get(_GOAL_IMAGE):
+            in_flight_ms = frame["in_flight"]["ms_per_frame"]
+            rows += [
+                _goal("p50, ms", 2.5, frame["p50_ms"]),
+                _goal("p99 / p50", 1.2, frame["p99_ms"] / frame["p50_ms"]),
+                _goal("percentage of the ceiling, one by one", 50, _percentage(frame, frame["p50_ms"], ceiling), True),
+                _goal("percentage of the ceiling, two in flight", 50, _percentage(frame, in_flight_ms, ceiling), True),
+            ]
+    if ways := measured.get("beside", {}).get(_GOAL_IMAGE):
         rows.append(_goal("times literal-fp32", 8, ways["literal-fp32"]["p50_ms"] / ways["ours-bf16"]["p50_ms"], True))
-    if "kernel" in measured:
-        case = next(iter(measured["kernel"].values()))
-        rows.append(_goal("scoring, ms for each window", 0.12, case["triton, bfloat16"]["us_per_window"] / 1000))
-    if "official" in measured:
-        two = measured["official"]["2 windows"]
+    for case in list(measured.get("kernel", {}).values())[:1]:
+        if scorer := case.get("triton, bfloat16"):
+            rows.append(_goal("scoring, ms for each window", 0.12, scorer["us_per_window"] / 1000))
+    if two := measured.get("official", {}).get("2 windows"):
         ratio = two["ours_network_and_scoring_ms"] / two["compiled_network_ms"]
         rows.append(_goal("network and scoring / compiled network alone", 1.1, ratio))
     return Table("Goals", ("ViT-B, 1920×1080, two windows", "goal", "measured", ""), rows)
@@ -86,19 +94,26 @@ def _models(frames: Figures) -> dict[str, Figures]:
 
 
 def _frames(measured: Figures) -> Table:
-    ceiling, rows = measured["frames"]["ceiling_tflops"], []
-    for name, model in (_models(measured["frames"]) | measured.get("others", {})).items():
-        for size, frame in model.items():
-            if "x" not in size:
-                continue
-            in_flight_ms = frame["in_flight"]["ms_per_frame"]
+    ceiling = measured["frames"]["ceiling_tflops"]
+    title = f"Frames, from array to arrays; ceiling {ceiling:.3g} TFLOP/s"
+    return _of_frames(title, _models(measured["frames"]), ceiling)
+
+
+def _others(measured: Figures) -> Table:
+    ceiling = measured.get("frames", {}).get("ceiling_tflops")
+    return _of_frames("Frames of other models", measured["others"], ceiling)
+
+
+def _of_frames(title: str, models: Figures, ceiling: float | None) -> Table:
+    rows = []
+    for name, model in models.items():
+        for size in [key for key in model if re.fullmatch(r"\d+x\d+", key)]:
+            frame, in_flight_ms = model[size], model[size]["in_flight"]["ms_per_frame"]
             stages = ", ".join(f"{stage} {ms:.2f}" for stage, ms in frame["stages_ms"].items())
+            used = [_percentage(frame, ms, ceiling) if ceiling else None for ms in (frame["p50_ms"], in_flight_ms)]
             rows.append([
                 name, size.replace("x", "×"), str(frame["windows"]), f"{frame['p50_ms']:.2f}", f"{frame['p99_ms']:.2f}",
-                f"{in_flight_ms:.2f}",
-                f"{_percentage(frame, frame['p50_ms'], ceiling):.0f}",
-                f"{_percentage(frame, in_flight_ms, ceiling):.0f}",
-                stages,
+                f"{in_flight_ms:.2f}", *(_MISSING if each is None else f"{each:.0f}" for each in used), stages,
             ])  # fmt: skip
     columns = (
         "model",
@@ -111,7 +126,7 @@ def _frames(measured: Figures) -> Table:
         "in flight %",
         "stages ms",
     )
-    return Table(f"Frames, from array to arrays; ceiling {ceiling:.3g} TFLOP/s", columns, rows)
+    return Table(title, columns, rows)
 
 
 def _kernel(measured: Figures) -> Table:
@@ -168,6 +183,12 @@ def _memory(measured: Figures) -> Table:
     return Table(f"Memory over {of['frames']} frames", ("", "before", "after"), rows)
 
 
+def _places(measured: Figures) -> Table:
+    counted = ("operators", "allocates", "copies", "waits")
+    rows = [[place, *(str(of[name]) for name in counted)] for place, of in measured["profile"]["places"].items()]
+    return Table("One frame by place, without what a CUDA graph replays", ("function", *counted), rows)
+
+
 def _profile(measured: Figures) -> Table:
     of = measured["profile"]
     rows = [[name, str(count), _MISSING] for name, count in of["calls"].items()]
@@ -190,6 +211,6 @@ def resources(measured: Figures) -> Table:
 def _part(name: str, part: Figures) -> list[str]:
     seconds = f"{part['seconds']:.0f}" if "seconds" in part else _MISSING
     outcome = part.get("error", "")
-    if part["state"] == "measured" and "outcome" in part["figures"]:
+    if "outcome" in part.get("figures", {}):
         outcome = part["figures"]["outcome"]
     return [name, part["state"], seconds, outcome]

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 _MARK = "mark.gpu"
 
 
-def measure(setting: Setting) -> dict[str, Any]:
-    return _run(setting, "not compile")
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
+    yield _run(setting, "not compile")
 
 
-def measure_compiled(setting: Setting) -> dict[str, Any]:
+def measure_compiled(setting: Setting) -> Iterator[dict[str, Any]]:
     """Those that compile the network take minutes."""
-    return _run(setting, "compile")
+    yield _run(setting, "compile")
 
 
 def files() -> list[Path]:

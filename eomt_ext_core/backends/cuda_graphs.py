@@ -92,8 +92,10 @@ class _CapturedScores:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may use the device meanwhile, for example to query its memory.
+            # Other threads may use the device meanwhile, for example to query its memory. Older versions of torch leave
+            # the graph's stream the current one if the capture fails.
             with (
+                torch.cuda.stream(torch.cuda.current_stream()),
                 cudnn_settings(benchmark=True),
                 torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"),
             ):

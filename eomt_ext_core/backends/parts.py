@@ -67,7 +67,8 @@ def choose_ways(network: nn.Module, run: Callable[[], object], device: torch.dev
     for (kind, _), found in same.items():
         part, inputs = found[0]
         ways = {way: partial(_result, getattr(part, f"by_{way}"), inputs) for way in part.ways}
-        best = fastest(kind.__name__, ways, BOUND, device)
+        sizes = [*inputs, *part.parameters()]
+        best = fastest(kind.__name__, ways, BOUND, device, ", ".join(f"{tuple(of.shape)} {of.dtype}" for of in sizes))
         chosen[kind.__name__].add(best)
         for other, _ in found:
             other.way = best

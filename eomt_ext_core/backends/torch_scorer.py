@@ -190,7 +190,7 @@ class TorchWindowScorer:
                 one = slice(window, window + 1)
                 _of_semantic(masks[one].float(), classes[one].float(), others, stacked[one])
             maps.update(zip(others, torch.split(stacked, channels, dim=1), strict=True))
-        result = torch.cat([maps[score] for score in scores], dim=1)
+        result = maps[scores[0]] if len(scores) == 1 else torch.cat([maps[score] for score in scores], dim=1)
         if self._stride > 1:
             result = F.interpolate(result, self.crop_hw, mode="bilinear", align_corners=False)
         return result

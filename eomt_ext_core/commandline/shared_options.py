@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,8 @@ _PACKAGES = ("eomt_ext_core", "eomt_ext_ros", "eomt_ext_training")
 
 def with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command of Typer the options of all commands; those of its own with the same name come first."""
-    own = inspect.signature(function).parameters
+    # Not `get_type_hints`, which on Python 3.10 hides what is annotated from Typer if the default is None.
+    own = inspect.signature(function, eval_str=True).parameters
     added = {name: hint for name, hint in _HINTS.items() if name not in own}
 
     @functools.wraps(function)
@@ -41,11 +42,9 @@ def with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
         for name, hint in added.items()
     ]
-    hints = get_type_hints(function, include_extras=True)
-    resolved = [parameter.replace(annotation=hints[name]) for name, parameter in own.items()]
     run.__doc__ = joined_lines(function.__doc__ or "")
-    run.__annotations__ = {**hints, **added}
-    run.__signature__ = inspect.Signature([*resolved, *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {**{name: parameter.annotation for name, parameter in own.items()}, **added}
+    run.__signature__ = inspect.Signature([*own.values(), *more])  # type: ignore[attr-defined]
     return run
 
 

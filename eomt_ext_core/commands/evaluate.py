@@ -19,8 +19,10 @@ from eomt_ext_core.progress import progress
 
 if TYPE_CHECKING:
     from eomt_ext_core.datasets import Dataset
+    from eomt_ext_core.evaluation.dataset_run import DatasetRun
     from eomt_ext_core.evaluation.result import EvaluationResult
 
+_PANELS = 200
 _FRAMES_PER_WORKER = 4  # with fewer, starting a worker costs more than it saves
 
 
@@ -36,7 +38,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="evaluate only this split of each data set")] = None,
     exact: Annotated[bool, typer.Option(help="keep every score: no rounding, memory grows with the data")] = False,
     save_scores: Annotated[bool, typer.Option(help="write SegmentMeIfYouCan's submission files")] = False,
-    panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = 200,
+    panels: Annotated[int, typer.Option(help="most frames shown in the report, worst first", min=0)] = _PANELS,
     explain: options.Explain = True,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
@@ -59,11 +61,8 @@ def evaluate(
     from rich.console import Console
     from rich.markup import escape
 
-    from eomt_ext_core.datasets import open_datasets
-    from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.evaluation.dataset_run import DatasetRun, deal_out
-    from eomt_ext_core.evaluation.parallel import evaluate_shards
-    from eomt_ext_core.evaluation.report import said_by_engines, write_report
+    from eomt_ext_core.evaluation.dataset_run import DatasetRun
+    from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
     from eomt_ext_core.files import check_output_folder, output_folder
 
@@ -71,18 +70,9 @@ def evaluate(
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
-    meaning = None if label_values is None else LabelValues.parse(label_values)
     options.check_sources(checkpoint, head, normality)
     check_output_folder(output, overwrite)
-    opened = []
-    for path in datasets:
-        try:
-            opened += open_datasets(path, split, meaning)
-        except OSError as error:
-            raise DatasetError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
-    _check_names(opened)
-    for dataset in opened:
-        dataset.check_kinds()
+    opened = open_labelled(datasets, split, label_values)
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
             checkpoint=checkpoint,
@@ -104,25 +94,10 @@ def evaluate(
             console.print(f"[bold]{name}[/bold]: {len(dataset.samples)} images, {labels} ({layout})")
 
         num_frames = sum(len(dataset.samples) for dataset in found)
-        num_workers = workers or _choose_workers(run.engine.device, num_frames)
-        with progress("frames", num_frames) as update:
-            results = evaluate_shards(
-                deal_out(run, found, num_workers),
-                ray_address=ray,
-                max_panels=panels,
-                progress=lambda num_done: update(num_done, ""),
-            )
-        about = {
-            "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
-            "precision": said_by_engines(results, "precision"),
-            "windows": _describe(window_config),
-            "threshold": said_by_engines(results, "threshold"),
-        }
+        results = measure(run, found, workers, ray, panels)
         num_evaluated = sum(len(result.frames) for result in results)
         problems = [problem for result in results for problem in result.skipped.values()]
-        if problems and not num_evaluated:
-            raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
-        write_report(results, folder, about, record_of(results, names))
+        write_report(results, folder, about_of(checkpoint, engine, results), record_of(results, names))
         print_tables(console, results)
         print_result(_figures(results, output, problems))
         print_problems(problems)
@@ -138,6 +113,67 @@ def evaluate(
     if problems:
         console.print(f"[yellow]Incomplete:[/yellow] {num_evaluated} of {num_frames} images evaluated.")
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def open_labelled(folders: Sequence[Path], split: str | None, label_values: str | None) -> list[Dataset]:
+    """Open the data sets in folders.
+
+    Raises:
+        ConfigError: if two have the same name, or ``label_values`` is no meaning of values.
+        DatasetError: if a folder cannot be read, or its labels lack anomalous or normal pixels.
+    """
+    from eomt_ext_core.datasets import open_datasets
+    from eomt_ext_core.datasets.labels import LabelValues
+
+    meaning = None if label_values is None else LabelValues.parse(label_values)
+    opened: list[Dataset] = []
+    for path in folders:
+        try:
+            opened += open_datasets(path, split, meaning)
+        except OSError as error:
+            raise DatasetError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+    _check_names(opened)
+    for dataset in opened:
+        dataset.check_kinds()
+    return opened
+
+
+def measure(
+    run: DatasetRun, datasets: Sequence[Dataset], workers: int | None, ray: str | None = None, panels: int = _PANELS
+) -> list[EvaluationResult]:
+    """Evaluate data sets and show the progress; after Ctrl-C, the results are those of the images so far.
+
+    Raises:
+        DatasetError: if no image could be evaluated.
+    """
+    from eomt_ext_core.evaluation.dataset_run import deal_out
+    from eomt_ext_core.evaluation.parallel import evaluate_shards
+
+    num_frames = sum(len(dataset.samples) for dataset in datasets)
+    num_workers = workers or _choose_workers(run.engine.device, num_frames)
+    with progress("frames", num_frames) as update:
+        results = evaluate_shards(
+            deal_out(run, datasets, num_workers),
+            ray_address=ray,
+            max_panels=panels,
+            progress=lambda num_done: update(num_done, ""),
+        )
+    problems = [problem for result in results for problem in result.skipped.values()]
+    if problems and not any(result.frames for result in results):
+        raise DatasetError(f"none of {num_frames} images could be evaluated; the first: {problems[0]}")
+    return results
+
+
+def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[EvaluationResult]) -> dict[str, str]:
+    """Name an evaluation to readers."""
+    from eomt_ext_core.evaluation.report import said_by_engines
+
+    return {
+        "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
+        "precision": said_by_engines(results, "precision"),
+        "windows": _describe(engine.windows),
+        "threshold": said_by_engines(results, "threshold"),
+    }
 
 
 def _figures(results: Sequence[EvaluationResult], output: Path, problems: Sequence[str]) -> dict[str, Any]:
@@ -177,6 +213,8 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
         console.print(table)
         if result.scores:
             console.print(_threshold_table(result))
+        if result.mask is not None:
+            console.print(str(result.mask), markup=False, highlight=False)
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
 

@@ -13,7 +13,7 @@ import numpy as np
 from eomt_ext_core.about.file_facts import read_metrics
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.files import printable
-from eomt_ext_core.intervals.bootstrap import metrics_of
+from eomt_ext_core.intervals.bootstrap import METRICS, Interval, interval, metrics_of, resamples
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, unpack_edges
 
 _WHERE = {
@@ -83,6 +83,19 @@ class RunSet:
         once = metrics_of(frames, np.ones((1, len(frames))))
         found = metrics_of(frames, weights)
         return {name: values + (self.value(score, name) - once[name][0]) for name, values in found.items()}
+
+    def estimates(self, score: str) -> dict[str, tuple[float, Interval]]:
+        """The metrics of a score by name of ``METRICS``, each with its interval, cut to what a fraction can be.
+
+        Raises:
+            ConfigError: if the run was made before frames were counted.
+        """
+        drawn = self.resampled(score, resamples(self.num_counted))
+        ends = {metric: interval(drawn[metric]) for metric in METRICS}
+        return {
+            metric: (self.value(score, metric), Interval(*np.clip((found.low, found.high), 0.0, 1.0).tolist()))
+            for metric, found in ends.items()
+        }
 
     @property
     def num_counted(self) -> int:

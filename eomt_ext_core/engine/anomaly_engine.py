@@ -19,13 +19,13 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import DISTANCE, SEMANTIC, WindowScorer
 from eomt_ext_core.config import SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.engine.checks import check_change, check_distance, check_scores, check_semantic, has_semantic
-from eomt_ext_core.engine.frame import ALL_OF_SCORE, AnomalyFrame, Explanation, Part, SubmittedBatch
+from eomt_ext_core.engine.frame import ALL_OF_SCORE, ALL_PARTS, AnomalyFrame, Explanation, Part, SubmittedBatch
 from eomt_ext_core.engine.frame_path import FramePath, unmarked
 from eomt_ext_core.engine.loading import load_scorer, torch_scorer
 from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.engine.threshold import describe_classes, describe_threshold, has_threshold, threshold_in_force
 from eomt_ext_core.engine.transfer import IN_FLIGHT
-from eomt_ext_core.errors import ConfigError, InferenceError
+from eomt_ext_core.errors import ConfigError, ImageError, InferenceError
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normality import Normality
 from eomt_ext_core.scoring.calibration import LogitCalibration
@@ -76,6 +76,7 @@ class AnomalyEngine:
         self.calibrations = {name: each for name, each in found.items() if each is not None}
         self._path = FramePath(self._scorer, most_images)
         self._origin: dict[str, str] = {}
+        self._images_hw: tuple[tuple[int, int], ...] = ()
         self.fitting_windows: int | None = None
         self.warm_up()
 
@@ -229,9 +230,35 @@ class AnomalyEngine:
             fitting = self._scorer.warm_up(self._names(config, semantic), batch)
         if fitting < batch:
             self.fitting_windows = fitting
-        one_window = replace(config, windows=replace(config.windows, mode="eomt"), threshold=1.0)  # cuts no mask
-        with suppress(InferenceError):  # an image reports it
-            self.infer_batch([np.zeros((2 * height, 2 * width, 3), np.uint8)], semantic=semantic, config=one_window)
+        one_window = replace(config, windows=replace(config.windows, mode="eomt"))
+        self._try([(2 * height, 2 * width)], semantic, one_window)
+        self.prepare(self._images_hw, semantic=semantic, config=config)
+
+    @property
+    def images_hw(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths of the images of the last batch, for :meth:`prepare` of another engine."""
+        return self._images_hw
+
+    def prepare(
+        self, images_hw: Sequence[tuple[int, int]], *, semantic: bool = False, config: EngineConfig | None = None
+    ) -> None:
+        """Make now what the first batch of images of these sizes would make; on a CPU there is nothing of it.
+
+        Args:
+            images_hw: heights and widths of the images.
+            semantic, config: as for :meth:`warm_up`.
+        """
+        if images_hw and self._path.stages:
+            self._try(images_hw, semantic, self._config if config is None else self.checked(config))
+
+    def _try(self, images_hw: Sequence[tuple[int, int]], semantic: bool, config: EngineConfig) -> None:
+        """Process black images; what is wrong with the model, or a size, an image reports."""
+        parts = ALL_PARTS if semantic else ALL_PARTS - {"semantic"}
+        images, before = [np.zeros((*size, 3), np.uint8) for size in images_hw], self._images_hw
+        with suppress(InferenceError, ImageError), self._path.preparing():
+            # any threshold, as a score may have none
+            self.collect(self.submit(images, parts=parts, config=replace(config, threshold=1.0)))
+        self._images_hw = before
 
     def is_warm(self, config: EngineConfig, *, semantic: bool = False) -> bool:
         """Whether images under a configuration find everything done that :meth:`warm_up` does for it."""
@@ -323,6 +350,7 @@ class AnomalyEngine:
                     of_image["strangeness"] = stitched[1].mean()
                 for name, result in of_image.items():
                     results.setdefault(name, []).append(result)
+            self._images_hw = tuple((image.shape[0], image.shape[1]) for image in images_rgb)
             flat = [result for of_image in zip(*results.values(), strict=True) for result in of_image]
             return SubmittedBatch(len(images_rgb), tuple(results), self._path.download(flat, scores, images_rgb))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from eomt_ext_core.errors import ConfigError
 Part = Literal["probability", "confidence", "mask", "semantic"]
 """What a frame can hold; only what you ask for comes from the device."""
 
+ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 ALL_OF_SCORE: frozenset[Part] = frozenset({"probability", "mask"})
 
 _Held = TypeVar("_Held")

@@ -46,6 +46,15 @@ class FramePath:
         """Make the scorer's device the current one."""
         return torch.cuda.device(self._scorer.device) if self._on_gpu else nullcontext()
 
+    @property
+    def stages(self) -> bool:
+        """Whether images and results are copied through memory that is made for their sizes."""
+        return not isinstance(self._transfer, HostTransfer)
+
+    def preparing(self) -> AbstractContextManager[None]:
+        """Make memory for the sizes of images in the block, and of those before, so that none waits for it later."""
+        return self._transfer.preparing()
+
     def stitched(
         self, images_rgb: Sequence[NDArray[np.uint8]], scores: Sequence[str], config: EngineConfig
     ) -> list[tuple[WindowPlan, Tensor]]:
@@ -80,7 +89,8 @@ class FramePath:
         """Cut images, at least one; returns their plans, and all windows on the device, (N, 3, h, w) uint8."""
         plans = [self._plan(image, config) for image in images_rgb]
         with self._transfer.upload(images_rgb) as uploaded:
-            return plans, torch.cat([windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)])
+            cuts = [windows.cut(image, plan) for image, plan in zip(uploaded, plans, strict=True)]
+            return plans, cuts[0] if len(cuts) == 1 else torch.cat(cuts)
 
     def batch_windows_of(self, config: EngineConfig) -> int:
         """Most windows that go through the network at a time: as many as configured, unless fewer are of use.

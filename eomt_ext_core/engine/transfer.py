@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -18,6 +20,9 @@ IN_FLIGHT = 2
 
 _STAGING_SETS = IN_FLIGHT + 2  # a batch is being published, and another drawn
 _ALIGNMENT = 512  # bytes; as torch's allocator places tensors
+_CHUNK = 1 << 21  # bytes that are uploaded while the host copies the next ones
+
+_log = logging.getLogger(__name__)
 
 Arrays = Callable[[], list[NDArray[Any]]]
 
@@ -37,6 +42,10 @@ class Transfer(Protocol):
         """
         ...
 
+    def preparing(self) -> AbstractContextManager[None]:
+        """Make memory for what is moved in the block, and has been moved before, so that no image waits for it."""
+        ...
+
 
 class HostTransfer:
     """Moves nothing: the CPU computes."""
@@ -50,6 +59,10 @@ class HostTransfer:
         arrays = [tensor.numpy() for tensor in tensors]
         return lambda: arrays
 
+    def preparing(self) -> AbstractContextManager[None]:
+        """See :class:`Transfer`."""
+        return nullcontext()
+
 
 class CudaTransfer:
     """Copies through page-locked memory, in both directions at once and beside the computation.
@@ -59,23 +72,32 @@ class CudaTransfer:
 
     Upload buffers grow to the largest batch. Downloaded arrays lie in blocks of torch's page-locked pool, which get
     free when the caller drops the arrays; the first download of a shape fills the pool, and later ones allocate nothing
-    unless the caller holds more than ``_STAGING_SETS`` of them.
+    unless the caller holds more than ``_STAGING_SETS`` of them. The log says if an image had to wait for that. Torch
+    empties the pool when it captures a graph: ``preparing`` fills it again.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._upload_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._download_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._buffers = itertools.cycle([_UploadBuffer(device) for _ in range(IN_FLIGHT)])
+        self._buffers = [_UploadBuffer(device) for _ in range(IN_FLIGHT)]
+        self._turns = itertools.cycle(self._buffers)
         self._staged: Counter[tuple[torch.Size, torch.dtype]] = Counter()
+        self._is_preparing = False
 
     def upload(self, images: Sequence[NDArray[np.uint8]]) -> AbstractContextManager[list[Tensor]]:
         """See :class:`Transfer`; returns before the copy is done."""
-        return next(self._buffers).upload(images, self._upload_stream)
+        buffer, sizes = next(self._turns), [image.size for image in images]
+        small = [each for each in (self._buffers if self._is_preparing else [buffer]) if each.is_too_small(sizes)]
+        if small:
+            with self._making("uploads"):
+                for each in small:
+                    each.grow(sizes, self._upload_stream)
+        return buffer.upload(images, self._upload_stream)
 
     def download(self, tensors: Sequence[Tensor]) -> Arrays:
         """See :class:`Transfer`."""
-        self._fill_pool(tensors)
+        self._stage(tensors)
         staged = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
         self._download_stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._download_stream):
@@ -92,13 +114,41 @@ class CudaTransfer:
 
         return arrays
 
-    def _fill_pool(self, tensors: Sequence[Tensor]) -> None:
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """See :class:`Transfer`."""
+        self._is_preparing = True
+        try:
+            self._fill_pool(self._staged)
+            yield
+        finally:
+            self._is_preparing = False
+
+    @contextmanager
+    def _making(self, what: str) -> Iterator[None]:
+        """Say in the log if an image waits for memory that is made in the block."""
+        began_s = time.perf_counter()
+        yield
+        if not self._is_preparing:
+            waited_ms = 1000 * (time.perf_counter() - began_s)
+            _log.info("page-locked memory for %s of a new size was made in a frame: %.0f ms", what, waited_ms)
+
+    def _stage(self, tensors: Sequence[Tensor]) -> None:
         """Have as many page-locked blocks of these shapes as can be in use at a time."""
-        for key, count in Counter((tensor.shape, tensor.dtype) for tensor in tensors).items():
-            if count > self._staged[key]:
-                shape, dtype = key
-                _ = [torch.empty(shape, dtype=dtype, pin_memory=True) for _ in range(_STAGING_SETS * count)]
-                self._staged[key] = count
+        wanted = Counter((tensor.shape, tensor.dtype) for tensor in tensors)
+        new = Counter({key: count for key, count in wanted.items() if count > self._staged[key]})
+        if new:
+            with self._making("downloads"):
+                self._fill_pool(new)
+            self._staged |= new
+
+    @staticmethod
+    def _fill_pool(counts: Mapping[tuple[torch.Size, torch.dtype], int]) -> None:
+        _ = [
+            torch.empty(shape, dtype=dtype, pin_memory=True)
+            for (shape, dtype), count in counts.items()
+            for _ in range(_STAGING_SETS * count)
+        ]
 
 
 class _UploadBuffer:
@@ -109,20 +159,31 @@ class _UploadBuffer:
         self._staged = self._uploaded = torch.empty(0, dtype=torch.uint8)
         self._is_free = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
+    def is_too_small(self, sizes: Sequence[int]) -> bool:
+        """Whether it has to grow for images of so many bytes."""
+        return sum(map(_aligned, sizes)) > len(self._staged)
+
+    def grow(self, sizes: Sequence[int], stream: torch.cuda.Stream) -> None:
+        """Take memory for images of so many bytes, which are to be copied in a stream."""
+        self._is_free.synchronize()
+        size = sum(map(_aligned, sizes))
+        staged = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        uploaded = torch.empty(size, dtype=torch.uint8, device=self._device)
+        self._staged, self._uploaded = staged, uploaded  # both or none, if memory is short
+        stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still use it for what it held before
+
     @contextmanager
     def upload(self, images: Sequence[NDArray[np.uint8]], stream: torch.cuda.Stream) -> Iterator[list[Tensor]]:
         """See :class:`Transfer`; copies in a stream, for which the current one waits."""
         computing = torch.cuda.current_stream(self._device)
         self._is_free.synchronize()  # of the batch before the last one
-        *starts, size = itertools.accumulate((_aligned(image.size) for image in images), initial=0)
-        if size > len(self._staged):
-            self._staged = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-            self._uploaded = torch.empty(size, dtype=torch.uint8, device=self._device)
-            stream.wait_stream(computing)  # which may still use this memory for what it held before
+        starts = list(itertools.accumulate((_aligned(image.size) for image in images), initial=0))[:-1]
         for start, image in zip(starts, images, strict=True):
-            self._staged[start : start + image.size].view(image.shape).copy_(_to_tensor(image))
-        with torch.cuda.stream(stream):
-            self._uploaded[:size].copy_(self._staged[:size], non_blocking=True)
+            for first, chunk in enumerate(torch.split(_to_tensor(image).view(-1), _CHUNK)):
+                place = slice(start + first * _CHUNK, start + first * _CHUNK + len(chunk))
+                self._staged[place].copy_(chunk)
+                with torch.cuda.stream(stream):
+                    self._uploaded[place].copy_(self._staged[place], non_blocking=True)
         computing.wait_stream(stream)
         try:
             yield [

@@ -24,7 +24,7 @@ from eomt_ext_core.datasets.tracks import ANOMALY_TRACK, SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
 from eomt_ext_core.evaluation.detail import FrameDetail
 from eomt_ext_core.evaluation.metrics.calibration import Calibration
-from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics
+from eomt_ext_core.evaluation.metrics.pixel_metrics import Mode, PixelMetrics, exceeds
 from eomt_ext_core.evaluation.metrics.segment_metrics import SegmentMetrics
 from eomt_ext_core.evaluation.panels import Panel, image_thumbnail, labels_thumbnail, levels_thumbnail
 from eomt_ext_core.evaluation.passes import MAX_PANELS, FirstPass, SecondPass, SecondPlan, Setup, summarise
@@ -59,7 +59,7 @@ class SpooledFrames:
                     alone.update(frame.scores[name], labels)
                     second.counts[frame_id][name] = _counts(frame.scores[name], labels, plan.edges[name], alone)
                     segments.merge(alone)
-                    rates[name] = _rates(frame.scores[name] > np.float64(plan.thresholds[name]), labels)
+                    rates[name] = _rates(exceeds(frame.scores[name], plan.thresholds[name]), labels)
                 second.rates[frame_id] = rates
                 truth = labels_thumbnail(labels)
             if frame_id in plan.panel_ids:
@@ -146,12 +146,21 @@ class Evaluator:
         thumbnails = {f"{_LEVELS}{name}": levels_thumbnail(scores[name]) for name in self.setup.scores}
         thumbnails["image"] = image_thumbnail(image_rgb)
         self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, thumbnails)
-        num_normal, num_anomalous = (
-            0 if labels is None else int(np.count_nonzero(labels == kind)) for kind in (NORMAL, ANOMALOUS)
+        num_normal, num_anomalous, num_false, num_found = (
+            0 if labels is None else int(np.count_nonzero(of_kind & within))
+            for within in (True, mask)
+            for of_kind in (labels == NORMAL, labels == ANOMALOUS)
         )
-        mask_fraction = int(np.count_nonzero(mask)) / mask.size
         self._first.frames[frame_id] = FrameResult(
-            frame_id, size_hw, num_normal + num_anomalous, num_anomalous, mask_fraction, float(main.max()), rows
+            frame_id,
+            size_hw,
+            num_normal + num_anomalous,
+            num_anomalous,
+            int(np.count_nonzero(mask)) / mask.size,
+            float(main.max()),
+            rows,
+            num_found,
+            num_false,
         )
         if detail is not None:
             self._first.details[frame_id] = detail

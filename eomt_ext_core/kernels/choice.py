@@ -10,6 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from eomt_ext_core.kernels.kept_choice import KeptChoice, machine_facts
+
 BF16_CAPABILITY = (8, 0)  # of GPUs that support bfloat16
 _CALLS = 20  # queued together, so that launching one hides behind computing the one before
 
@@ -34,8 +36,10 @@ def obstacle_to_triton(device: torch.device) -> str | None:
     return None
 
 
-def fastest(what: str, ways: Mapping[str, Way], bound: float, device: torch.device) -> str:
-    """Time several ways to compute the same, and log the times and the choice.
+def fastest(what: str, ways: Mapping[str, Way], bound: float, device: torch.device, inputs: str) -> str:
+    """Time several ways to compute the same, and log the times and the choice, which is kept for the next start.
+
+    A choice that was kept is taken without timing, if the way still agrees with the plain one.
 
     Args:
         what: is computed, for the log.
@@ -44,26 +48,36 @@ def fastest(what: str, ways: Mapping[str, Way], bound: float, device: torch.devi
         bound: largest difference from the plain result, as a fraction of its largest absolute value; a way that differs
             more, or gives what is not finite, is not chosen.
         device: that computes.
+        inputs: what the time depends on beside the size of the result: shapes and types, in text.
 
     Returns:
         the name of the fastest; of the plain one if its result is not finite, as nothing can be compared with it.
     """
-    plain, *others = ways
+    plain = next(iter(ways))
     expected = ways[plain]()
     largest = float(expected.abs().max())
     if not torch.isfinite(expected).all():  # an image reports it
         _log.warning("%s on %s by %s, as its result is not finite", what, device, plain)
         return plain
-    times_us = {plain: time_us(ways[plain], device)}
-    for name in others:
-        difference = float((ways[name]() - expected).abs().max())
-        if difference <= bound * largest:
-            times_us[name] = time_us(ways[name], device)
-        else:
+
+    def agrees(name: str) -> bool:
+        difference = 0.0 if name == plain else float((ways[name]() - expected).abs().max())
+        if not difference <= bound * largest:
             _log.warning("%s by %s differs by %g from %s: not used on %s", what, name, difference, plain, device)
+            return False
+        return True
+
+    result = f"{tuple(expected.shape)} {expected.dtype}"
+    kept = KeptChoice(machine_facts(device) | {"what": what, "inputs": inputs, "result": result}, list(ways))
+    known = kept.read()
+    if known is not None and agrees(known):
+        _log.info("%s on %s by %s, as at an earlier start", what, device, known)
+        return known
+    times_us = {name: time_us(ways[name], device) for name in ways if name != known and agrees(name)}
     best = min(times_us, key=lambda name: times_us[name])
     measured = ", ".join(f"{name} {time:.0f} µs" for name, time in times_us.items())
     _log.info("%s on %s by %s: %s", what, device, best, measured)
+    kept.write(best)
     return best
 
 

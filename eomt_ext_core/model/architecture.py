@@ -13,6 +13,7 @@ from torch import Tensor
 from eomt_ext_core.config import HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError
 from eomt_ext_core.model.positions import POSITIONS
+from eomt_ext_core.model.upscale import usual_blocks
 from eomt_ext_core.scoring.uncertainty import NUM_STATISTICS
 
 _PATCHES = "encoder.backbone.patch_embed.proj.weight"
@@ -126,6 +127,8 @@ def infer_model_config(
         num_classes=found["num_classes"],
         num_blocks=_infer_num_blocks(attn_mask_probs, known.get("num_blocks")),
         masked_attention=_infer_masked_attention(attn_mask_probs, known.get("masked_attention")),
+        upscale_blocks=_upscale_blocks(network, found["patch_size"]),
+        upscale_eps=known.get("upscale_eps", ModelConfig.upscale_eps),
         backbone_overrides=known.get("backbone_overrides", {}),
         trained_crop_hw=None if trained == crop else trained,
     )
@@ -260,6 +263,12 @@ def _infer_backbone(
     if found["reg_tokens"] != family.registers:
         sizes["reg_tokens"] = found["reg_tokens"]
     return family.gated if found["gated"] else family.plain, {**sizes, **overrides}
+
+
+def _upscale_blocks(network: Mapping[str, Tensor], patch_size: int) -> int:
+    """Count the upscaling blocks; 0 if there are as many as official EoMT has."""
+    count = len({key.split(".")[1] for key in network if key.startswith("upscale.")})
+    return 0 if count == usual_blocks(patch_size) else count
 
 
 def _crop_without_positions(trained: Any, crop: Any) -> Any:

@@ -20,7 +20,9 @@ from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.model.foreign import refuse_bag, refuse_foreign
 from eomt_ext_core.model.layouts import Weights, sort_weights
 from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
-from eomt_ext_core.model.metadata import VERSION, check_info, read_own, write_json
+from eomt_ext_core.model.layouts.lightly import SETTINGS, is_lightly, read_settings
+from eomt_ext_core.model.layouts.sort import without_wrappers
+from eomt_ext_core.model.metadata import VERSION, check_info, read_json, read_own, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
 from eomt_ext_core.model.transformers_folder import read_normalisation, read_transformers
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
@@ -47,8 +49,8 @@ def load_model(
     """Load an EoMT or EoMT-EXT, ready for inference.
 
     Reads our own safetensors, official EoMT state dicts (``.bin``, ``.pth``, Lightning ``.ckpt``), EoMT-EXT
-    checkpoints with either form of head, and folders of Hugging Face Transformers, in shards too; all on DINOv2 and on
-    DINOv3. All sizes are compared before a network is made.
+    checkpoints with either form of head, folders of Hugging Face Transformers, in shards too, and exported models of
+    lightly-train; all on DINOv2 and on DINOv3. All sizes are compared before a network is made.
 
     Args:
         source: a file, a folder, ``hf://owner/name`` (downloaded through huggingface_hub), or ``demo``.
@@ -231,6 +233,10 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
     state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])
+    plain = {without_wrappers(key): value for key, value in state.items()}
+    if SETTINGS in texts or is_lightly(plain):
+        described, constants = read_settings(plain, read_json(texts.get(SETTINGS, "{}")))
+        return {**constants, **state}, described
     config_path = path.parent / "config.json"
     if not config_path.is_file():
         return state, {}

@@ -43,7 +43,7 @@ class EoMT(nn.Module):
         self.mask_head = nn.Sequential(
             nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
         )
-        self.upscale = make_upscale(dim, config.patch_size)
+        self.upscale = make_upscale(dim, config)
 
     def forward(self, images: Tensor) -> Prediction:
         """Predict masks and classes.

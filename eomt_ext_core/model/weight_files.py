@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
+from eomt_ext_core.model.layouts.lightly import SETTINGS, WEIGHTS, settings_text
 from eomt_ext_core.model.pickles import check_archive, check_legacy, is_archive
 
 INDEX = "model.safetensors.index.json"
@@ -24,7 +25,7 @@ _MOST_NESTED = 4
 # Names under which training tools keep a network beside an optimizer, or one network beside another.
 _CONTAINERS = (
     "state_dict", "model_state_dict", "model", "module", "network", "ema", "model_ema", "ema_state_dict",
-    "state_dict_ema", "teacher", "student",
+    "state_dict_ema", "teacher", "student", WEIGHTS,
 )  # fmt: skip
 _AVERAGES = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "teacher")
 _GIT_LFS = b"version https://git-lfs"
@@ -43,8 +44,8 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
         weights: the name of the container, if there are several.
 
     Returns:
-        tensors by name, on the CPU, which may be views of the file; and the metadata of a safetensors file, texts by
-        name.
+        tensors by name, on the CPU, which may be views of the file; and texts by name, the metadata of a safetensors
+        file or the settings of lightly-train.
 
     Raises:
         CheckpointError: if the file is missing, damaged, foreign, or has more than tensors. The message does not name
@@ -60,7 +61,9 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     else:
-        state, metadata = _state_dict_of(_read_pickle(path), weights), {}
+        content = _read_pickle(path)
+        described = settings_text(content) if isinstance(content, Mapping) else None
+        state, metadata = _state_dict_of(content, weights), {} if described is None else {SETTINGS: described}
     _check_tensors(state, path.stat().st_size)
     return state, metadata
 

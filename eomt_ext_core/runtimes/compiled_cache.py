@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
+
+from eomt_ext_core.files import cache_folder
 
 _log = logging.getLogger(__name__)
 
 
 def compiled_cache(runtime: str) -> str:
     """Return the folder of a runtime in the user's cache; empty, with a warning, if it cannot be made."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eomt_ext" / runtime
+    folder = cache_folder(runtime)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,8 +26,9 @@ CLASS_BLOCK = 128
 SMALLEST_BLOCK = 16  # of a product on tensor cores
 
 _SIZES = ["batch", "QUERIES", "CLASSES", "MASK_H", "MASK_W", "PATCH_H", "PATCH_W", "HEIGHT", "WIDTH", "HIDDEN"]
-_TUNED = triton.autotune(HALF_TILES, key=_SIZES)(score_pixels)
-_TUNED_LEAN = triton.autotune(LEAN_TILES, key=_SIZES)(score_pixels_lean)
+# Triton keeps the times of tilings beside the compiled kernels, for the next start.
+_TUNED = triton.autotune(HALF_TILES, key=_SIZES, cache_results=True)(score_pixels)
+_TUNED_LEAN = triton.autotune(LEAN_TILES, key=_SIZES, cache_results=True)(score_pixels_lean)
 _LEAN_CLASSES = 64
 _LEAN_HIDDEN = (64, 128, 256)
 _LEAN_CELLS = 64
@@ -99,7 +100,8 @@ class FusedHead:
         sizes = *shapes, class_probs.shape, visual.dtype
         if sizes not in self._kernels:
             ways = {kernel: lambda kernel=kernel: by(kernel).clone() for kernel in ("wide", "lean")}
-            self._kernels[sizes] = fastest(f"scoring of {len(logits)} windows", ways, _BOUND, logits.device)
+            what, inputs = f"scoring of {len(logits)} windows", ", ".join(map(str, sizes))
+            self._kernels[sizes] = fastest(what, ways, _BOUND, logits.device, inputs)
         return self._kernels[sizes]
 
     def _launch(self, mask_logits: Tensor, class_probs: Tensor, visual: Tensor, logits: Tensor) -> None:

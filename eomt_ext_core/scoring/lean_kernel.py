@@ -107,7 +107,7 @@ def score_pixels_lean(
     of_last_weight = tl.load(last_weight + second_unit)[None, :]
     of_last_bias = tl.load(last_bias)
     for number in range(tl.program_id(0), TILES * batch, tl.num_programs(0)):
-        index = tl.to_tensor(number)
+        index = tl.full((), 0, tl.int32) + number
         image = (index // TILES).to(tl.int64)
         tile = index % TILES
         top, left = tile // TILES_ACROSS * TILE_H, tile % TILES_ACROSS * TILE_W

@@ -73,6 +73,13 @@ class Engine(Protocol):
     def warm_up(self, *, semantic: bool, config: EngineConfig) -> None:
         """Do now what is done once for images under a configuration, with semantic classes or without."""
 
+    @property
+    def images_hw(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths of the images of the last batch."""
+
+    def prepare(self, images_hw: Sequence[tuple[int, int]], *, semantic: bool, config: EngineConfig) -> None:
+        """Make now what the first batch of images of these sizes would make."""
+
     def free_memory(self) -> None:
         """Free the memory that is held in reserve."""
 
@@ -120,27 +127,38 @@ def load_engine(config: NodeConfig) -> Engine:
     return engine
 
 
-def is_warm(engine: Engine, config: NodeConfig) -> bool:
-    """Whether images are as fast under a configuration as they can be."""
-    return all(engine.is_warm(config.engine, semantic=semantic) for semantic in _kinds(engine, config))
+def is_warm(engine: Engine, config: NodeConfig, *, semantic: bool = False) -> bool:
+    """Whether images are as fast under a configuration as they can be, with semantic classes too if they are wanted."""
+    return all(engine.is_warm(config.engine, semantic=kind) for kind in _kinds(engine, config, semantic))
 
 
-def warm_up(engine: Engine, config: NodeConfig) -> None:
+def warm_up(
+    engine: Engine, config: NodeConfig, *, semantic: bool = False, images_hw: Sequence[tuple[int, int]] = ()
+) -> None:
     """Do what is done once for a configuration, if there is anything of it.
 
     What the engine cannot do is logged, and images do it as far as they need it.
+
+    Args:
+        engine: to be warmed up.
+        config: of the node.
+        semantic: whether images may want semantic classes, for whatever reason.
+        images_hw: heights and widths of the images that will come, if they are known.
     """
     try:
-        for semantic in _kinds(engine, config):
-            if not engine.is_warm(config.engine, semantic=semantic):
-                engine.warm_up(semantic=semantic, config=config.engine)
+        kinds = _kinds(engine, config, semantic)
+        for kind in kinds:
+            if not engine.is_warm(config.engine, semantic=kind):
+                engine.warm_up(semantic=kind, config=config.engine)
+        engine.prepare(images_hw, semantic=any(kinds), config=config.engine)
     except Exception:
         _log.warning("the model could not be warmed up, the first images may take longer", exc_info=True)
 
 
-def _kinds(engine: Engine, config: NodeConfig) -> tuple[bool, ...]:
-    """Whether images need semantic classes: both kinds if obstacles do, as not all outputs show obstacles."""
-    return (True, False) if _needs_semantic(engine, config) else (False,)
+def _kinds(engine: Engine, config: NodeConfig, semantic: bool) -> tuple[bool, ...]:
+    """Whether images need semantic classes: both kinds if some do, as not all outputs show them."""
+    wanted = (semantic and engine.has_semantic) or _needs_semantic(engine, config)
+    return (True, False) if wanted else (False,)
 
 
 def _needs_semantic(engine: Engine, config: NodeConfig) -> bool:

@@ -1,7 +1,7 @@
 """The outputs of the node, one row for each topic ``~/output/<name>``.
 
 Parameters, cameras, launch files, replay and demo read it here; the guides, the SROS 2 policy and ``anomaly.yaml`` name
-each output by hand, and tests compare. To add one, see ``docs/architecture.md``.
+each output by hand, and tests compare. To add one, see ``docs/how_to/output.md``.
 
 Importing this module imports neither NumPy nor OpenCV: launch files read it too, and the interpreter of ``ros2 launch``
 may have neither.

@@ -33,6 +33,8 @@ from eomt_ext_ros.pipeline.transforms import Transforms
 from eomt_ext_ros.workers.inference_thread import InferenceThread
 from eomt_ext_ros.workers.visualisation import VisualisationWorker
 
+_PREPARING_SEMANTIC = "the model is prepared for semantic classes, which it was not asked for before"
+
 
 @dataclass(frozen=True)
 class StartedBatch:
@@ -85,6 +87,7 @@ class Session:
         self._context: BatchContext | None = None  # until it is loaded
         self._context_lock = threading.Lock()
         self._reload_job: Future[str] | None = None  # the last one, done or not
+        self._semantic_job: Future[None] | None = None  # for the first image that wants semantic classes
         self._visualisation = VisualisationWorker(max(1, len(self.cameras)))
         self._thread = InferenceThread(self.begin, self.finish, self._begin_beside_s)
 
@@ -175,10 +178,10 @@ class Session:
     def _decode(self, camera: Camera, msg: Any, context: BatchContext, started_s: float) -> CameraImage | None:
         """Decode a message if there is anything to publish of it; count it as skipped if there is not."""
         outputs = camera.subscribed(context.config.outputs)
-        withheld, why_not = set[str](), ""
-        if not context.engine.has_semantic and any("semantic" in output.needs for output in outputs):
-            why_not = self._reports.without_semantic()
-            withheld = {output.name for output in outputs if "semantic" in output.needs}
+        withheld, why_not = {output.name for output in outputs if "semantic" in output.needs}, ""
+        if withheld:
+            why_not = self._why_no_semantic(context)
+            withheld = withheld if why_not else set()
             outputs = tuple(output for output in outputs if output.name not in withheld)
         why_not = why_not or ("" if outputs else camera.why_unsubscribed(context.config.outputs))
         if not outputs and not camera.wants_health:
@@ -190,6 +193,20 @@ class Session:
         if outputs:
             self._reports.colours(camera, msg)
         return image
+
+    def _why_no_semantic(self, context: BatchContext) -> str:
+        """Say why an image goes without its semantic classes; empty if it need not.
+
+        The first one that wants them has the model prepared for them, before the next batch, and is not late for it.
+        """
+        if not context.engine.has_semantic:
+            return self._reports.without_semantic()
+        if context.engine.is_warm(context.config.engine, semantic=True):
+            return ""
+        if self._semantic_job is None:
+            self._semantic_job = self._thread.call(self._warm_up)
+            self._semantic_job.add_done_callback(self._report_warm_up)
+        return "" if self._semantic_job.done() else _PREPARING_SEMANTIC
 
     def _is_shown(self, image: CameraImage, context: BatchContext) -> bool:
         """Judge the camera by an image; false, and counted, if nothing of the image can be published."""
@@ -221,8 +238,8 @@ class Session:
         with self._context_lock:  # the model may change at the same time
             context = validated_context(self.context.inference, settings)
             self._settings = settings
-            was_freed = not is_warm(context.engine, self.context.config)  # another warm-up would be short of it again
-            if was_freed or is_warm(context.engine, settings.node):
+            was_freed = not self._is_warm(self.context.config)  # another warm-up would be short of it again
+            if was_freed or self._is_warm(settings.node):
                 self._take_up(context)
             else:
                 self._thread.call(self._warm_up).add_done_callback(self._report_warm_up)
@@ -278,7 +295,7 @@ class Session:
         config = self._settings.node
         try:
             engine = self._load_engine(config)
-            warm_up(engine, self._settings.node)  # which may have changed meanwhile
+            self._make_warm(engine)
             self.use(Inference(engine))
         except Exception as error:
             clear_traceback_locals(error)  # they hold what there is of the new model
@@ -289,9 +306,17 @@ class Session:
 
     def _warm_up(self) -> None:
         """Make the model warm for the settings, and take them up."""
-        warm_up(self.context.engine, self._settings.node)
+        self._make_warm(self.context.engine)
         with self._context_lock:
             self._take_up(validated_context(self.context.inference, self._settings))
+
+    def _is_warm(self, config: NodeConfig) -> bool:
+        return is_warm(self.context.engine, config, semantic=self._semantic_job is not None)
+
+    def _make_warm(self, engine: Engine) -> None:
+        """Warm a model up for the settings of now, and for images like the last ones."""
+        images_hw, semantic = self.context.engine.images_hw, self._semantic_job is not None
+        warm_up(engine, self._settings.node, semantic=semantic, images_hw=images_hw)
 
     def _report_warm_up(self, job: Future[None]) -> None:
         if not job.cancelled() and (error := job.exception()) is not None:

@@ -28,6 +28,7 @@ FLOORS = [
     {"about", "evaluation", "bench"},
     {"comparison", "commandline"},
     {"commands"},
+    {"evidence"},
     {"cli"},
     {"entry"},
 ]
@@ -57,6 +58,7 @@ ON_TOP = {
     "bench",
     "scenes",
     "commands",
+    "evidence",
     "cli",
     "entry",
 }

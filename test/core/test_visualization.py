@@ -65,6 +65,17 @@ def test_labels_are_written_into_the_picture_wherever_the_box_is(corner: tuple[i
     assert (both != one).any(axis=2).sum() > 30
 
 
+def test_a_label_hides_no_other_label() -> None:
+    image, probability = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.float32)
+    boxes = [(40, 50, 30, 20), (52, 54, 9, 9)]
+    alone, both = (
+        overlay(image, probability, boxes_xywh=boxes, labels=labels) for labels in (["17", ""], ["17", "26?"])
+    )
+    written = (alone != overlay(image, probability, boxes_xywh=boxes)).any(axis=2)
+    np.testing.assert_array_equal(both[written], alone[written])
+    assert (both != alone).any(axis=2).sum() > 30
+
+
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), opacity=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 def test_overlay_is_a_blend_by_probability(height: int, width: int, opacity: float, seed: int) -> None:

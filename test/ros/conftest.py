@@ -141,6 +141,7 @@ class StandInEngine:
     has_semantic = True
     fitting_windows = None
     most_in_flight = 1
+    images_hw = ()
 
     def __init__(self, config):
         self.refused_scores, self.config = set(), config.engine
@@ -186,6 +187,9 @@ class StandInEngine:
 
     def is_warm(self, config, *, semantic):
         return True
+
+    def prepare(self, images_hw, *, semantic, config):
+        self.prepared = (images_hw, semantic)
 
     def free_memory(self):
         self.freed += 1

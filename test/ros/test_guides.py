@@ -17,7 +17,11 @@ from eomt_ext_ros.parameters.parameter_fields import parameter_fields
 from eomt_ext_ros.pipeline import camera, image_reports, publishing, session
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDES = [ROOT / "docs" / name for name in ("integration.md", "troubleshooting.md", "architecture.md")]
+DOCS = ROOT / "docs"
+GUIDES = [
+    *(DOCS / name for name in ("topics.md", "troubleshooting.md", "architecture.md")),
+    *(page for folder in ("vehicle", "tutorials", "how_to") for page in sorted((DOCS / folder).glob("*.md"))),
+]
 
 NAMES = {output_topic(output.name, node="~") for output in OUTPUTS} | {
     "~/input/image", "~/input/image/compressed", "~/input/camera_info", "~/set_enabled", "~/reload",
@@ -40,7 +44,6 @@ def flat(tree, prefix=""):
 def test_names_of_the_node_are_its_own(guide):
     text = guide.read_text(encoding="utf-8")
     named = set(re.findall(r"~/(?:<camera>/|front/|left/)?((?:input|output)/[a-z_/]+[a-z]|set_enabled|reload)", text))
-    assert named
     assert {f"~/{name}" for name in named} - NAMES == set()
 
 
@@ -51,7 +54,7 @@ def test_dotted_parameters_exist_and_files_are_there(guide):
     dotted -= {"diagnostic_status.py", "obstacles.csv"}
     assert dotted - PARAMETERS == set()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (guide.parent / link).is_file(), link
+        assert (guide.parent / link).is_file() or Path(link).name == "commands.md", link  # which the site generates
     for path in re.findall(r"`((?:eomt_ext_core|eomt_ext_ros|training|test|benchmarks|config|docs)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
     for anchor in re.findall(r"\]\(#([^)]+)\)", text):
@@ -60,7 +63,7 @@ def test_dotted_parameters_exist_and_files_are_there(guide):
 
 
 def test_the_table_of_topics_is_the_registry_of_outputs():
-    text = GUIDES[0].read_text(encoding="utf-8")
+    text = (DOCS / "topics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ((?:`~/output/[\w/]+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
     told = {topic: types for topics, types in rows for topic in re.findall(r"`(.*?)`", topics)}
     assert told.keys() == {output_topic(output.name, node="~") for output in OUTPUTS}
@@ -71,10 +74,10 @@ def test_the_table_of_topics_is_the_registry_of_outputs():
 
 
 def test_example_parameters_build_a_configuration():
-    text = GUIDES[0].read_text(encoding="utf-8")
+    text = "".join(guide.read_text(encoding="utf-8") for guide in GUIDES)
     examples = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     ours = [example["/**"]["ros__parameters"] for example in examples if "/**" in example]
-    assert len(ours) == 2
+    assert len(ours) >= 5
     for parameters in ours:
         cameras = parameters.get("cameras", [])
         NodeConfig(cameras=tuple(cameras))
@@ -84,7 +87,7 @@ def test_example_parameters_build_a_configuration():
 
 
 def test_the_counts_of_the_interface_are_those_of_the_node():
-    text = GUIDES[0].read_text(encoding="utf-8")
+    text = (DOCS / "vehicle" / "diagnostics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)/<\w+>` \|(.*)\|$", text, re.MULTILINE)
     told = {kind: set(re.findall(r"`(\w+)`", row)) for kind, row in rows}
     (kinds,) = re.findall(r"failed/<kind>`` \((.*?)\)", CameraSnapshot.__doc__, re.DOTALL)
@@ -96,7 +99,7 @@ def test_the_counts_of_the_interface_are_those_of_the_node():
 
 def test_quoted_diagnostics_are_what_the_node_says():
     source = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in SPEAKING)
-    guide = GUIDES[1].read_text(encoding="utf-8")
+    guide = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     for words in (
         "compatible; nothing is sent, or the network loses it",
         "nobody subscribes to an output",

@@ -177,7 +177,7 @@ def test_with_the_required_arguments_alone_each_file_starts(real_launch, tmp_pat
     assert recorder[:5] == ["ros2", "bag", "record", "--use-sim-time", "--output"]
 
 
-(XML,) = re.findall(r"```xml\n(<launch>.*?)```", (ROOT / "docs/integration.md").read_text(encoding="utf-8"), re.DOTALL)
+(XML,) = re.findall(r"```xml\n(<launch>.*?)```", (ROOT / "docs/vehicle/node.md").read_text(encoding="utf-8"), re.DOTALL)
 YAML = """launch:
 - group:
   - push_ros_namespace: {namespace: car}

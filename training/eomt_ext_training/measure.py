@@ -17,6 +17,7 @@ from eomt_ext_core.datasets.labels import NORMAL
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.errors import DatasetError
 from eomt_ext_core.evaluation import PixelMetrics, PixelResult
+from eomt_ext_core.evaluation.metrics.pixel_metrics import exceeds
 from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.model.checkpoint import load_model
 from eomt_ext_core.progress import tracked
@@ -49,7 +50,7 @@ def false_alarms(engine: AnomalyEngine, data: AnomalyDataset, thresholds: dict[s
         total += int(known.sum())
         maps = engine.score_maps(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), list(thresholds))
         for score, values in maps.items():
-            above[score] += int((values[known] > np.float64(thresholds[score])).sum())
+            above[score] += int(exceeds(values[known], thresholds[score]).sum())
     if not total:
         raise DatasetError("false alarms need normal pixels, got none")
     return {score: count / total for score, count in above.items()}

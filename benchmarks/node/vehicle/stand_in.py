@@ -30,6 +30,7 @@ class StandIn:
     has_semantic = True
     fitting_windows = None
     most_in_flight = 2
+    images_hw = ()
 
     def __init__(self, config: NodeConfig, seconds: float) -> None:
         self._seconds, self._done_s = seconds, 0.0
@@ -59,6 +60,9 @@ class StandIn:
         return True
 
     def warm_up(self, *, semantic: bool, config: EngineConfig) -> None:
+        pass
+
+    def prepare(self, images_hw: Sequence[tuple[int, int]], *, semantic: bool, config: EngineConfig) -> None:
         pass
 
     def describe(self, config: EngineConfig) -> dict[str, str]:

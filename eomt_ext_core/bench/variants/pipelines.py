@@ -42,7 +42,7 @@ def make_pipelines(variant: str, model: EoMTExt, device: torch.device) -> Pipeli
     way, *optimize, precision = variant.split("-")
     if way == "ours":
         config = EngineConfig(device=str(device), precision=precision, optimize=optimize[0] if optimize else "auto")
-        engine = AnomalyEngine(model, config)
+        engine = AnomalyEngine(model, config, most_images=1)
         return Pipelines(lambda image, _: engine.infer(image).probability, StagedEngine(engine).run)
     bf16 = precision == "bf16"
     if way == "transformers":

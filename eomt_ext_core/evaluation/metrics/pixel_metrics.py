@@ -9,12 +9,22 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, check_frame
+from eomt_ext_core.datasets.labels import ANOMALOUS, NORMAL, FloatArray, check_frame
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation.metrics.exact_scores import ExactScores
 from eomt_ext_core.evaluation.metrics.score_histogram import ScoreCounts, ScoreHistogram
 
 Mode = Literal["streaming", "exact"]
+
+
+def exceeds(scores: FloatArray, threshold: float) -> npt.NDArray[np.bool_]:
+    """Tell which scores are above a threshold, compared in float64: rounded to float32, it could equal one above it.
+
+    >>> exceeds(np.array([0.5], np.float32), np.nextafter(0.5, 0))
+    array([ True])
+    """
+    # NumPy 1 compares with a scalar in the type of the array, whatever the type of the scalar.
+    return np.asarray(scores > np.array([threshold], np.float64), np.bool_)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from eomt_ext_core.datasets.labels import ANOMALOUS, VOID, check_frame
 from eomt_ext_core.datasets.tracks import SegmentTrack
 from eomt_ext_core.errors import ConfigError, DatasetError
+from eomt_ext_core.evaluation.metrics.pixel_metrics import exceeds
 
 IntArray = npt.NDArray[np.int64]
 
@@ -81,8 +82,7 @@ class SegmentMetrics:
             raise DatasetError(f"segment metrics take one frame (H, W) at a time, got shape {score_array.shape}")
         if score_array.size == 0:
             return
-        # Compared in float64: rounded to float32, the threshold could equal the lowest score above it.
-        predicted = (score_array > np.float64(self.score_threshold)) & (label_array != VOID)
+        predicted = exceeds(score_array, self.score_threshold) & (label_array != VOID)
         siou, ppv = match_components(predicted, label_array == ANOMALOUS, self.track)
         self._siou.append(siou)
         self._ppv.append(ppv)

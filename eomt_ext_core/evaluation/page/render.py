@@ -66,7 +66,8 @@ def _set_section(result: EvaluationResult) -> str:
         figures.append((f"Calibration of {name}", charts.reliability(main.calibration)))
     if len(result.latency_ms) > _FEWEST_TIMED and not any(detail.sequence for detail in result.details.values()):
         figures.append(("Latency", charts.latency(list(result.latency_ms.values()))))
-    notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in result.undefined)
+    lines = [] if result.mask is None else [str(result.mask)]
+    notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in [*lines, *result.undefined])
     drawn = "".join(f"<div><h3>{escape(title)}</h3>{svg}</div>" for title, svg in figures)
     drawn = f'<div class="charts">{drawn}</div>' if drawn else ""
     return (

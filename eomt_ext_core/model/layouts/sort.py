@@ -1,7 +1,7 @@
 """Recognition of the layout of a state dict.
 
 Official (github.com/tue-mps/eomt): keys under ``network.`` as :class:`~eomt_ext_core.model.eomt.EoMT` names them.
-Transformers: the same weights under other names, query, key and value apart.
+Transformers: the same weights under other names, query, key and value apart. lightly-train: see :mod:`~.lightly`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eomt_ext_core.model.layouts.dinov2 import DINOV2
 from eomt_ext_core.model.layouts.dinov3 import from_dinov3, is_dinov3
+from eomt_ext_core.model.layouts.lightly import from_lightly, is_lightly
 
 # Wrappers that training tools leave around a network, in any order.
 _PREFIXES = ("_orig_mod.", "module.", "model.", "network.")
@@ -51,14 +52,16 @@ def sort_weights(state: Mapping[str, Tensor], *, is_own: bool = False) -> Weight
     """
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = _without_prefixes(key)
+        name = without_wrappers(key)
         plain[key if name in plain else name] = value  # a second network with another prefix is not the model's
     plain = {key: value for key, value in plain.items() if not key.startswith(_IGNORED)}
     probs = plain.pop("attn_mask_probs", None)
     head = {key.removeprefix(_HEAD_PREFIX): plain.pop(key) for key in list(plain) if key.startswith(_HEAD_PREFIX)}
     if not head and plain and all(key.startswith(("mlp.", "feature_proj.")) for key in plain):
         return Weights({}, plain, probs)
-    if is_dinov3(plain):
+    if is_lightly(plain):
+        plain = from_lightly(plain)
+    elif is_dinov3(plain):
         plain = from_dinov3(plain)
     elif any(key.startswith(("embeddings.", "layers.")) for key in plain):
         plain = DINOV2.apply(plain)
@@ -87,7 +90,8 @@ def _is_square(count: int) -> bool:
     return count > 0 and math.isqrt(count) ** 2 == count
 
 
-def _without_prefixes(key: str) -> str:
+def without_wrappers(key: str) -> str:
+    """Return the name of a tensor without the prefixes that training tools put before it."""
     while prefix := next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None):
         key = key.removeprefix(prefix)
     return key

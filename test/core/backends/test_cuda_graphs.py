@@ -96,38 +96,67 @@ def test_graphs_of_two_devices_are_captured_each_on_its_own(devices: list[torch.
 
 
 class Capture:
-    """In the places of torch's stream and graph: what runs under them."""
+    """In the places of torch's streams and graph: what runs on which; a capture fails as it is told."""
 
-    def __init__(self) -> None:
-        self.streams: list[Any] = []
-        self.captured_on: list[Any] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current: Any = self
+        self.ran_on: list[Any] = []
+        self.error: Exception | None = None
+        monkeypatch.setattr(torch.cuda, "stream", self.stream)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.current)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
 
     def wait_stream(self, stream: Any) -> None: ...
 
     @contextmanager
     def stream(self, stream: Any) -> Iterator[None]:
-        self.streams.append(stream)
-        yield
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
 
     @contextmanager
     def graph(self, graph: Any, pool: Any, stream: Any = None, **_: Any) -> Iterator[None]:
-        self.captured_on.append(stream)
-        yield
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            if self.error is not None:
+                raise RuntimeError("the capture failed")  # and the stream stays, as in torch 2.11
+            self.current = before
+
+
+class Side:
+    """A stream beside the one that is current at first."""
+
+    def wait_stream(self, stream: Any) -> None: ...
 
 
 def test_capture_uses_given_stream_and_cudnn_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    capture, ours = Capture(), Capture()
-    for name in ("stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, getattr(capture, name))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: capture)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    capture, ours = Capture(monkeypatch), Side()
     seen = []
 
     def function(crops: Tensor) -> Tensor:
-        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark))
+        seen.append((capture.current, torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark))
         return crops
 
     _CapturedScores(function, torch.zeros(1), (0, 0), ours)  # type: ignore[arg-type]
-    assert seen == [(True, True)] * (WARM_UPS + 1)
+    assert seen == [(ours, True, True)] * (WARM_UPS + 1)
     assert not torch.backends.cudnn.benchmark
-    assert capture.streams == capture.captured_on == [ours]
+    assert capture.current is capture
+
+
+def test_a_failed_capture_gives_back_the_stream_and_says_that_memory_was_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture, calls = Capture(monkeypatch), iter(range(100))
+
+    def function(crops: Tensor) -> Tensor:
+        if next(calls) == WARM_UPS:
+            capture.error = torch.cuda.OutOfMemoryError("CUDA out of memory")
+            raise capture.error
+        return crops
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        _CapturedScores(function, torch.zeros(1), (0, 0), Side())  # type: ignore[arg-type]
+    assert capture.current is capture

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +62,9 @@ def test_the_embedding_of_still_windows_is_never_tf32(tiny_model: Make) -> None:
 
 
 @pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch) -> dict[Any, float]:
-    """Microseconds of ways by what they return, in the place of a clock on the device."""
+def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[Any, float]:
+    """Microseconds of ways by what they return, in the place of a clock on the device; nothing is kept yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     given: dict[Any, float] = {}
     monkeypatch.setattr(choice, "time_us", lambda way, device: given[round(float(way().abs().max()), 3)])
     return given
@@ -73,19 +75,19 @@ def test_the_fastest_way_that_agrees_is_chosen(times: dict[Any, float], caplog: 
     ways = {"plain": torch.ones(3), "b": 1.001 * torch.ones(3), "c": 1.002 * torch.ones(3), "wrong": 2 * torch.ones(3)}
     calls = {name: (lambda result=result: result) for name, result in ways.items()}
     with caplog.at_level(logging.INFO):
-        assert fastest("a sum", calls, 0.01, CPU) == "b"
+        assert fastest("a sum", calls, 0.01, CPU, "3") == "b"
     assert "a sum by wrong differs by 1 from plain: not used on cpu" in caplog.text
     assert "a sum on cpu by b: plain 90 µs, b 50 µs, c 70 µs" in caplog.text
     times[1.0] = 10.0
-    assert fastest("a sum", calls, 0.01, CPU) == "plain"
+    assert fastest("another sum", calls, 0.01, CPU, "3") == "plain"
 
 
 def test_what_is_not_finite_is_no_measure(times: dict[Any, float]) -> None:
     broken = {"plain": lambda: torch.full((2,), torch.nan), "b": lambda: torch.ones(2)}
-    assert fastest("a sum", broken, 0.01, CPU) == "plain"
+    assert fastest("a sum", broken, 0.01, CPU, "2") == "plain"
     times[1.0] = 1.0
     ways = {"plain": lambda: torch.ones(2), "b": lambda: torch.full((2,), torch.nan)}
-    assert fastest("a sum", ways, 1.0, CPU) == "plain"
+    assert fastest("a sum", ways, 1.0, CPU, "2") == "plain"
 
 
 def test_parts_alike_are_chosen_together(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Every command of every package spells an option alike."""
 
 import importlib
-from typing import Any, get_args, get_type_hints
+import inspect
+from typing import Any, get_args
 
 import pytest
 from rich.text import Text
@@ -13,6 +14,7 @@ COMMANDS = {
     "bench": "eomt_ext_core.commands.bench",
     "compare": "eomt_ext_core.commands.compare",
     "evaluate": "eomt_ext_core.commands.evaluate",
+    "evidence": "eomt_ext_core.evidence.command",
     "predict": "eomt_ext_core.commands.predict",
     "export": "eomt_ext_core.commands.export",
     "convert": "eomt_ext_core.commands.convert",
@@ -33,6 +35,7 @@ OTHERS = {
     "export --checkpoint",
     "calibrate --checkpoint",
     "bench --checkpoint",
+    "evidence --checkpoint",
     "bench --device",
     "compare --scores",
     "convert --output",
@@ -44,8 +47,8 @@ OTHERS = {
 def declared(command: str) -> dict[str, Any]:
     """The options of a command by name, as they are annotated."""
     function = getattr(importlib.import_module(COMMANDS[command]), command)
-    hints = get_type_hints(function, include_extras=True)
-    return {f"--{name.replace('_', '-')}": hint for name, hint in hints.items() if name != "return"}
+    parameters = inspect.signature(function, eval_str=True).parameters
+    return {f"--{name.replace('_', '-')}": parameter.annotation for name, parameter in parameters.items()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

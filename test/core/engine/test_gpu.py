@@ -117,6 +117,15 @@ def test_steady_state_allocates_nothing(model: EoMTExt) -> None:
         assert after[name] == before[name], name
 
 
+def test_the_first_images_of_a_prepared_engine_allocate_nothing(model: EoMTExt) -> None:
+    engine = AnomalyEngine(model, EngineConfig(device="cuda"))
+    engine.prepare([image.shape[:2] for image in CAMERAS], semantic=True)
+    held = torch.cuda.host_memory_stats()["num_host_alloc"]
+    for _ in in_flight(engine, [CAMERAS] * 4):
+        pass
+    assert torch.cuda.host_memory_stats()["num_host_alloc"] == held
+
+
 def test_the_host_waits_only_for_the_download(model: EoMTExt) -> None:
     engine = AnomalyEngine(model, EngineConfig(device="cuda"))
     engine.infer_batch(CAMERAS, semantic=True)

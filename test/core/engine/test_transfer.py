@@ -1,6 +1,7 @@
 """Transfers to a GPU, with stand-ins for its streams, events and memory; real ones are tested through the engine."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt, HeadConfig
 from eomt_ext_core.engine.transfer import CudaTransfer, HostTransfer
 
 CPU = torch.device("cpu")
@@ -133,3 +135,89 @@ def test_page_locked_memory_is_made_when_a_shape_is_new(gpu: Gpu) -> None:
         transfer.download([torch.rand(8, 8)] * count)()
         taken.append((gpu.taken[True] - before) // 256 - count)
     assert taken == [4, 0, 8, 0, 0], "four of each at a time: the pool has them from then on"
+
+
+@pytest.mark.parametrize("earlier", [[], [0], [0, 0], [4], [4, 0, 0]])
+def test_what_an_image_would_wait_for_is_made_before(
+    gpu: Gpu, earlier: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    transfer, results = CudaTransfer(CPU), [torch.rand(8, 8), torch.rand(8, 8)]
+    for turn in earlier:
+        with transfer.upload(images(turn)):
+            pass
+
+    def move() -> dict[bool, int]:
+        """How many bytes more than the arrays themselves are taken for two batches on their way."""
+        before = dict(gpu.taken)
+        with transfer.upload(images(4)), transfer.upload(images(4)):
+            transfer.download(results)()
+        return {memory: gpu.taken[memory] - before[memory] for memory in before}
+
+    with caplog.at_level(logging.INFO):
+        with transfer.preparing(), transfer.upload(images(4)):
+            transfer.download(results)()
+        assert move() == {True: 2 * 256, False: 0}
+        assert not caplog.messages
+        with transfer.upload([np.zeros((40, 40, 3), np.uint8)]):
+            transfer.download([torch.rand(9, 9)])()
+    assert [message.partition(" of a new size was made in a frame")[0] for message in caplog.messages] == [
+        "page-locked memory for uploads",
+        "page-locked memory for downloads",
+    ]
+
+
+def test_the_pool_is_filled_again_after_a_capture_has_emptied_it(gpu: Gpu) -> None:
+    transfer = CudaTransfer(CPU)
+    transfer.download([torch.rand(8, 8)])()
+    before = gpu.taken[True]
+    with transfer.preparing():
+        pass
+    assert gpu.taken[True] - before == 4 * 256
+
+
+def test_a_buffer_for_which_memory_is_short_stays_as_it_was(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer, empty = CudaTransfer(CPU), torch.empty
+
+    def short(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if "device" in kwargs:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return empty(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", short)
+        for _ in range(2):
+            with pytest.raises(torch.cuda.OutOfMemoryError), transfer.upload(images(0)):
+                pass
+    for _ in range(2):
+        with uploaded(transfer, images(0)) as found:
+            np.testing.assert_array_equal(found[0], images(0)[0])
+
+
+def test_images_are_uploaded_whole_in_chunks(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eomt_ext_core.engine.transfer._CHUNK", 10)
+    with uploaded(CudaTransfer(CPU), images(1)) as found:
+        for array, sent in zip(found, images(1), strict=True):
+            np.testing.assert_array_equal(array, sent)
+
+
+def test_an_engine_is_prepared_for_the_images_of_the_one_before(
+    gpu: Gpu, tiny_model: Callable[..., EoMTExt], caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = [np.random.default_rng(size).integers(0, 256, (75, size, 3), dtype=np.uint8) for size in (200, 90)]
+    before, after = (AnomalyEngine(tiny_model(HeadConfig(16, 0.3, 8)), EngineConfig(device="cpu")) for _ in range(2))
+    expected = before.infer_batch(batch, semantic=True)
+    after._path._transfer = CudaTransfer(CPU)
+    with caplog.at_level(logging.INFO):
+        after.prepare(before.images_hw, semantic=True)
+        frames = after.infer_batch(batch, semantic=True)
+        assert not caplog.messages
+        after.infer_batch(2 * batch)
+    assert {message.split(" of ")[0] for message in caplog.messages} == {
+        "page-locked memory for uploads",
+        "page-locked memory for downloads",
+    }
+    for found, frame in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(found.probability, frame.probability)
+        np.testing.assert_array_equal(found.semantic, frame.semantic)
+    before.prepare([(75, 200)])
+    assert before.images_hw == ((75, 200), (75, 90)), "of images, not of a preparation"

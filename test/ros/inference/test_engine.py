@@ -54,6 +54,9 @@ class ShortEngine:
     def is_warm(self, config, *, semantic=False):
         return semantic in self.warm
 
+    def prepare(self, images_hw, *, semantic, config):
+        self.prepared = (images_hw, semantic)
+
     def warm_up(self, *, semantic=False, config=None):
         if self.error is not None:
             raise self.error
@@ -82,6 +85,19 @@ def test_a_region_that_is_set_later_is_warmed_up_beside_the_rest(short):
     assert is_warm(short, DRIVABLE)
     warm_up(short, DRIVABLE)
     assert short.warmed == [True, False], "nothing is left to do"
+
+
+def test_semantic_classes_that_images_want_are_warmed_up_beside_the_rest(short):
+    plain = NodeConfig(engine=EngineConfig(device="cpu"))
+    assert is_warm(short, plain)
+    assert not is_warm(short, plain, semantic=True)
+    warm_up(short, plain, semantic=True, images_hw=((32, 64),))
+    assert short.warmed == [True, False]
+    assert is_warm(short, plain, semantic=True)
+    assert short.prepared == (((32, 64),), True)
+    short.has_semantic = False
+    short.warm = {False}
+    assert is_warm(short, plain, semantic=True), "there is nothing to warm up"
 
 
 def test_a_failed_warm_up_is_logged(short, caplog):

@@ -1,5 +1,6 @@
 """Models and settings that change while the node runs."""
 
+import functools
 import threading
 
 import pytest
@@ -39,22 +40,24 @@ def test_settings_that_change_while_a_model_is_taken_up_reach_it(stand_in):
 
 
 def cold(engine_class):
-    """Make an engine that has to capture what a score needs, and fails if that is left to an image."""
+    """Make an engine that has to capture what images need, and fails if that is left to one of them."""
 
     class ColdEngine(engine_class):
+        images_hw = ((1, 64),)
+
         def __init__(self, config):
             super().__init__(config)
-            self.warm, self.threads = {config.engine.score}, []
+            self.warm, self.threads = {(config.engine.score, False)}, []
 
         def is_warm(self, config, *, semantic):
-            return config.score in self.warm
+            return (config.score, semantic) in self.warm
 
         def warm_up(self, *, semantic, config):
-            self.warm.add(config.score)
+            self.warm.add((config.score, semantic))
             self.threads.append(threading.current_thread().name)
 
         def infer_batch(self, images_rgb, *, semantic, config):
-            assert config.score in self.warm, "captured inside a frame"
+            assert self.is_warm(config, semantic=semantic), "captured inside a frame"
             return super().infer_batch(images_rgb, semantic=semantic, config=config)
 
     return ColdEngine
@@ -124,6 +127,59 @@ def test_a_model_that_is_loaded_is_warm_for_the_settings_of_now(cold_rig, image_
     rig.spin_until(reloaded.done, "the reload")
     rig.answer(image_msg(1))
     assert rig.engine.config.score == "rba"
+
+
+def test_the_image_before_semantic_classes_are_prepared_is_answered_without_them(cold_rig, image_msg):
+    rig = cold_rig
+    rig.answer(image_msg(1))
+    rig.listen("semantic")
+    assert rig.answer(image_msg(2)).header.stamp.nanosec == 2
+    rig.answer(image_msg(3), "semantic")
+    assert [msg.header.stamp.nanosec for msg in rig.messages("semantic")] == [3]
+    counts = dict(rig.node.counts)
+    assert (counts["published"], counts["withheld/semantic"]) == (3, 1)
+    assert rig.engine.threads == ["inference"]
+    assert rig.engine.prepared == (((1, 64),), True)
+
+
+def test_semantic_classes_alone_wait_for_the_next_image(cold_rig, image_msg):
+    rig = cold_rig
+    rig.client.destroy_subscription(rig.heard.pop("probability").subscription)
+    rig.listen("semantic")
+    rig.send(image_msg(1))
+    rig.spin_until_counted("skipped", 1)
+    rig.answer(image_msg(2), "semantic")
+
+
+def test_once_semantic_classes_are_wanted_changes_and_models_are_warm_for_them(cold_rig, image_msg):
+    rig = cold_rig
+    rig.listen("semantic")
+    rig.answer(image_msg(1))
+    rig.answer(image_msg(2), "semantic")
+    assert rig.set(score="rba") == ""
+    rig.answer(image_msg(3), "semantic")
+    assert rig.node.counts["withheld/semantic"] == 1
+    assert rig.engine.warm == {(score, semantic) for score in ("head", "rba") for semantic in (True, False)}
+    rig.spin_until(rig.node.begin_reload().done, "the reload")
+    rig.answer(image_msg(4), "semantic")
+    assert rig.engine.prepared == (((1, 64),), True)
+
+
+def test_semantic_classes_for_which_memory_is_short_are_left_to_images(cold_rig, image_msg, monkeypatch):
+    rig, frees = cold_rig, []
+    monkeypatch.setattr(rig.engine, "warm_up", lambda **_: frees.append("tried"))
+    monkeypatch.setattr(rig.engine, "infer_batch", functools.partial(_hot, rig.engine))
+    rig.listen("semantic")
+    rig.answer(image_msg(1))
+    for number in (2, 3):
+        rig.answer(image_msg(number), "semantic")
+    assert frees == ["tried"]
+
+
+def _hot(engine, images_rgb, *, semantic, config):
+    """Infer and capture meanwhile."""
+    engine.warm.add((config.score, semantic))
+    return type(engine).infer_batch(engine, images_rgb, semantic=semantic, config=config)
 
 
 @pytest.mark.parametrize(

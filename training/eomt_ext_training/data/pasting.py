@@ -73,7 +73,7 @@ class Footing(NamedTuple):
 
 
 class SceneColours(NamedTuple):
-    """Compute mean and standard deviation of the known pixels of a scene in 8-bit Lab, each (3,)."""
+    """Mean and standard deviation of the known pixels of a scene in 8-bit Lab, each (3,)."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
