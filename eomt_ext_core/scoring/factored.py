@@ -7,7 +7,6 @@ processed in bands of rows that fit into the CPU's cache.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class FactoredHead:
     def __init__(self, head: PixelAnomalyHead, reason: str = "asked for") -> None:
         self.reason = reason
         self._weights = FactoredWeights.of(head)
-        self._second: dict[torch.dtype, Callable[[Tensor], Tensor]] = {}
+        self._packed: dict[torch.dtype, PackedLinear] = {}
 
     def __call__(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
@@ -91,11 +90,12 @@ class FactoredHead:
 
     def _second_layer(self, dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Give the second layer, from (N, hidden) float32 to a type."""
-        if dtype not in self._second:
+        layer = self._packed.get(dtype)
+        if layer is None:
             weight, bias = self._weights.second.to(dtype), self._weights.second_bias.to(dtype)
-            packed = PackedLinear(weight, bias) if device.type == "cpu" and packs(dtype) else None
-            self._second[dtype] = packed or partial(F.linear, weight=weight, bias=bias)
-        layer = self._second[dtype]
+            if device.type != "cpu" or not packs(dtype):  # on a GPU nothing may outlive the capture of a graph
+                return lambda hidden: F.linear(hidden.to(dtype), weight, bias)
+            layer = self._packed[dtype] = PackedLinear(weight, bias)
         return lambda hidden: layer(hidden.to(dtype))
 
     def _mlp(self, statistics: Tensor, visual: Tensor, second: Callable[[Tensor], Tensor]) -> Tensor:
