@@ -60,7 +60,8 @@ def from_lightly(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     mask takes the key's away.
 
     Raises:
-        CheckpointError: if the rotations are not those of DINOv3, or a mask does not fit its bias.
+        CheckpointError: if the rotations are not those of DINOv3, a mask does not fit its bias, or two tensors get one
+            name.
     """
     kept = {key: value for key, value in state.items() if key not in _UNUSED}
     if (periods := state.get(_PERIODS)) is not None:
@@ -81,8 +82,11 @@ def _with_biases_apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if mask.shape != value.shape or value.ndim != 1 or len(value) % 3:
                 raise CheckpointError(f"{key} and its mask must have one length, a multiple of 3, got {value.shape}")
             for name, part in zip("qkv", (value * mask).chunk(3), strict=True):
+                own = key.replace("qkv.bias", f"{name}_bias")
+                if own in state:
+                    raise CheckpointError(f"a tensor must be there once, but {key} and {own} are both biases of {name}")
                 if name != "k" or part.any():  # strict loading refuses a bias of the key
-                    apart[key.replace("qkv.bias", f"{name}_bias")] = part
+                    apart[own] = part
         elif not key.endswith(".attn.qkv.bias_mask"):
             apart[key] = value
     return apart
