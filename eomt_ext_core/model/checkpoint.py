@@ -229,7 +229,7 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])
     plain = {without_wrappers(key): value for key, value in state.items()}
-    if SETTINGS in texts or is_lightly(plain):
+    if is_lightly(plain):
         described, constants = read_settings(plain, read_json(texts.get(SETTINGS, "{}")))
         return {**constants, **state}, described
     config_path = path.parent / "config.json"

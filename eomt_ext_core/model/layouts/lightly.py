@@ -99,16 +99,14 @@ def _check_periods(periods: Tensor) -> None:
         raise CheckpointError(f"{_PERIODS} must be those of DINOv3, {_THETA:g}^(i/{count}), got {periods.tolist()[:4]}")
 
 
-def settings_text(content: Mapping[str, Any]) -> str | None:
-    """Give the settings of a file as JSON; None if it has none.
+def settings_text(stored: Mapping[str, Any]) -> str:
+    """Give the settings of a file as JSON.
 
     Raises:
         CheckpointError: if they hold other objects.
     """
-    if not isinstance(content.get(SETTINGS), Mapping):
-        return None
     try:
-        return json.dumps(content[SETTINGS], allow_nan=False)
+        return json.dumps(stored, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"its {SETTINGS} must be texts and numbers: {error}") from error
 
