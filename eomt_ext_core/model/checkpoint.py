@@ -139,7 +139,7 @@ def read_checkpoint(
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     info = info if own_head else without_head(info)
-    if model_config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
+    if list(model_config.crop_hw) != metadata.get("model", {}).get("crop_hw"):
         info.pop(PROBE, None)  # it belongs to the window in the file
     return Checkpoint(path, model_config, head_config, found.network, head_state, info)
 

@@ -132,8 +132,9 @@ def read_settings(state: Mapping[str, Tensor], stored: Any) -> tuple[dict[str, A
         raise CheckpointError(f"its {SETTINGS} must be a mapping, got {type(stored).__name__}")
     if "num_joint_blocks" in stored:
         model["num_blocks"] = stored["num_joint_blocks"]
-    if "image_size" in stored:
-        model["crop_hw"] = stored["image_size"]
+    size = stored.get("image_size")
+    if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
+        model["crop_hw"] = size
     classes = stored.get("classes")
     info = {"class_names": list(classes.values())} if isinstance(classes, Mapping) else {}
     return {"model": model, "info": info}, _normalisation(stored.get("image_normalize"))
