@@ -229,8 +229,8 @@ class Session:
     def apply(self, settings: Settings) -> None:
         """Run batches under other settings from now on, or as soon as the model is warm for them.
 
-        The inference thread captures or compiles what they need, between two batches. If memory was freed since the
-        last warm-up, images do that instead, as they need it.
+        The inference thread captures or compiles what they need, between two batches. If memory was freed in the last
+        minutes, images do that instead, as they need it.
 
         Raises:
             ConfigError: if the model does not go with them; then all stays as it was.
@@ -238,8 +238,9 @@ class Session:
         with self._context_lock:  # the model may change at the same time
             context = validated_context(self.context.inference, settings)
             self._settings = settings
-            was_freed = not self._is_warm(self.context.config)  # another warm-up would be short of it again
-            if was_freed or self._is_warm(settings.node):
+            is_cold = not self._is_warm(self.context.config)
+            is_short = is_cold and context.inference.was_freed_lately  # and would be for another warm-up
+            if is_short or self._is_warm(settings.node):
                 self._take_up(context)
             else:
                 self._thread.call(self._warm_up).add_done_callback(self._report_warm_up)
