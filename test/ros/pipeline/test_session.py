@@ -105,20 +105,36 @@ def test_after_memory_was_freed_images_capture_for_changes_for_a_while(cold_rig,
     assert rig.engine.warm >= {("energy", True), ("energy", False)}, "captured between two images again"
 
 
-def test_a_change_that_fails_in_the_inference_thread_is_logged(cold_rig, monkeypatch):
-    rig, logged = cold_rig, []
-    monkeypatch.setattr(rig.node.session._log, "error", lambda kind, text: logged.append(text))
-    warm_up = rig.engine.warm_up
+@pytest.fixture
+def logged(cold_rig, monkeypatch):
+    """The errors of a session whose engine refuses what it was warmed up for."""
+    engine, logged = cold_rig.engine, []
+    monkeypatch.setattr(cold_rig.node.session._log, "error", lambda kind, text: logged.append(text))
+    warm_up = engine.warm_up
 
     def refuse_later(*, semantic, config):
         warm_up(semantic=semantic, config=config)
-        rig.engine.refused_scores = {config.score}
+        engine.refused_scores = {config.score}
 
-    monkeypatch.setattr(rig.engine, "warm_up", refuse_later)
+    monkeypatch.setattr(engine, "warm_up", refuse_later)
+    return logged
+
+
+def test_a_change_that_fails_in_the_inference_thread_is_logged(cold_rig, logged):
+    rig = cold_rig
     assert rig.set(score="rba") == ""
     rig.spin_until(lambda: logged, "the log")
     assert logged == ["new parameters are not in force: score 'rba' needs what this model lacks"]
     assert rig.node.session.context.config.engine.score == "head"
+
+
+def test_semantic_classes_that_cannot_be_prepared_are_logged(cold_rig, image_msg, logged):
+    rig = cold_rig
+    rig.listen("semantic")
+    rig.answer(image_msg(1))
+    rig.spin_until(lambda: logged, "the log")
+    assert logged[0].startswith("the model is not prepared for semantic classes, and the first images with them take ")
+    assert logged[0].endswith("longer: score 'head' needs what this model lacks")
 
 
 def test_the_last_of_several_changes_stays(cold_rig, image_msg):
