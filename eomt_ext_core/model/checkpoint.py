@@ -140,7 +140,7 @@ def read_checkpoint(
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     info = info if own_head else without_head(info)
-    if model_config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
+    if list(model_config.crop_hw) != metadata.get("model", {}).get("crop_hw"):
         info.pop(PROBE, None)  # it belongs to the window in the file
     return Checkpoint(path, model_config, head_config, found.network, head_state, info)
 
@@ -234,7 +234,7 @@ def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], di
     if _METADATA_KEY in texts:
         return state, read_own(texts[_METADATA_KEY])
     plain = {without_wrappers(key): value for key, value in state.items()}
-    if SETTINGS in texts or is_lightly(plain):
+    if is_lightly(plain):
         described, constants = read_settings(plain, read_json(texts.get(SETTINGS, "{}")))
         return {**constants, **state}, described
     config_path = path.parent / "config.json"

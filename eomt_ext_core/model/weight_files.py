@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.model.layouts.lightly import SETTINGS, WEIGHTS, settings_text
+from eomt_ext_core.model.layouts.lightly import SETTINGS, WEIGHTS, is_lightly, settings_text
+from eomt_ext_core.model.layouts.sort import without_wrappers
 from eomt_ext_core.model.pickles import check_archive, check_legacy, is_archive
 
 INDEX = "model.safetensors.index.json"
@@ -62,8 +63,10 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
         state, metadata = _read_safetensors(path)
     else:
         content = _read_pickle(path)
-        described = settings_text(content) if isinstance(content, Mapping) else None
-        state, metadata = _state_dict_of(content, weights), {} if described is None else {SETTINGS: described}
+        state, metadata = _state_dict_of(content, weights), {}
+        described, plain = content.get(SETTINGS), {without_wrappers(key): value for key, value in state.items()}
+        if isinstance(described, Mapping) and is_lightly(plain):
+            metadata = {SETTINGS: settings_text(described)}
     _check_tensors(state, path.stat().st_size)
     return state, metadata
 
