@@ -144,10 +144,10 @@ def replay(
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
         status, is_complete, result = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
         if not is_complete:
+            _print_places(folder)
             print_result({"output": folder, **result})
             raise typer.Exit(status)
-    if folder != output.resolve():
-        typer.echo(f"results moved to {printable(output)}", err=True)
+    _print_places(output)
     print_result({"output": output, **result})
     if status:
         raise typer.Exit(status)
@@ -177,7 +177,7 @@ def run(
         with console.status("writing the report"):
             _write_results(reports, jobs, output)
     ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
-    status = _print_summary(console, reports, len(jobs), output)
+    status = _print_summary(console, reports, len(jobs))
     counts = [{"name": item.name, "frames": item.num_frames, "processed": item.num_processed} for item in reports]
     result = {"bags": counts, "problems": _problems(reports)}
     return status, not ended_early and status in (0, EXIT_INCOMPLETE), result
@@ -241,6 +241,8 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
             merged.merge(evaluator)
         result = merged.result()
         about["threshold"] = describe_thresholds([result])
+        if not result.scores:  # nothing was evaluated
+            about["title"] = "Road anomalies found"
         write_report(result, output, about, record_of([result], config.scores))
 
 
@@ -268,7 +270,7 @@ def _label_problem(reports: Sequence[BagReport]) -> str:
     return census.problem() if census.num_maps else ""
 
 
-def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
+def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int) -> int:
     """Print the problems and the summary; returns the exit status."""
     num_processed = sum(report.num_processed for report in reports)
     num_frames = sum(report.num_frames for report in reports)
@@ -276,19 +278,23 @@ def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int
     for problem in problems[:_MAX_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MAX_PROBLEMS:
-        file = escape(printable(output / "problems.txt"))
-        console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {file}", soft_wrap=True)
+        console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in problems.txt", soft_wrap=True)
     console = Console(stderr=True, quiet=is_hidden())
     console.print(f"{num_processed} of {num_frames} frames processed")
-    for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
-        if (output / name).exists():
-            console.print(f"{what}: {escape(printable(output / name))}", soft_wrap=True)
     if any(report.interrupted for report in reports):
         return EXIT_INTERRUPTED
     if not num_processed:
         return EXIT_NOTHING
     is_complete = len(reports) == num_bags and all(report.is_complete for report in reports)
     return 0 if is_complete and not _label_problem(reports) else EXIT_INCOMPLETE
+
+
+def _print_places(folder: Path) -> None:
+    """Print where the results are, once they are where they stay."""
+    console = Console(stderr=True, quiet=is_hidden())
+    for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
+        if (folder / name).exists():
+            console.print(f"{what}: {escape(printable(folder / name))}", soft_wrap=True)
 
 
 @contextmanager
