@@ -297,7 +297,7 @@ def test_the_command_stores_what_it_found(
 
 
 def test_a_threshold_that_marks_everything_says_so() -> None:
-    pixels = np.array([-100.0, -100.0, 3.0], np.float32), np.array([1, 0, 0], np.uint8)  # anomalies look the most normal
+    pixels = np.array([-100.0, -100.0, 3.0], np.float32), np.array([1, 0, 0], np.uint8)  # the anomaly is the least
     counts = counts_of([pixels] * 4)
     logit = counts.choose_logit_threshold(0.8)
     said = calibrate_command._threshold_text(0.0, 0.8, counts, logit)

@@ -172,8 +172,8 @@ def calibrate(
 def _threshold_text(threshold: float, target_tpr: float, counts: LogitCounts, logit: float) -> str:
     if logit == float("-inf"):
         return (
-            f"threshold 0: the mask is the whole image, as nothing less finds {target_tpr:g} on {counts.num_frames} frames "
-            "with anomalies: give more frames or a lower target, or try another score"
+            f"threshold 0: the mask is the whole image, as nothing less finds {target_tpr:g} on "
+            f"{counts.num_frames} frames with anomalies: give more frames or a lower target, or try another score"
         )
     found = 1 - counts.mean_miss_share(logit)
     return (
