@@ -28,7 +28,7 @@ class Unfinished:
     """
 
     def __init__(self, output: Path, run: str, save_every_s: float = SAVE_EVERY_S) -> None:
-        self.path = output.with_name(f".{output.stem}.unfinished.safetensors")
+        self.path = unfinished_path(output)
         self._run = f"{_VERSION} {run}"
         self._save_every_s = save_every_s
         self._saved_s = time.monotonic()
@@ -78,6 +78,11 @@ class Unfinished:
     def finish(self) -> None:
         """Remove the file: the run has written its output."""
         self.path.unlink(missing_ok=True)
+
+
+def unfinished_path(output: Path) -> Path:
+    """Name the file that holds the state of an interrupted run for an output."""
+    return output.with_name(f".{output.stem}.unfinished.safetensors")
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:

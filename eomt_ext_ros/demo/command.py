@@ -42,6 +42,7 @@ def demo(
     except ImportError as error:
         raise ConfigError(f"demo needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
 
+    options.check_sources(checkpoint, None, None, download=False)
     from eomt_ext_ros.demo.run import run_demo
 
     console = Console()

@@ -76,6 +76,15 @@ def test_a_label_hides_no_other_label() -> None:
     assert (both != alone).any(axis=2).sum() > 30
 
 
+def test_a_label_that_makes_room_stays_in_the_picture() -> None:
+    image, probability = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.float32)
+    boxes = [(40, -60, 30, 20), (40, -60, 30, 20)]
+    one, both = (overlay(image, probability, boxes_xywh=boxes, labels=labels) for labels in (["17", ""], ["", "26?"]))
+    assert all((shown != image).any(axis=2).sum() > 30 for shown in (one, both))
+    together = overlay(image, probability, boxes_xywh=boxes, labels=["17", "26?"])
+    assert (together != one).any(axis=2).sum() > 30
+
+
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), opacity=st.floats(0.0, 1.0), seed=st.integers(0, 99))
 def test_overlay_is_a_blend_by_probability(height: int, width: int, opacity: float, seed: int) -> None:

@@ -25,6 +25,7 @@ from eomt_ext_core.config import SCORES, EngineConfig, HeadConfig, ModelConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.exits import exit_on_error
+from eomt_ext_core.files import check_output_file
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
@@ -98,8 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--network", type=Path, help="a finished network to start the head from")
     parser.add_argument("--quick", action="store_true", help="hardly any of everything: only that it runs")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model and the network")
     args = parser.parse_args(arguments)
 
+    check_output_file(args.output, args.overwrite, ".safetensors")
+    if args.network is None:
+        check_output_file(args.output.parent / "network.safetensors", args.overwrite)
     start_record(tuple(sys.argv))
     plan = Plan().quick() if args.quick else Plan()
     families = tuple(family for family in OBSTACLE_FAMILIES if family not in HELD_OUT_FAMILIES)

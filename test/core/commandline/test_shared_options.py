@@ -89,6 +89,20 @@ def test_the_log_level_is_that_of_the_package() -> None:
     logging.getLogger("eomt_ext_core").setLevel(logging.NOTSET)
 
 
+def test_home_is_found_in_paths_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(one: Path, others: list[Path] | None = None) -> None:
+        typer.echo(f"{one} {others}")
+
+    monkeypatch.setenv("HOME", "/home/a")
+    shown = typer.Typer()
+    shown.command()(with_shared_options(show))
+    path = config(tmp_path, "others: [~/x, y]")
+    assert (
+        "/home/a/z [PosixPath('/home/a/x'), PosixPath('y')]"
+        in CliRunner().invoke(shown, ["~/z", "--config", path]).output
+    )
+
+
 def test_every_command_has_them_and_keeps_its_own_help() -> None:
     from typer.main import get_command
 

@@ -108,6 +108,9 @@ def test_command_goes_on_only_if_it_is_told_to(tiny_model: Callable[..., EoMTExt
     assert says("--overwrite") == "None"
     assert not unfinished.path.exists()
     assert "exists: choose another, or pass --overwrite" in says()
+    assert "exists: choose another, or pass --overwrite" in says("--resume")
+    unfinished.save({"learnt": torch.tensor(3)})  # a run with --overwrite that was interrupted
+    assert "is of another model, other settings or other images" in says("--resume")
 
 
 def test_a_drive_that_ends_early_is_not_taken_up_twice(tiny_model: Callable[..., EoMTExt], tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def rows(outcome):
 
 
 def test_ranges_are_those_of_the_geometry(bag, replay):
-    options = {"threshold": 0.51, "min_area_px": 5, "pitch_deg": "20"}
-    outcome = replay(bag, camera_info_topic="/camera/info", height_m=HEIGHT_M, **options)
+    options = {"threshold": 0.51, "min_area_px": 5}
+    outcome = replay(bag, camera_info_topic="/camera/info", height_m=HEIGHT_M, pitch_deg="20", **options)
     assert outcome.status == 0, outcome.text
     located = [row for row in rows(outcome) if row["range_m"]]
     assert {row["stamp"] for row in located} == {row["stamp"] for row in rows(outcome)}
@@ -64,5 +64,7 @@ def test_what_is_missing_is_told(bag, replay):
     for wrong in ({"height_m": 1.5}, {"camera_info_topic": "/camera/info"}):
         with pytest.raises(ConfigError, match="give --camera-info-topic and --height-m, or neither"):
             raise replay(bag, out="no", **wrong).exception
+    with pytest.raises(ConfigError, match="locate obstacles: give --camera-info-topic too"):
+        raise replay(bag, out="no", pitch_deg="20").exception
     with pytest.raises(ConfigError, match="for one camera, got 2: replay them one by one"):
         raise replay(bag, out="no", image_topic=("/a", "/b"), height_m=1, camera_info_topic="/i").exception

@@ -24,6 +24,7 @@ from eomt_ext_core.config import SCORES, EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.probing import make_probe
 from eomt_ext_core.errors import ConfigError, EomtExtError
+from eomt_ext_core.files import check_output_file
 from eomt_ext_core.model.checkpoint import load_model, save_model
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scenes import OBSTACLE_FAMILIES, SEMANTIC_CLASSES, SceneConfig
@@ -59,11 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--minutes", type=float, help="fit the steps of all stages into this time, by the speed of this machine"
     )
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to show that it runs")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     start_record(tuple(sys.argv))
     cv2.setNumThreads(1)  # windows are too small for threads
     try:
+        check_output_file(args.output, args.overwrite, ".safetensors")
         plan, machine = Plan().quick() if args.quick else Plan(), Machine(choose_device(args.device), args.workers)
         make(plan, args.start, args.output, args.cache, machine, args.run, args.minutes)
     except EomtExtError as error:
