@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eomt_ext_core.comparison.runs import Run
 
 _TITLES = {"auprc": "AuPRC ↑", "fpr95": "FPR95 ↓", "mean_siou": "sIoU ↑", "mean_ppv": "PPV ↑", "mean_f1": "mF1 ↑",
-           "mask_fraction": "in mask"}  # fmt: skip
+           "mask_fraction": "pixels in it", "masked_frames": "frames with one"}  # fmt: skip
 _FIGURES = {"auprc": "AuPRC", "mask_fraction": "mask fraction"}
 
 

@@ -86,7 +86,7 @@ def differences(first: Run, other: Run, scores: Sequence[tuple[str, str]]) -> li
     for name, ours in first.sets.items():
         theirs = other.sets[name]
         if not (ours.is_labelled and theirs.is_labelled):
-            found += [_mask_fraction(ours, theirs)] if ours.frame_ids else []
+            found += _of_masks(ours, theirs) if ours.frame_ids else []
             continue
         for pair in scores:
             if pair[0] in ours.scores and pair[1] in theirs.scores:
@@ -94,13 +94,16 @@ def differences(first: Run, other: Run, scores: Sequence[tuple[str, str]]) -> li
     return found
 
 
-def _mask_fraction(ours: RunSet, theirs: RunSet) -> Difference:
-    """Compare sets without labels by the mean fraction of the image in the mask."""
+def _of_masks(ours: RunSet, theirs: RunSet) -> list[Difference]:
+    """Compare sets without labels by the mean fraction of the image in the mask, and of the frames that have one."""
     columns = [part.frame_values(None, "mask_fraction") for part in (ours, theirs)]
-    before, after = (np.array([column[frame] for frame in ours.frame_ids]) for column in columns)
-    weights = resamples(len(before)) / len(before)
-    means = float(before.mean()), float(after.mean())
-    return Difference(ours.name, "mask", "mask_fraction", *means, interval(weights @ (after - before)))
+    masks = [np.array([column[frame] for frame in ours.frame_ids]) for column in columns]
+    weights = resamples(len(ours.frame_ids)) / len(ours.frame_ids)
+    found = []
+    for metric, (before, after) in (("mask_fraction", masks), ("masked_frames", [1.0 * (mask > 0) for mask in masks])):
+        means = float(before.mean()), float(after.mean())
+        found.append(Difference(ours.name, "mask", metric, *means, interval(weights @ (after - before))))
+    return found
 
 
 def common_scores(first: Run, other: Run) -> list[tuple[str, str]]:

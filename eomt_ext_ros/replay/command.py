@@ -243,6 +243,8 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
             merged.merge(evaluator)
         result = merged.result()
         about |= {name: said_by_engines([result], name) for name in ("precision", "threshold")}
+        if not result.scores:  # nothing was evaluated
+            about["title"] = "Road anomalies found"
         write_report(result, output, about, record_of([result], config.scores))
 
 

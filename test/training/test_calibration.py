@@ -297,6 +297,15 @@ def test_the_command_stores_what_it_found(
     assert again == {key: value for key, value in stored.items() if key != "check"}
 
 
+def test_a_threshold_that_marks_everything_says_so() -> None:
+    pixels = np.array([-100.0, -100.0, 3.0], np.float32), np.array([1, 0, 0], np.uint8)  # the anomaly is the least
+    counts = counts_of([pixels] * 4)
+    logit = counts.choose_logit_threshold(0.8)
+    said = calibrate_command._threshold_text(0.0, 0.8, counts, logit)
+    assert said.startswith("threshold 0: the mask is the whole image")
+    assert "0.8 on 4 frames" in said
+
+
 @pytest.mark.parametrize("score", ["rba", "msp"])
 def test_a_baseline_gets_a_calibration_and_a_threshold_of_its_own(model: EoMTExt, tmp_path: Path, score: str) -> None:
     rng = np.random.default_rng(1)

@@ -159,8 +159,7 @@ def calibrate(
         f"probability = sigmoid({of_scores.scale:.4f} · {'logit' if score == 'head' else score} "
         f"{of_scores.shift:+.4f}); expected calibration error "
         f"{before.ece:.5f} before, {after.ece:.5f} after",
-        f"threshold {stored['threshold']:.6f}: target TPR {target_tpr:g}, on {counts.num_frames} frames with anomalies "
-        f"{1 - counts.mean_miss_share(logit):.4f} on average" if logit > float("-inf") else "threshold 0",
+        _threshold_text(stored["threshold"], target_tpr, counts, logit),
         sep="\n", highlight=False, soft_wrap=True,
     )  # fmt: skip
     if fresh is not None:
@@ -174,6 +173,19 @@ def calibrate(
     if normality is not None and file.model is not None:
         _save_normality(file.model, target, frames, config, normality.expanduser())
         console.print(f"saved {normality}", highlight=False)
+
+
+def _threshold_text(threshold: float, target_tpr: float, counts: LogitCounts, logit: float) -> str:
+    if logit == float("-inf"):
+        return (
+            f"threshold 0: the mask is the whole image, as nothing less finds {target_tpr:g} on "
+            f"{counts.num_frames} frames with anomalies: give more frames or a lower target, or try another score"
+        )
+    found = 1 - counts.mean_miss_share(logit)
+    return (
+        f"threshold {threshold:.6f}: target TPR {target_tpr:g}, on {counts.num_frames} frames with anomalies "
+        f"{found:.4f} on average"
+    )
 
 
 def _save_normality(model: EoMTExt, target: Path, frames: HeldOutFrames, config: EngineConfig, path: Path) -> None:

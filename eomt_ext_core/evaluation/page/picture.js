@@ -18,7 +18,9 @@ const ranges = Object.fromEntries(scoreNames.map((name) => {
   return [name, [Math.min(...levels.map((each) => each[0])), Math.max(...levels.map((each) => each[1]))]];
 }));
 
-const thresholdOf = (frame) => (state.logit !== null ? state.logit : logitOf(data.sets[frame.set].thresholds[state.score]));
+// As a logit: of the slider, if it moved for this score, else of the frame's set.
+const thresholdOf = (frame, score = state.score) =>
+  (state.logit !== null && score === state.score ? state.logit : logitOf(data.sets[frame.set].thresholds[score]));
 
 function probabilityText(probability) {
   if (probability > 0.999999) return "1";

@@ -11,7 +11,11 @@ function showThreshold() {
     find(id + "-text").textContent = probabilityText(probabilityOf(logit));
   }
   find("reset").disabled = state.logit === null;
+  const judged = state.score === scoreNames[0] ? frames.filter((frame) => isKnown(frame.largest)) : [];
+  const above = judged.filter((frame) => frame.largest > probabilityOf(thresholdOf(frame)));
+  find("above").textContent = judged.length ? above.length + " of " + judged.length + " frames reach it" : "";
   showScale(low, high, logit);
+  showCut();
 }
 
 // The colours from low to high, with a mark at the threshold.

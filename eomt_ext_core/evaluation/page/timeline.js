@@ -14,6 +14,7 @@ const COLUMNS_DRAWN = 800; // of a strip; each shows the largest value in it, so
 const SVG = document.querySelector("#viewer-stack svg").namespaceURI;
 let current = []; // frames of the recording shown
 let moment = 0;
+let showCut = () => {}; // move the dashed line to the threshold
 
 function shape(tag, attributes, parent) {
   const element = document.createElementNS(SVG, tag);
@@ -67,8 +68,13 @@ function addStrip(name) {
   }
   const height = (part) => (44 - 40 * part / most).toFixed(1);
   if (name === "largest") {
-    const at = height(Math.min(most, probabilityOf(logitOf(data.sets[current[0].set].thresholds[scoreNames[0]]))));
-    shape("line", { class: "at", x1: 0, x2: 1000, y1: at, y2: at }, svg);
+    const line = shape("line", { class: "at", x1: 0, x2: 1000 }, svg);
+    showCut = () => {
+      const at = height(Math.min(most, probabilityOf(thresholdOf(current[0], scoreNames[0]))));
+      line.setAttribute("y1", at);
+      line.setAttribute("y2", at);
+    };
+    showCut();
   }
   const points = [...columns].map(([column, part]) => (column * 1000 / COLUMNS_DRAWN).toFixed(1) + "," + height(part));
   shape("polyline", { points: points.join(" ") }, svg);

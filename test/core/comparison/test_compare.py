@@ -83,10 +83,22 @@ def test_the_most_changed_frame_comes_first(write: Write) -> None:
 
 def test_runs_without_labels_are_compared_by_their_masks(write: Write) -> None:
     runs = [Run.read(write(name, strength, labelled=False)) for name, strength in (("a", 1.0), ("b", 3.0))]
-    (found,) = differences(*runs, common_scores(*runs))
-    assert found.metric == "mask_fraction"
-    assert found.is_clear
+    found = differences(*runs, common_scores(*runs))
+    assert of(found, "mask_fraction").is_clear
+    assert (of(found, "masked_frames").before, of(found, "masked_frames").after) == (1, 1), "noise is in every mask"
     assert changed_frames(runs, ["", ""])[0] == "mask_fraction"
+
+
+def test_frames_without_labels_are_counted_by_whether_they_have_a_mask(write: Write) -> None:
+    paths = [write(name, 1.0, labelled=False) for name in ("low", "high")]
+    metrics = json.loads((paths[1] / "metrics.json").read_text(encoding="utf-8"))
+    for frame in metrics["sets"][0]["frames"][:9]:
+        frame["mask_fraction"] = 0.0
+    (paths[1] / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    runs = [Run.read(path) for path in paths]
+    found = of(differences(*runs, common_scores(*runs)), "masked_frames")
+    assert (found.before, found.after) == (1.0, 0.25)
+    assert -1 <= found.interval.low < -0.75 < found.interval.high < 0
 
 
 @pytest.mark.parametrize(

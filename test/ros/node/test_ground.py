@@ -1,8 +1,10 @@
 """Obstacles in metres, from the node to a consumer like Nav2's, over real DDS; tf2_ros, in no wheel, is a stand-in."""
 
 import math
+import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, PointField
 from std_msgs.msg import Header
 
+from eomt_ext_core.ground import GroundConfig
 from eomt_ext_ros.messages.images import to_image_msg
 from eomt_ext_ros.outputs import rendering
 
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 HEADER = Header(stamp=Time(sec=1000), frame_id="camera_optical")
 # 1.5 m above the road 100 pixels are a radian: 25 rows below the horizon are 6 m ahead.
 K = [100.0, 0.0, 39.5, 0.0, 100.0, 9.5, 0.0, 0.0, 1.0]
@@ -93,7 +97,7 @@ def make(stand_in):
     """Build rigs that know their calibration."""
 
     def build(*outputs, info=None, **parameters):
-        rig = stand_in(obstacles__min_area_px=1, ground__max_range_m=20.0, **parameters)
+        rig = stand_in(**{"obstacles__min_area_px": 1, "ground__max_range_m": 20.0, **parameters})
         rig.start(*outputs)
         rig.send_camera_info(info or calibration())
         return rig
@@ -116,33 +120,47 @@ def points_of(cloud):
 
 
 class Costmap:
-    """Marks where scans end and clears up to there, by the rules of Nav2's obstacle layer with ``inf_is_valid``."""
+    """Nav2's obstacle layer, set as a page says: marks where scans end, and clears up to there.
 
-    def __init__(self):
+    ``height``: of the scan in the costmap's frame, a little below the ground by the rounding of transforms.
+    """
+
+    def __init__(self, page):
+        yaml = pytest.importorskip("yaml")
+        recipe = re.search(r"^```yaml\n(local_costmap:.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+        layer = yaml.safe_load(recipe[1])["local_costmap"]["local_costmap"]["ros__parameters"]["obstacle_layer"]
+        self._layer = {"min_obstacle_height": 0.0, "max_obstacle_height": 2.0} | layer
+        self._source = layer[layer["observation_sources"]]
         self.marked, self.cleared = [], []
 
-    def take(self, scan):
+    def take(self, scan, height=-1e-6):
+        for part in (self._layer, self._source):
+            assert part["min_obstacle_height"] <= height <= part["max_obstacle_height"], "or every beam is dropped"
+        assert self._source["topic"] == "/eomt_ext/output/scan"
+        assert self._source["inf_is_valid"]
+        assert self._source["obstacle_max_range"] < scan.range_max, "or every free beam ends in an obstacle"
         for beam, beam_range in enumerate(scan.ranges):
             angle = scan.angle_min + beam * scan.angle_increment
             if not math.isfinite(beam_range) and beam_range > 0:  # Nav2 puts these just below the largest range
                 self.cleared.append(angle)
-            elif scan.range_min <= beam_range < scan.range_max:
+            elif scan.range_min <= beam_range < min(scan.range_max, self._source["obstacle_max_range"]):
                 self.marked.append((beam_range * math.cos(angle), beam_range * math.sin(angle)))
 
 
 def test_costmap_marks_the_obstacle_and_clears_the_road(make):
-    rig = make("scan", "obstacle_points", ground__height_m=1.5)
+    rig = make("scan", "obstacle_points", ground__height_m=1.5, ground__max_range_m=GroundConfig().max_range_m)
     scan = rig.answer(road(), "scan")
     assert scan.header == Header(stamp=HEADER.stamp, frame_id="base_link")
     assert scan.angle_min == pytest.approx(-math.pi)
     assert scan.angle_max == pytest.approx(scan.angle_min + (len(scan.ranges) - 1) * scan.angle_increment)
-    costmap = Costmap()
-    costmap.take(scan)
-    x, y = np.array(costmap.marked).T
-    np.testing.assert_allclose(x, 6, rtol=0.01)
-    assert (y.min(), y.max()) == pytest.approx((-0.57, 0.57), abs=0.05)
-    assert {math.copysign(1, angle) for angle in costmap.cleared} == {-1, 1}
-    assert all(0.09 < abs(angle) < 0.4 for angle in costmap.cleared), "beside it, in the field of view"
+    for page in ("tutorials/costmap.md", "vehicle/nav2.md"):
+        costmap = Costmap(page)
+        costmap.take(scan)
+        x, y = np.array(costmap.marked).T
+        np.testing.assert_allclose(x, 6, rtol=0.01)
+        assert (y.min(), y.max()) == pytest.approx((-0.57, 0.57), abs=0.05)
+        assert {math.copysign(1, angle) for angle in costmap.cleared} == {-1, 1}
+        assert all(0.09 < abs(angle) < 0.4 for angle in costmap.cleared), "beside it, in the field of view"
 
     rig.spin_until(lambda: rig.messages("obstacle_points"), "the points")
     cloud = rig.messages("obstacle_points")[0]

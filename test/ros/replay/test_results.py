@@ -55,6 +55,7 @@ def test_results_replace_results_and_nothing_else(filled, drive, replay):
     folder, before = filled
     outcome = replay(drive(name="second", frames=3), overwrite=True)
     assert outcome.status == 0, outcome.text
+    assert "<h1>Road anomalies found</h1>" in (folder / "report.html").read_text(encoding="utf-8"), "without labels"
     after = files(folder)
     assert before.keys() - after.keys() == {"problems.txt"}
     assert {name for name in after if after[name] == before[name]} == {"notes.txt", "annotated/mine.db3"}
