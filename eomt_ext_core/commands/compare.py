@@ -105,9 +105,9 @@ def _frame_table(runs: Sequence[Run], figure: str, changes: Sequence[FrameChange
     table.add_column("change", justify="right")
     for item in changes:
         values = map(_percent, item.values)
-        table.add_row(escape(item.set_name), escape(item.frame_id), *values, _percent(item.change))
+        table.add_row(escape(item.set_name), escape(item.frame_id), *values, _percent(item.change, "+"))
     return table
 
 
 def _percent(value: float, sign: str = "") -> str:
-    return "–" if math.isnan(value) else f"{100 * value:{sign}.2f}"
+    return "–" if math.isnan(value) else f"{round(100 * value, 2) + 0.0:{sign}.2f}"  # + 0.0: no −0.00
