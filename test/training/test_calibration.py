@@ -142,7 +142,7 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     with pytest.raises(DatasetError, match="normal and anomalous pixels, got only one kind"):
         counts_of([(np.zeros(10, np.float32), ones)]).fit()
     upside_down = [(-logits, labels) for logits, labels in frames_of(20, 8)]
-    with pytest.raises(DatasetError, match="train the head first"):
+    with pytest.raises(DatasetError, match=r"rise with anomaly, .*: train the head .* or calibrate another score"):
         counts_of(upside_down).fit()
     with pytest.raises(DatasetError, match="finite"):
         LogitCounts().add(np.full(10, np.nan, np.float32), ones)
