@@ -287,6 +287,10 @@ def test_the_command_stores_what_it_found(
     assert stored["check"]["ece_after"] == pytest.approx(stored["ece_after"])
     said = capsys.readouterr().out
     assert f"{stored['ece_before']:.5f} before, {stored['ece_after']:.5f} after" in said
+    assert (
+        f"on average {100 * stored['check']['mean_tpr']:.2f} %), marks {100 * stored['check']['pixel_fpr']:.2f} %"
+        in said
+    )
     assert len(ElementTree.parse(plot).findall("{*}svg")) == 2
     assert AnomalyEngine(load_model(target), EngineConfig(device="cpu")).threshold == stored["threshold"]
 
