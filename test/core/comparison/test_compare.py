@@ -1,6 +1,7 @@
 """Two runs over the same frames, through the command."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from eomt_ext_core.cli import app
 from eomt_ext_core.commands.compare import _difference_table
 from eomt_ext_core.comparison.compare import (
     Difference,
+    FrameChange,
     changed_frames,
     check_same_frames,
     common_scores,
@@ -79,6 +81,27 @@ def test_the_most_changed_frame_comes_first(write: Write) -> None:
     assert changes[0].values == tuple(
         run.sets["street"].frame_values("head", "auprc")[changes[0].frame_id] for run in runs
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "change"),
+    [((0.75, 0.25), -0.5), ((0.25, 0.75), 0.5), ((0.5, 0.75, 0.0), -0.5), ((0.5, math.nan, 0.75), 0.25)],
+)
+def test_a_frame_that_got_worse_has_a_negative_change(values: tuple[float, ...], change: float) -> None:
+    assert FrameChange("street", "00", values).change == change
+
+
+def test_losses_come_first_as_gains_do_and_are_printed_as_losses(write: Write) -> None:
+    paths = [write("strong", 3.0), write("weak", 1.0)]
+    _, changes = changed_frames([Run.read(path) for path in paths], ["head", "head"])
+    losses = [item.change for item in changes]
+    assert losses == sorted(losses)
+    assert losses[0] < 0
+    done = CliRunner().invoke(app, ["compare", *map(str, paths), "--frames", "1"])
+    assert f" {100 * losses[0]:.2f}" in done.output
+    same = CliRunner().invoke(app, ["compare", str(paths[0]), str(paths[0])])
+    assert "+0.00 … +0.00" in same.output
+    assert "-0.00" not in same.output
 
 
 def test_runs_without_labels_are_compared_by_their_masks(write: Write) -> None:
