@@ -33,11 +33,13 @@ from eomt_ext_core.evidence.pack import Missing, Pack, Part, facts_from, table
 class Subject:
     """What a pack is about.
 
-    ``checkpoint``: file of the model, and ``head``: a separate file with its head. ``engine``: how it is run now;
-    ``scores``: names, the first is that of ``engine``. ``datasets``: evaluated; ``calibration``: calibrated on.
-    ``folders``: of both, as they were named. ``normality``: a file of ``eomt-ext learn-normal``.
+    ``source``: of the model, as it was named; ``checkpoint``: its file; ``head``: a separate file with its head.
+    ``engine``: how it is run now; ``scores``: names, the first is that of ``engine``. ``datasets``: evaluated;
+    ``calibration``: calibrated on. ``folders``: of both, as they were named. ``normality``: a file of
+    ``eomt-ext learn-normal``.
     """
 
+    source: str
     checkpoint: Path
     engine: EngineConfig
     scores: tuple[str, ...]
@@ -101,7 +103,7 @@ def collect(
         "accuracy": no_evaluation()
         if evaluation is None
         else evaluation_part(evaluation, has_data=bool(subject.datasets)),
-        "calibration": calibration_part(facts, scores),
+        "calibration": calibration_part(facts, scores, subject.source),
         "drift": drift_part(engine, subject.normality, subject.datasets),
         "limits": _limits_part(),
         "environment": _environment_part(record),

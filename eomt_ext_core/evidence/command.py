@@ -61,6 +61,7 @@ def evidence(
     names = options.score_names(scores)
     options.check_sources(checkpoint, head, normality)
     subject = Subject(
+        checkpoint,
         resolve_source(checkpoint),
         EngineConfig(device, backend, precision, score=names[0]),
         names,
