@@ -38,8 +38,8 @@ class HashedFile:
         try:
             if not path.is_file():  # a pipe would be waited for
                 raise ConfigError(f"{printable(path)} {'is no regular file' if path.exists() else 'is missing'}")
-            path = path.resolve(strict=True)
-            return cls(path, sha256_of(path), path.stat().st_size)
+            whole = path.resolve(strict=True)
+            return cls(whole, sha256_of(whole), whole.stat().st_size)
         except OSError as error:
             raise ConfigError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
 
