@@ -12,6 +12,8 @@ from eomt_ext_core.errors import CheckpointError, ConfigError, EomtExtError
 from eomt_ext_core.files import printable, sha256_of
 
 _MOST_METRICS_BYTES = 256 << 20
+_MOST_METRICS_DEPTH = 16
+_LARGEST_NUMBER = 1 << 63
 _OWN_INFO = ("class_names", "calibration", "score_calibrations", "probe", "record", "earlier_records")
 
 
@@ -218,4 +220,20 @@ def read_metrics(path: Path) -> dict[str, Any]:
     sets = found.get("sets") if isinstance(found, dict) else None
     if not isinstance(sets, list) or not all(isinstance(part, dict) for part in sets) or found.get("format") != 1:
         raise ConfigError(f"{printable(path)} is no metrics.json of this package: it must hold format 1 and its sets")
+    problem = _problem_of(found)
+    if problem:
+        raise ConfigError(f"{printable(path)} is damaged: {problem}")
     return dict(found)
+
+
+def _problem_of(value: Any) -> str:
+    """Say what later readers could not work with: whole numbers that no float holds, and nesting without end."""
+    values = [value]
+    for _ in range(_MOST_METRICS_DEPTH + 1):
+        if any(isinstance(item, int) and abs(item) >= _LARGEST_NUMBER for item in values):
+            return "it may hold whole numbers between -2^63 and 2^63, got another"
+        inside = [item.values() if isinstance(item, dict) else item for item in values if isinstance(item, dict | list)]
+        values = [item for items in inside for item in items]
+        if not values:
+            return ""
+    return f"it may be nested at most {_MOST_METRICS_DEPTH} deep"

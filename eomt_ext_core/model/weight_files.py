@@ -71,8 +71,18 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
     return state, metadata
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all files that an index of Transformers names, each from the file that it names."""
+def tensor_files(path: Path) -> tuple[Path, ...]:
+    """Name the files that :func:`read_tensors` reads: the file itself, and the shards that an index names.
+
+    Raises:
+        CheckpointError: if the index is damaged.
+    """
+    shards = sorted(set(_homes(path).values())) if path.name.endswith(".index.json") else []
+    return path, *(path.parent / name for name in shards)
+
+
+def _homes(index: Path) -> dict[str, str]:
+    """The name of the shard of each tensor, as an index of Transformers says."""
     if index.stat().st_size > _MOST_INDEX_BYTES:
         raise CheckpointError(f"its index must have at most {_MOST_INDEX_BYTES} bytes, got {index.stat().st_size}")
     try:
@@ -81,13 +91,20 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"its index must be JSON with a weight_map: {_reason(error)}") from error
     if not isinstance(homes, dict) or not all(isinstance(name, str) for name in homes.values()):
         raise CheckpointError("the weight_map of its index must name a file for each tensor")
-    names = sorted(set(homes.values()))
+    names = set(homes.values())
     if len(names) > _MOST_SHARDS:
         raise CheckpointError(f"it must be in at most {_MOST_SHARDS} shards, got {len(names)}")
-    state: dict[str, Tensor] = {}
-    for name in names:
+    for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"a shard must be a .safetensors file beside the index, got {name!r}")
+    return homes
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all shards, each from the file that the index names."""
+    homes = _homes(index)
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(homes.values())):
         shard, _ = read_tensors(index.parent / name)
         state |= {key: value for key, value in shard.items() if homes.get(key) == name}
     missing = sorted(homes.keys() - state.keys())

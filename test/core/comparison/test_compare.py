@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,8 +144,16 @@ def test_single_scores_of_other_names_are_compared(write: Write) -> None:
 
 
 EMPTY = {"name": "x", "frames": [], "scores": {}}
+FRAME = {"frame_id": "a", "scores": {}, "num_valid": 1, "num_anomalous": 0}
 DAMAGED = ["", "[]", '{"format": 1, "sets": [{"name": "x"}]}', '{"format": 1, "sets": [3]}',
-           json.dumps({"format": 1, "sets": [EMPTY | {"counts": {"a": {}}}]})]  # fmt: skip
+           json.dumps({"format": 1, "sets": [EMPTY | {"counts": {"a": {}}}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"skipped": None}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"skipped": {"a": 5}}]}),
+           json.dumps({"format": 1, "sets": [EMPTY, EMPTY]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"frames": [FRAME, FRAME]}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"frames": [FRAME | {"scores": {"head": 1}}]}]}),
+           json.dumps({"format": 1, "sets": [], "record": 10**400}),
+           '{"format": 1, "sets": [], "record": ' + "[" * 900 + "]" * 900 + "}"]  # fmt: skip
 
 
 def test_runs_without_a_frame_differ_in_nothing(tmp_path: Path) -> None:
@@ -159,6 +168,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ConfigError, match=r"metrics\.json"):
         Run.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"counts": None}, "run evaluate again"),
+        ({"edges": {"head": "eA=="}}, "is damaged, street: edges of scores must be descending"),
+        ({"counts": {"00": 5}}, "is damaged, street: counts of a frame must be a mapping"),
+    ],
+)
+def test_counts_that_no_interval_can_be_drawn_from_are_named(write: Write, changed: dict[str, Any], told: str) -> None:
+    file = write("run", 1.0, frames=1) / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["sets"][0] |= changed
+    file.write_text(json.dumps(metrics))
+    with pytest.raises(ConfigError, match=told) as raised:
+        Run.read(file).sets["street"].estimates("head")
+    assert str(file) in str(raised.value)
 
 
 def test_the_command_prints_and_gives_json(write: Write) -> None:
