@@ -41,6 +41,7 @@ OTHERS = {
     "bench --checkpoint",
     "evidence --checkpoint",
     "bench --device",
+    "bench --precision",
     "compare --scores",
     "convert --output",
     "export --device",
