@@ -159,14 +159,15 @@ def recording(ways: list[str], path: Path | None, result: dict[str, Any]) -> Ite
 
 
 def time_frames(folder: Path, ways: list[str], rounds: int, minutes: float, path: Path | None) -> None:
-    """Run a frame of each way in turn, after one for warming up, for as many rounds as fit into the time."""
+    """Run a frame of each way in turn, after one for warming up: one round, and more if they fit into the time."""
     frames: dict[str, list[Frame]] = {way: [] for way in ways}
     result: dict[str, Any] = {"image_hw": IMAGE_HW, "frames": {}}
     begin = time.perf_counter()
     with recording(ways, path, result) as processes:
         for index in range(rounds + 1):
-            start = time.perf_counter()
+            round_s = 0.0
             for way, frame in processes.each(run_frame, folder):
+                round_s += frame.seconds
                 if index:
                     frames[way].append(frame)
                     result["frames"][way] = [asdict(each) for each in frames[way]]
@@ -174,8 +175,7 @@ def time_frames(folder: Path, ways: list[str], rounds: int, minutes: float, path
                     print(f"{way}: ready, first frame {frame.seconds:.2f} s", flush=True)
             if index:
                 print_times(frames)
-            now = time.perf_counter()
-            if index < rounds and now - begin + (now - start) > 60 * minutes:
+            if 1 <= index < rounds and time.perf_counter() - begin + round_s > 60 * minutes:
                 print(f"no time for another round within {minutes:g} minutes", flush=True)
                 break
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import griffe
 
-_ROLE = re.compile(r":(?:func|class|meth|mod|attr):`~?([\w.]+)`")
+_ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):`~?([\w.]+)`")
 _EXAMPLE = re.compile(r"^>>> (?:.+\n?)+", re.MULTILINE)
 
 

@@ -132,4 +132,9 @@ def _cell(text: str) -> str:
 
 def python() -> str:
     """Name the public modules, whose docstrings mkdocstrings fills in."""
-    return "\n".join(["# Python\n", *(f"::: {module}\n" for module in MODULES)])
+    import eomt_ext_core
+
+    names = ", ".join(f"`{name}`" for name in eomt_ext_core.__all__)
+    imports = f"`from eomt_ext_core import …` has {names}; all else is imported from the module that it stands under.\n"
+    start = "To start from programs: [examples](examples.md).\n"
+    return "\n".join(["# Python\n", imports, start, *(f"::: {module}\n" for module in MODULES)])

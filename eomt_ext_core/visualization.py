@@ -134,10 +134,9 @@ def _write(
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line_px
     (width, height), below = cv2.getTextSize(text, font, size, line_px)
     left = min(max(corner[0], 0), max(0, image_rgb.shape[1] - width))
-    above, beneath = min(corner[1], image_rgb.shape[0]) - below, min(bottom + 1 + height, image_rgb.shape[0] - below)
-    places = [
-        (left, foot - height, left + width, foot + below - 1) for foot in (max(above, height), max(beneath, height))
-    ]
+    lowest = image_rgb.shape[0] - below
+    feet = (max(min(foot, lowest), height) for foot in (corner[1] - below, bottom + 1 + height))
+    places = [(left, foot - height, left + width, foot + below - 1) for foot in feet]
     place = next((place for place in places if not any(_overlap(place, other) for other in written)), places[0])
     cv2.rectangle(image_rgb, place[:2], place[2:], BOX_RGB, cv2.FILLED)
     cv2.putText(image_rgb, text, (left, place[1] + height), font, size, CONTOUR_RGB, line_px, cv2.LINE_AA)

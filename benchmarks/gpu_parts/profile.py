@@ -83,7 +83,8 @@ class Places(TorchDispatchMode):
 
 def _memory(values: Any) -> set[int]:
     tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
-    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    # The packed weights of linear layers have a layout of oneDNN's and show no storage.
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.layout is torch.strided}
 
 
 def _place() -> str:

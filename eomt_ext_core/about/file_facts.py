@@ -12,6 +12,8 @@ from eomt_ext_core.errors import CheckpointError, ConfigError, EomtExtError
 from eomt_ext_core.files import printable, sha256_of
 
 _MOST_METRICS_BYTES = 256 << 20
+_MOST_METRICS_DEPTH = 16
+_LARGEST_NUMBER = 1 << 63
 _OWN_INFO = ("class_names", "calibration", "score_calibrations", "probe", "record", "earlier_records")
 
 
@@ -19,7 +21,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     """Describe a file by JSON values, without making a network of it.
 
     Args:
-        source: a file, a folder of Transformers, the folder of a run, or ``demo``.
+        source: a file, a folder of Transformers or of results, or ``demo``.
         head: a separate file with the anomaly head of a checkpoint.
 
     Raises:
@@ -27,7 +29,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     """
     from eomt_ext_core.model.checkpoint import resolve_source
 
-    metrics = Path(source) / "metrics.json"  # of the folder of a run
+    metrics = Path(source).expanduser() / "metrics.json"
     path = metrics if metrics.is_file() else resolve_source(source, download=False)
     kinds = {".json": _metrics, ".onnx": _exported, ".pt2": _exported}
     describe = None if path.name.endswith(".index.json") else kinds.get(path.suffix)
@@ -218,4 +220,20 @@ def read_metrics(path: Path) -> dict[str, Any]:
     sets = found.get("sets") if isinstance(found, dict) else None
     if not isinstance(sets, list) or not all(isinstance(part, dict) for part in sets) or found.get("format") != 1:
         raise ConfigError(f"{printable(path)} is no metrics.json of this package: it must hold format 1 and its sets")
+    problem = _problem_of(found)
+    if problem:
+        raise ConfigError(f"{printable(path)} is damaged: {problem}")
     return dict(found)
+
+
+def _problem_of(value: Any) -> str:
+    """Say what later readers could not work with: whole numbers that no float holds, and nesting without end."""
+    values = [value]
+    for _ in range(_MOST_METRICS_DEPTH + 1):
+        if any(isinstance(item, int) and abs(item) >= _LARGEST_NUMBER for item in values):
+            return "it may hold whole numbers between -2^63 and 2^63, got another"
+        inside = [item.values() if isinstance(item, dict) else item for item in values if isinstance(item, dict | list)]
+        values = [item for items in inside for item in items]
+        if not values:
+            return ""
+    return f"it may be nested at most {_MOST_METRICS_DEPTH} deep"

@@ -111,10 +111,9 @@ class RoundedNorm(Part):
 class GeluLinear(Part):
     """A linear layer and a GELU; by ``epilogue`` the product applies its tanh form, which rounding to 16 bits hides."""
 
-    ways = (PLAIN, "epilogue")
-
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        self.ways = (PLAIN, "epilogue") if hasattr(torch, "_addmm_activation") else (PLAIN,)  # it is not public
         self.weight, self.bias = linear.weight, linear.bias
 
     def by_torch(self, tokens: Tensor) -> Tensor:

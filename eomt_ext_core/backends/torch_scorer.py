@@ -17,6 +17,7 @@ from eomt_ext_core.backends.cuda_graphs import GraphedScores, ScoreBatch, padded
 from eomt_ext_core.backends.cudnn import cudnn_settings
 from eomt_ext_core.backends.device import DTYPES, limit_threads
 from eomt_ext_core.backends.inference_network import inference_network
+from eomt_ext_core.backends.packing import pack_linear_layers
 from eomt_ext_core.backends.parts import choose_ways
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, DISTANCE, GPU_BATCH, SEMANTIC, class_names_of
 from eomt_ext_core.kernels.choice import obstacle_to_triton
@@ -77,10 +78,14 @@ class TorchWindowScorer:
             limit_threads()
         self.max_batch = GPU_BATCH if on_gpu else CPU_BATCH
         self._optimize, self._stride = optimize, score_stride
+        self._ways: dict[str, str] = {}
         self._network = inference_network(model.network, device, DTYPES[precision])
         if optimize == "compile":
             self._network.compile(fullgraph=True, dynamic=False)
-        self._ways = self._choose_ways() if on_gpu and optimize != "compile" else {}
+        elif not on_gpu and pack_linear_layers(self._network):
+            self._ways = {"Linear": "packed"}
+        else:
+            self._ways = self._choose_ways()
         self.head: HeadScorer | None = None
         if model.anomaly_head is not None:
             self.head = make_head_scorer(copy.deepcopy(model.anomaly_head).to(device, torch.float32), device)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from eomt_ext_core.config import check_options, option
+from eomt_ext_core.config import BACKENDS, EngineConfig, check_options, option
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.stages import OUTPUTS, RESIZE, STITCH
+from eomt_ext_core.stages import NETWORK_AND_SCORING, OUTPUTS, RESIZE, STITCH
 
 SIZES = ("small", "base", "large")
 
@@ -15,10 +16,12 @@ VARIANTS = ("literal-fp32", "literal-bf16", "transformers-fp32", "transformers-b
 REFERENCE = VARIANTS[0]
 # Ours with other settings than ``optimize: auto``; only on request.
 WAYS_OF_OURS = ("ours-none-fp32", "ours-none-bf16", "ours-compile-fp32", "ours-compile-bf16")
+EXPORTED = "exported"  # the only one of an exported file; results name its runtime and precision instead
 
-# The stages of a frame, in order, with network and scoring measured separately.
+# The stages of a frame, in order, with network and scoring measured separately; an exported file has them in one.
 NETWORK, SCORING = "network", "scoring"
 STAGES = RESIZE, NETWORK, SCORING, STITCH, OUTPUTS
+STAGES_OF_EXPORTED = RESIZE, NETWORK_AND_SCORING, STITCH, OUTPUTS
 
 # Image sizes of common cameras, near 0.25, 0.5, 1, 2, 4 and 8 megapixels.
 GROWTH_HW = ((400, 640), (540, 960), (800, 1280), (1080, 1920), (1520, 2688), (2160, 3840))
@@ -26,6 +29,11 @@ NUM_CAMERAS = (1, 2, 4, 6, 8)
 CAMERA_HW = (540, 960)
 
 NO_GROWTH = "none"
+
+
+def is_exported(source: str) -> bool:
+    """Whether a file is one that `eomt-ext export` writes, by its name."""
+    return source.endswith((".onnx", ".pt2"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,9 @@ class BenchConfig:
     """
 
     sizes: tuple[str, ...] = option(("base",), "sizes of the random models")
-    checkpoint: str = option("", "model to measure instead of the random ones")
+    checkpoint: str = option("", "model to measure instead of the random ones, or an exported file")
+    backend: str = option("auto", "what runs an exported .onnx file", choices=BACKENDS)
+    precision: str = option(EngineConfig.precision, "of an exported file: auto, fp32, bf16 or fp16")
     images_hw: tuple[tuple[int, int], ...] = option(((540, 960), (1080, 1920)), "heights and widths of the images")
     variants: tuple[str, ...] = option(VARIANTS, "pipelines to compare")
     repeats: int = option(0, "frames of each variant; 0: 3 on a CPU, 200 on a GPU", minimum=0)
@@ -51,12 +61,16 @@ class BenchConfig:
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
                 raise ConfigError(f"{name} must be some of {', '.join(known)}, got {', '.join(given) or 'none'}")
-        for name in ("checkpoint", "growth_model"):
-            if getattr(self, name).endswith((".onnx", ".pt2")):
-                raise ConfigError(
-                    f"{name} must be a checkpoint, as a benchmark counts its operations and runs it in several ways, "
-                    f"got the exported file {getattr(self, name)}: benchmarks/runtimes.py times exports"
-                )
+        if is_exported(self.growth_model):
+            raise ConfigError(f"growth_model must be a checkpoint, got the exported file {self.growth_model}")
+        allowed = {".onnx": ("auto", "onnxruntime", "openvino"), ".pt2": ("auto",)}.get(
+            Path(self.checkpoint).suffix, ("auto", "torch")
+        )
+        if self.backend not in allowed:
+            what = self.checkpoint if is_exported(self.checkpoint) else "a checkpoint"
+            raise ConfigError(f"backend must be {' or '.join(allowed)} for {what}, got {self.backend}")
+        if self.precision != "auto" and not is_exported(self.checkpoint):
+            raise ConfigError(f"precision is of an exported file, got {self.precision}: variants name that of a model")
         if not self.images_hw:
             raise ConfigError("images must name at least one size, got none")
 

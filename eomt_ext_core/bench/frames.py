@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from eomt_ext_core.bench.clock import StageClock, synchronize
-from eomt_ext_core.bench.config import NETWORK, SCORING
+from eomt_ext_core.bench.config import EXPORTED, NETWORK, SCORING
 from eomt_ext_core.bench.memory import Memory, MemoryWatch
+from eomt_ext_core.bench.variants.exported import exported_pipelines, load_exported
 from eomt_ext_core.bench.variants.models import make_model
 from eomt_ext_core.bench.variants.pipelines import Pipelines, make_pipelines
 from eomt_ext_core.config import EngineConfig, WindowConfig
@@ -47,20 +48,38 @@ class Turn:
     probability: NDArray[np.float32] | None
 
 
-def set_up(variant: str, model: str, device: str) -> None:
-    """Set this process up for a variant.
+class What(NamedTuple):
+    """What a process measures.
 
-    Args:
-        variant: one of :data:`~eomt_ext_core.bench.config.VARIANTS`.
-        model: as for :func:`~eomt_ext_core.bench.variants.models.make_model`.
-        device: ``cpu`` or ``cuda:N``.
+    Attributes:
+        variant: one of :data:`~eomt_ext_core.bench.config.VARIANTS`, or ``exported``.
+        model: as for :func:`~eomt_ext_core.bench.variants.models.make_model`, or an exported file.
+        device: ``cpu`` or ``cuda:N``; of an exported file, as for the engine.
+        backend, precision: of an exported file, as for the engine.
     """
-    _subject(variant, model, device)
+
+    variant: str
+    model: str
+    device: str
+    backend: str = "auto"
+    precision: str = "auto"
 
 
-def run_turn(variant: str, model: str, device: str, image_hw: tuple[int, int], num_frames: int, lead_in: int) -> Turn:
+class Ready(NamedTuple):
+    """A process that is set up: how results name the variant, and the window of an exported file."""
+
+    label: str
+    crop_hw: tuple[int, int] | None
+
+
+def set_up(what: What) -> Ready:
+    """Set this process up."""
+    return _subject(what).ready
+
+
+def run_turn(what: What, image_hw: tuple[int, int], num_frames: int, lead_in: int) -> Turn:
     """Run frames of the size ``image_hw`` in the process of a variant, without counting the first ``lead_in``."""
-    subject, image = _subject(variant, model, device), _image(image_hw)
+    subject, image = _subject(what), _image(image_hw)
     subject.memory.start()
     for _ in range(lead_in):
         subject.pipelines.whole(image, StageClock(subject.device))
@@ -83,7 +102,7 @@ def _stages_s(subject: _Subject, image: NDArray[np.uint8], clock: StageClock) ->
         clock = StageClock(subject.device)
         subject.pipelines.staged(image, clock)
     stages_s = clock.durations_s()
-    if NETWORK_AND_SCORING in stages_s:
+    if SCORING in stages_s and NETWORK_AND_SCORING in stages_s:
         stages_s[NETWORK] = stages_s.pop(NETWORK_AND_SCORING) - stages_s[SCORING]
     return stages_s
 
@@ -106,15 +125,23 @@ class _Subject(NamedTuple):
     device: torch.device
     memory: MemoryWatch
     pipelines: Pipelines
+    ready: Ready
 
 
 @cache
-def _subject(variant: str, model: str, device: str) -> _Subject:
-    torch_device = torch.device(device)
-    if torch_device.type == "cuda":
-        torch.cuda.set_device(torch_device)
-    memory = MemoryWatch(torch_device)  # before there is a model
-    return _Subject(torch_device, memory, make_pipelines(variant, make_model(model), torch_device))
+def _subject(what: What) -> _Subject:
+    if what.variant == EXPORTED:  # its runtime takes windows from the CPU, and gives scores back there
+        device = torch.device("cpu")
+        memory = MemoryWatch(device)
+        engine = load_exported(what.model, what.backend, what.precision, what.device)
+        label = f"{engine.describe()['backend']}-{engine.precision}"
+        return _Subject(device, memory, exported_pipelines(engine), Ready(label, engine.crop_hw))
+    device = torch.device(what.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    memory = MemoryWatch(device)  # before there is a model
+    pipelines = make_pipelines(what.variant, make_model(what.model), device)
+    return _Subject(device, memory, pipelines, Ready(what.variant, None))
 
 
 @cache

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eomt_ext_core.bench.config import STAGES
+from eomt_ext_core.bench.config import NETWORK, STAGES
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.files import atomic_write
+from eomt_ext_core.stages import NETWORK_AND_SCORING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS = dict(zip(STAGES, ("#7aa6c2", "#2f5d8a", "#d9822b", "#8fb572", "#9b8bb4"), strict=True))
+_COLOURS[NETWORK_AND_SCORING] = _COLOURS[NETWORK]
 
 
 def check_plotting() -> None:

@@ -65,14 +65,15 @@ class VariantResult:
 class CaseResult:
     """All variants on one model and one size of image, measured in turn.
 
-    ``network_flops`` and ``scoring_flops`` are those of a whole frame, the scoring's in the factored form.
+    ``network_flops`` and ``scoring_flops`` are those of a whole frame, the scoring's in the factored form; None of an
+    exported file.
     """
 
     model: str
     image_hw: tuple[int, int]
     num_windows: int
-    network_flops: int
-    scoring_flops: int
+    network_flops: int | None
+    scoring_flops: int | None
     variants: dict[str, VariantResult]
 
     def speedup(self, variant: str, stage: str | None = None) -> float | None:

@@ -19,15 +19,27 @@ from numpy.typing import NDArray
 
 from eomt_ext_core import windows
 from eomt_ext_core.backends.device import choose_device, choose_precision
-from eomt_ext_core.bench.config import CAMERA_HW, NETWORK, NO_GROWTH, NUM_CAMERAS, REFERENCE, STAGES, BenchConfig
+from eomt_ext_core.bench.config import (
+    CAMERA_HW,
+    EXPORTED,
+    NETWORK,
+    NO_GROWTH,
+    NUM_CAMERAS,
+    REFERENCE,
+    STAGES,
+    STAGES_OF_EXPORTED,
+    BenchConfig,
+    is_exported,
+)
 from eomt_ext_core.bench.flops import MatrixCeiling, count_window_flops
-from eomt_ext_core.bench.frames import Turn, run_turn, set_up, time_batch
+from eomt_ext_core.bench.frames import Turn, What, run_turn, set_up, time_batch
 from eomt_ext_core.bench.machine import describe_machine
 from eomt_ext_core.bench.memory import Memory
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth, GrowthPoint, Times, VariantResult
 from eomt_ext_core.bench.variants.models import make_model
 from eomt_ext_core.config import EngineConfig, WindowConfig
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.stages import NETWORK_AND_SCORING
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,16 @@ def run_bench(config: BenchConfig, command: str, report: Report = lambda _: None
         ConfigError: if a model has no anomaly head, or the device does not exist.
         CheckpointError: if a checkpoint cannot be loaded.
     """
-    device = choose_device(config.device)
+    exported = is_exported(config.checkpoint)
+    device = torch.device("cpu") if exported else choose_device(config.device)
     machine = describe_machine(device)
     not_measured = {}
-    if find_spec("transformers") is None:
+    if exported:
+        not_measured = dict.fromkeys(config.variants, "it needs a checkpoint, which an exported file is not")
+    elif find_spec("transformers") is None:
         not_measured = {name: "transformers is not installed" for name in config.variants if "transformers" in name}
-    bench = _Bench(device, config, [name for name in config.variants if name not in not_measured], report)
+    variants = [EXPORTED] if exported else [name for name in config.variants if name not in not_measured]
+    bench = _Bench(device, config, variants, report)
     measured = [case for model in config.models for case in bench.run_model(model)]
     growth = None if config.growth_model == NO_GROWTH else bench.follow_growth(config.growth_model)
     ceilings = bench.ceiling_flops_per_s
@@ -76,13 +92,13 @@ def run_bench(config: BenchConfig, command: str, report: Report = lambda _: None
 
 
 class _Case(NamedTuple):
-    """A model on a size of image, the arithmetic of a frame, and the turns of each variant."""
+    """A model on a size of image, the arithmetic of a frame if it is known, and the turns of each variant."""
 
     model: str
     image_hw: tuple[int, int]
     num_windows: int
-    network_flops: int
-    scoring_flops: int
+    network_flops: int | None
+    scoring_flops: int | None
     turns: dict[str, list[Turn]]
 
 
@@ -96,35 +112,45 @@ class _Bench:
         self._report = report
         self._turns = _TURNS[device.type]
         self._rounds = math.ceil((config.repeats or self._turns.default_repeats) / self._turns.frames)
-        self._ceilings = {name: MatrixCeiling(device, name) for name in sorted({_precision(name) for name in variants})}
+        precisions = {_precision(name) for name in variants if name != EXPORTED}
+        self._ceilings = {name: MatrixCeiling(device, name) for name in sorted(precisions)}
         self.ceiling_flops_per_s = dict.fromkeys(self._ceilings, 0.0)
 
     def run_model(self, name: str) -> Iterator[_Case]:
         """Measure all variants on each image size."""
-        model = make_model(name)
-        if model.anomaly_head is None:
-            raise ConfigError(f"a benchmark needs a model with an anomaly head, {name} has none")
-        crop_hw, window_flops = model.config.crop_hw, count_window_flops(model)
-        del model
+        window_flops: tuple[int | None, int | None] = (None, None)
+        crop_hw: tuple[int, int] | None = None
+        device = str(self._device)
+        if is_exported(name):
+            device = self._config.device
+        else:
+            model = make_model(name)
+            if model.anomaly_head is None:
+                raise ConfigError(f"a benchmark needs a model with an anomaly head, {name} has none")
+            crop_hw, window_flops = model.config.crop_hw, count_window_flops(model)
+            del model
+        what = What("", name, device, self._config.backend, self._config.precision)
         with ExitStack() as stack:
             workers = {variant: stack.enter_context(_new_process()) for variant in self._variants}
 
             def run(variant: str, image_hw: tuple[int, int], frames: int, lead_in: int) -> Turn:
-                what = variant, name, str(self._device), image_hw, frames, lead_in
-                return workers[variant].submit(run_turn, *what).result()
+                of_variant = what._replace(variant=variant)
+                return workers[variant].submit(run_turn, of_variant, image_hw, frames, lead_in).result()
 
             self._report(f"{name}: setting up {len(workers)} processes")
-            ready = [worker.submit(set_up, variant, name, str(self._device)) for variant, worker in workers.items()]
-            for future in ready:
-                future.result()
+            futures = {name: each.submit(set_up, what._replace(variant=name)) for name, each in workers.items()}
+            ready = {variant: future.result() for variant, future in futures.items()}
+            crop_hw = crop_hw or next(iter(ready.values())).crop_hw
+            assert crop_hw is not None, "an exported file tells its window"
             for variant in self._variants:
                 self._report(f"{name}: warming up {variant}")
                 run(variant, crop_hw, 1, 0)
             for image_hw in self._config.images_hw:
                 plan = windows.plan(image_hw, crop_hw, WindowConfig())
-                network_flops, scoring_flops = (plan.num_windows * count for count in window_flops)
+                network, scoring = (None if count is None else plan.num_windows * count for count in window_flops)
                 turns = self._run_rounds(name, image_hw, run)
-                yield _Case(_label(name), image_hw, plan.num_windows, network_flops, scoring_flops, turns)
+                labelled = {ready[variant].label: found for variant, found in turns.items()}
+                yield _Case(_label(name), image_hw, plan.num_windows, network, scoring, labelled)
 
     def _run_rounds(
         self, model: str, image_hw: tuple[int, int], run: Callable[[str, tuple[int, int], int, int], Turn]
@@ -178,23 +204,27 @@ class _Bench:
 
 def _sum_up(case: _Case, ceiling_flops_per_s: Mapping[str, float]) -> CaseResult:
     reference = case.turns[REFERENCE][0].probability if REFERENCE in case.turns else None
-    flops = case.network_flops, case.scoring_flops
+    flops = None if case.network_flops is None else (case.network_flops, case.scoring_flops or 0)
     results = {
-        variant: _sum_up_variant(turns, flops, ceiling_flops_per_s[_precision(variant)], reference)
+        variant: _sum_up_variant(turns, flops, ceiling_flops_per_s.get(_precision(variant)), reference)
         for variant, turns in case.turns.items()
     }
-    return CaseResult(case.model, case.image_hw, case.num_windows, *flops, results)
+    return CaseResult(case.model, case.image_hw, case.num_windows, case.network_flops, case.scoring_flops, results)
 
 
 def _sum_up_variant(
-    turns: Sequence[Turn], flops: tuple[int, int], ceiling: float, reference: NDArray[np.float32] | None
+    turns: Sequence[Turn],
+    flops: tuple[int, int] | None,
+    ceiling: float | None,
+    reference: NDArray[np.float32] | None,
 ) -> VariantResult:
     samples = [sample for turn in turns for sample in turn.samples]
-    timed = [stage for stage in STAGES if stage in samples[0].stages_s]
+    known = STAGES_OF_EXPORTED if NETWORK_AND_SCORING in samples[0].stages_s else STAGES
+    timed = [stage for stage in known if stage in samples[0].stages_s]
     stages = {stage: Times.of([sample.stages_s[stage] for sample in samples]) for stage in timed}
-    network = stages[NETWORK]
-    if network.median_s <= 0:  # the difference of both stages together and the scoring alone, if that took longer
-        del stages[NETWORK]
+    if NETWORK in stages and stages[NETWORK].median_s <= 0:
+        del stages[NETWORK]  # the difference of both stages together and the scoring alone, if that took longer
+    network = stages.get(NETWORK)
     probability = turns[0].probability
     frame = None if probability is None else Times.of([sample.frame_s for sample in samples])
     difference = None
@@ -205,8 +235,8 @@ def _sum_up_variant(
         stages=stages,
         memory=Memory(turns[0].memory.held, max(turn.memory.peak for turn in turns)),
         held_at_end=turns[-1].memory.held,
-        frame_ceiling_fraction=None if frame is None else sum(flops) / frame.median_s / ceiling,
-        network_ceiling_fraction=flops[0] / network.median_s / ceiling if NETWORK in stages else None,
+        frame_ceiling_fraction=sum(flops) / frame.median_s / ceiling if frame and flops and ceiling else None,
+        network_ceiling_fraction=flops[0] / network.median_s / ceiling if network and flops and ceiling else None,
         largest_difference=difference,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.table import Table
 
-from eomt_ext_core.bench.config import SCORING, STAGES
+from eomt_ext_core.bench.config import SCORING, STAGES, STAGES_OF_EXPORTED
 from eomt_ext_core.bench.result import BenchResult, CaseResult, Growth, GrowthPoint
 
 _NOTHING = "–"
@@ -38,9 +38,10 @@ def _time_table(case: CaseResult) -> Table:
     """Format the milliseconds of the stages and of the whole frame."""
     rounds = next(iter(case.variants.values())).rounds
     title = f"{case.model}, {case.image_hw[1]}×{case.image_hw[0]}, {case.num_windows} windows: ms, median of {rounds}"
-    table = _new_table(title, ("variant", *STAGES, "frame", "p99"))
+    columns = STAGES if case.network_flops is not None else STAGES_OF_EXPORTED
+    table = _new_table(title, ("variant", *columns, "frame", "p99"))
     for variant, result in case.variants.items():
-        stages = [_ms(result.stages[stage].median_s) if stage in result.stages else _NOTHING for stage in STAGES]
+        stages = [_ms(result.stages[stage].median_s) if stage in result.stages else _NOTHING for stage in columns]
         frame = [_NOTHING] * 2 if result.frame is None else [_ms(result.frame.median_s), _ms(result.frame.p99_s)]
         table.add_row(variant, *stages, *frame)
     return table
@@ -49,14 +50,16 @@ def _time_table(case: CaseResult) -> Table:
 def _ratio_table(case: CaseResult) -> Table:
     """Format rates, speed-ups and memory."""
     columns = ("frames/s", "frame ×", "scoring ×", "peak MiB", "held MiB", "network %", "frame %", "max |Δp|")
-    gflops = f"{case.network_flops / 1e9:.3g} + {case.scoring_flops / 1e9:.3g} GFLOP"
-    title = f"the same; network and scoring need {gflops}, % are of the ceiling"
+    title = "the same; what an exported file needs is not counted"
+    if case.network_flops is not None and case.scoring_flops is not None:
+        gflops = f"{case.network_flops / 1e9:.3g} + {case.scoring_flops / 1e9:.3g} GFLOP"
+        title = f"the same; network and scoring need {gflops}, % are of the ceiling"
     table = _new_table(title, ("variant", *columns))
     for variant, result in case.variants.items():
         memory = [f"{size / 2**20:.0f}" for size in (result.memory.peak, result.memory.held)]
         fraction = result.network_ceiling_fraction
         network = _NOTHING if fraction is None else f"{100 * fraction:.0f}"
-        if result.frame is None or result.frame_ceiling_fraction is None:
+        if result.frame is None:
             table.add_row(variant, *[_NOTHING] * 5, network, *[_NOTHING] * 2)
             continue
         speedups = case.speedup(variant), case.speedup(variant, SCORING)
@@ -67,7 +70,7 @@ def _ratio_table(case: CaseResult) -> Table:
             *(_NOTHING if ratio is None else f"{ratio:.1f}" for ratio in speedups),
             *memory,
             network,
-            f"{100 * result.frame_ceiling_fraction:.0f}",
+            _NOTHING if result.frame_ceiling_fraction is None else f"{100 * result.frame_ceiling_fraction:.0f}",
             _NOTHING if difference is None else f"{difference:.1e}",
         )
     return table

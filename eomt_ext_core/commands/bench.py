@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from eomt_ext_core.bench.config import QUICK, SIZES, VARIANTS, WAYS_OF_OURS, BenchConfig, parse_names, parse_sizes
+from eomt_ext_core.bench.config import (
+    NO_GROWTH,
+    QUICK,
+    SIZES,
+    VARIANTS,
+    WAYS_OF_OURS,
+    BenchConfig,
+    is_exported,
+    parse_names,
+    parse_sizes,
+)
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.progress import ProgressLines, is_hidden
@@ -26,6 +36,8 @@ def bench(
         str | None, typer.Option(help=f"{_DOC['sizes']}: {', '.join(SIZES)}", show_default=",".join(BenchConfig.sizes))
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help=_DOC["checkpoint"])] = None,
+    backend: options.Backend = BenchConfig.backend,
+    precision: Annotated[str, typer.Option(help=_DOC["precision"])] = BenchConfig.precision,
     images: Annotated[
         str | None, typer.Option(help="sizes of the images, width x height", show_default="960x540,1920x1080")
     ] = None,
@@ -50,11 +62,13 @@ def bench(
     given: dict[str, Any] = {
         "sizes": None if sizes is None else parse_names(sizes),
         "checkpoint": checkpoint,
+        "backend": backend,
+        "precision": precision,
         "images_hw": None if images is None else parse_sizes(images),
         "variants": None if variants is None else parse_names(variants),
         "repeats": repeats,
         "device": device,
-        "growth_model": growth_model,
+        "growth_model": growth_model or (NO_GROWTH if is_exported(checkpoint or "") else None),
     }
     config = replace(
         QUICK if quick else BenchConfig(), **{name: value for name, value in given.items() if value is not None}

@@ -106,7 +106,7 @@ def _frame_table(runs: Sequence[Run], figure: str, changes: Sequence[FrameChange
     table.add_column("change", justify="right")
     for item in changes:
         values = map(_percent, item.values)
-        table.add_row(escape(item.set_name), escape(item.frame_id), *values, _percent(item.change))
+        table.add_row(escape(item.set_name), escape(item.frame_id), *values, _percent(item.change, "+"))
     return table
 
 

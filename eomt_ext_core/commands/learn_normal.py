@@ -61,6 +61,7 @@ def learn_normal(
     from eomt_ext_core.files import check_output_file, sha256_of
     from eomt_ext_core.fingerprint import fingerprint_of
     from eomt_ext_core.model.checkpoint import load_model, resolve_source
+    from eomt_ext_core.normality.drift import LEAST_REFERENCE
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
@@ -111,4 +112,8 @@ def learn_normal(
         "false alarms"
     )
     if normality.drift is None:
-        typer.echo("too few held-out images to tell later when a drive is another one", err=True)
+        typer.echo(
+            f"too few held-out images to tell later when a drive is another one: it takes {LEAST_REFERENCE}, got "
+            f"{about['images_held_out']}: give a longer drive, or a smaller --every",
+            err=True,
+        )

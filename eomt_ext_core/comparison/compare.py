@@ -42,9 +42,9 @@ class FrameChange:
 
     @property
     def change(self) -> float:
-        """The largest difference from the first run; 0 if one of the two is undefined."""
-        found = [abs(value - self.values[0]) for value in self.values[1:]]
-        return max((value for value in found if not math.isnan(value)), default=0.0)
+        """The largest difference from the first run, negative for a loss; 0 if one of the two is undefined."""
+        found = [value - self.values[0] for value in self.values[1:]]
+        return max((value for value in found if not math.isnan(value)), key=abs, default=0.0)
 
 
 def check_same_frames(runs: Sequence[Run]) -> None:
@@ -180,4 +180,4 @@ def changed_frames(runs: Sequence[Run], scores: Sequence[str]) -> tuple[str, lis
         for frame_id in runs[0].sets[name].frame_ids:
             values = tuple(column.get(frame_id, math.nan) for column in columns)
             changes.append(FrameChange(name, frame_id, values))
-    return figure, sorted(changes, key=lambda item: (-item.change, item.set_name, item.frame_id))
+    return figure, sorted(changes, key=lambda item: (-abs(item.change), item.set_name, item.frame_id))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,13 @@ class RunSet:
         name: of the set.
         stored: the values of the file.
         frame_ids: of the evaluated frames, sorted.
+        file: that it was read from, for messages.
     """
 
     name: str
     stored: Mapping[str, Any]
     frame_ids: tuple[str, ...]
+    file: str
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -90,7 +93,7 @@ class RunSet:
         Raises:
             ConfigError: if the run was made before frames were counted.
         """
-        drawn = self.resampled(score, resamples(self.num_counted))
+        drawn = self.resampled(score, resamples(len(self.frame_counts(score))))
         ends = {metric: interval(drawn[metric]) for metric in METRICS}
         return {
             metric: (self.value(score, metric), Interval(*np.clip((found.low, found.high), 0.0, 1.0).tolist()))
@@ -111,15 +114,19 @@ class RunSet:
         """Read the counts of the labelled frames, by sorted id.
 
         Raises:
-            ConfigError: if the run was made before frames were counted.
+            ConfigError: naming the file, if the run was made before frames were counted, or the counts are damaged.
         """
         stored, edges = self.stored.get("counts"), self.stored.get("edges")
         if not isinstance(stored, dict) or not isinstance(edges, dict) or not stored or score not in edges:
             raise ConfigError(
-                f"{self.name}: the metrics hold no counts of frames for {score}: run evaluate again with this package"
+                f"{self.file}: the metrics of {self.name} hold no counts of frames for {score}: run evaluate again "
+                "with this package"
             )
-        size = unpack_edges(edges[score]).size
-        return [FrameCounts.of_json(stored[frame_id].get(score), size) for frame_id in sorted(stored)]
+        try:
+            size = unpack_edges(edges[score]).size
+            return [FrameCounts.of_json(_mapping(stored[frame_id]).get(score), size) for frame_id in sorted(stored)]
+        except DatasetError as error:
+            raise ConfigError(f"{self.file} is damaged, {self.name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -141,25 +148,43 @@ class Run:
         file = path / "metrics.json" if path.is_dir() else path
         found = read_metrics(file)
         try:
-            sets = {str(part["name"]): _set_of(part) for part in found["sets"]}
+            sets = [_set_of(part, printable(file)) for part in found["sets"]]
+            _check_different((part.name for part in sets), "sets")
         except (AttributeError, KeyError, TypeError) as error:
             raise ConfigError(f"{printable(file)} is damaged: {type(error).__name__} {error}") from error
         except DatasetError as error:
             raise ConfigError(f"{printable(file)} is damaged: {error}") from error
-        return cls(printable(path), sets, _mapping(found.get("about")), _mapping(found.get("record")))
+        by_name = {part.name: part for part in sets}
+        return cls(printable(path), by_name, _mapping(found.get("about")), _mapping(found.get("record")))
 
 
-def _set_of(part: Mapping[str, Any]) -> RunSet:
+def _set_of(part: Mapping[str, Any], file: str) -> RunSet:
+    if not isinstance(part["name"], str):
+        raise DatasetError("the name of a set must be a text")
     for frame in part["frames"]:
-        if not isinstance(frame["frame_id"], str) or not isinstance(frame["scores"], dict):
+        if not isinstance(frame["frame_id"], str) or not _holds(frame["scores"], dict):
             raise DatasetError("a frame must have an id and scores")
         _ = frame["num_valid"], frame["num_anomalous"]
     for score in part["scores"].values():
         _ = score["pixel"].items(), (score.get("segment") or {}).items()
     frame_ids = tuple(sorted(frame["frame_id"] for frame in part["frames"]))
+    _check_different(frame_ids, "frames")
     if not set(_mapping(part.get("counts"))) <= set(frame_ids):
         raise DatasetError("its counts must be those of its frames")
-    return RunSet(str(part["name"]), part, frame_ids)
+    if not _holds(part.get("skipped", {}), str):
+        raise DatasetError("its skipped frames must have a reason each")
+    return RunSet(part["name"], part, frame_ids, file)
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether it is a mapping of values of a kind."""
+    return isinstance(value, dict) and all(isinstance(item, kind) for item in value.values())
+
+
+def _check_different(names: Iterable[str], what: str) -> None:
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise DatasetError(f"its {what} must have different names, two are {twice[0]!r:.80}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

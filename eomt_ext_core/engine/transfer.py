@@ -71,9 +71,10 @@ class CudaTransfer:
     a download, and for an upload buffer if more than ``IN_FLIGHT`` batches are submitted.
 
     Upload buffers grow to the largest batch. Downloaded arrays lie in blocks of torch's page-locked pool, which get
-    free when the caller drops the arrays; the first download of a shape fills the pool, and later ones allocate nothing
-    unless the caller holds more than ``_STAGING_SETS`` of them. The log says if an image had to wait for that. Torch
-    empties the pool when it captures a graph: ``preparing`` fills it again.
+    free when the caller drops the arrays; blocks have sizes of powers of two, so arrays of similar sizes share them.
+    The first download that needs more blocks of a size fills the pool, and later ones allocate nothing unless the
+    caller holds more than ``_STAGING_SETS`` of them. The log says if an image had to wait for that. Torch empties the
+    pool when it captures a graph: ``preparing`` fills it again.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -82,7 +83,7 @@ class CudaTransfer:
         self._download_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers = [_UploadBuffer(device) for _ in range(IN_FLIGHT)]
         self._turns = itertools.cycle(self._buffers)
-        self._staged: Counter[tuple[torch.Size, torch.dtype]] = Counter()
+        self._staged: Counter[int] = Counter()  # blocks that a batch needs, by their bytes
         self._is_preparing = False
 
     def upload(self, images: Sequence[NDArray[np.uint8]]) -> AbstractContextManager[list[Tensor]]:
@@ -134,19 +135,19 @@ class CudaTransfer:
             _log.info("page-locked memory for %s of a new size was made in a frame: %.0f ms", what, waited_ms)
 
     def _stage(self, tensors: Sequence[Tensor]) -> None:
-        """Have as many page-locked blocks of these shapes as can be in use at a time."""
-        wanted = Counter((tensor.shape, tensor.dtype) for tensor in tensors)
-        new = Counter({key: count for key, count in wanted.items() if count > self._staged[key]})
+        """Have as many page-locked blocks for these as can be in use at a time."""
+        wanted = Counter(_block_bytes(tensor) for tensor in tensors)
+        new = Counter({size: count for size, count in wanted.items() if count > self._staged[size]})
         if new:
             with self._making("downloads"):
                 self._fill_pool(new)
             self._staged |= new
 
     @staticmethod
-    def _fill_pool(counts: Mapping[tuple[torch.Size, torch.dtype], int]) -> None:
+    def _fill_pool(counts: Mapping[int, int]) -> None:
         _ = [
-            torch.empty(shape, dtype=dtype, pin_memory=True)
-            for (shape, dtype), count in counts.items()
+            torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            for size, count in counts.items()
             for _ in range(_STAGING_SETS * count)
         ]
 
@@ -196,6 +197,11 @@ class _UploadBuffer:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _block_bytes(tensor: Tensor) -> int:
+    """Bytes of the block that torch's page-locked pool takes for a copy: the next power of two."""
+    return 1 << max(0, tensor.numel() * tensor.element_size() - 1).bit_length()
 
 
 def _to_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -33,11 +33,13 @@ from eomt_ext_core.evidence.pack import Missing, Pack, Part, facts_from, table
 class Subject:
     """What a pack is about.
 
-    ``checkpoint``: file of the model, and ``head``: a separate file with its head. ``engine``: how it is run now;
-    ``scores``: names, the first is that of ``engine``. ``datasets``: evaluated; ``calibration``: calibrated on.
-    ``folders``: of both, as they were named. ``normality``: a file of ``eomt-ext learn-normal``.
+    ``source``: of the model, as it was named; ``checkpoint``: its file; ``head``: a separate file with its head.
+    ``engine``: how it is run now; ``scores``: names, the first is that of ``engine``. ``datasets``: evaluated;
+    ``calibration``: calibrated on. ``folders``: of both, as they were named. ``normality``: a file of
+    ``eomt-ext learn-normal``.
     """
 
+    source: str
     checkpoint: Path
     engine: EngineConfig
     scores: tuple[str, ...]
@@ -48,43 +50,60 @@ class Subject:
     normality: Path | None = None
 
 
-def load(subject: Subject) -> AnomalyEngine:
-    """Load the engine of a subject, which asks the model for its known answer.
+@dataclass(frozen=True)
+class Model:
+    """The model of a subject, loaded and tested.
+
+    ``facts``: of its file; ``files``: it was loaded from, and the normality; ``self_test``: with every score.
+    """
+
+    engine: AnomalyEngine
+    facts: Mapping[str, Any]
+    files: tuple[HashedFile, ...]
+    self_test: Part
+
+
+def load(subject: Subject) -> Model:
+    """Load the model of a subject, hash its files, and ask it for its known answer with every score.
 
     Raises:
-        CheckpointError, ConfigError, InferenceError: as :meth:`AnomalyEngine.load`.
+        CheckpointError, ConfigError, InferenceError: as :meth:`AnomalyEngine.load`; if a file cannot be read.
     """
-    return AnomalyEngine.load(subject.checkpoint, subject.engine, subject.head, normality=subject.normality)
+    engine = AnomalyEngine.load(subject.checkpoint, subject.engine, subject.head, normality=subject.normality)
+    facts = facts_of(str(subject.checkpoint), None if subject.head is None else str(subject.head))
+    files = weight_files(subject.checkpoint, subject.head)
+    if subject.normality is not None:
+        files.append(HashedFile.of(subject.normality))
+    return Model(engine, facts, tuple(files), self_test_part(engine, subject.scores))
 
 
-def check_run(run: Run, subject: Subject, engine: AnomalyEngine) -> None:
+def check_run(run: Run, subject: Subject, model: Model) -> None:
     """Refuse a result of ``eomt-ext evaluate`` that is of another model or of other data.
 
     Raises:
         ConfigError: naming what differs.
     """
-    told = engine.describe()
+    told = model.engine.describe()
     check_model(run, {name: value for name, value in told.items() if name.endswith("_sha256")})
     if subject.datasets:
         check_frames(run, subject.datasets)
 
 
 def collect(
-    subject: Subject, engine: AnomalyEngine, evaluation: Evaluation | None, record: Mapping[str, Any]
+    subject: Subject, model: Model, evaluation: Evaluation | None, record: Mapping[str, Any]
 ) -> tuple[Pack, list[HashedFile]]:
     """Collect a pack.
 
     Args:
         subject: what it is about.
-        engine: of :func:`load`.
+        model: of :func:`load`.
         evaluation: a checked result, or none.
         record: of this process.
 
     Returns:
         the pack, and the files outside of it that it names.
     """
-    facts = facts_of(str(subject.checkpoint), None if subject.head is None else str(subject.head))
-    weights = weight_files(subject.checkpoint, subject.head)
+    facts = model.facts
     used = [(dataset, "evaluation") for dataset in subject.datasets]
     sets = [
         hashed(*each, subject.folders)
@@ -94,20 +113,19 @@ def collect(
     scores = tuple(dict.fromkeys([*subject.scores, *measured]))
     is_calibrated = bool(facts.get("calibration") or facts.get("baselines"))
     parts = {
-        "model": model_part(facts, weights),
+        "model": model_part(facts, model.files),
         "provenance": provenance_part(facts),
         "data": data_part(sets, ("evaluation", "calibration") if is_calibrated else ("evaluation",)),
-        "self_test": self_test_part(engine, subject.scores),
+        "self_test": model.self_test,
         "accuracy": no_evaluation()
         if evaluation is None
         else evaluation_part(evaluation, has_data=bool(subject.datasets)),
-        "calibration": calibration_part(facts, scores),
-        "drift": drift_part(engine, subject.normality, subject.datasets),
+        "calibration": calibration_part(facts, scores, subject.source),
+        "drift": drift_part(model.engine, subject.normality, subject.datasets),
         "limits": _limits_part(),
         "environment": _environment_part(record),
     }
-    more = [] if subject.normality is None else [HashedFile.of(subject.normality)]
-    return Pack(parts, record), [*weights, *more, *(file for part in sets for file in part.files)]
+    return Pack(parts, record), [*model.files, *(file for part in sets for file in part.files)]
 
 
 def _limits_part() -> Part:

@@ -45,8 +45,8 @@ def evidence(
     """Gather what a safety reviewer asks of a model: hashes, origins, figures with intervals, guarantee, limits.
 
     Writes evidence.html, evidence.json, the evaluation, and files.sha256. What is not known is stated as missing, with
-    the way out. It is no certificate. Exit status: 0; 3: some image could not be evaluated; 1: no pack, because the
-    model fails its self-test, or --evaluation is of another model or other data.
+    the way out. It is no certificate. Exit status: 0; 3: some file could not be read or evaluated; 1: no pack, because
+    the model fails its self-test, or --evaluation is of another model or other data.
     """
     from eomt_ext_core.about.record import make_record
     from eomt_ext_core.commands.evaluate import open_labelled
@@ -61,6 +61,7 @@ def evidence(
     names = options.score_names(scores)
     options.check_sources(checkpoint, head, normality)
     subject = Subject(
+        checkpoint,
         resolve_source(checkpoint),
         EngineConfig(device, backend, precision, score=names[0]),
         names,
@@ -72,17 +73,17 @@ def evidence(
     )
     inputs = [*subject.folders, *(path for path in (evaluation, normality) if path is not None)]
     earlier = (PAGE, JSON, LIST, *(f"{EVALUATION}/{name}" for name in (METRICS, "report.html", "timing.json")))
-    engine = load(subject)
+    model = load(subject)
     run = None if evaluation is None else Run.read(evaluation)
     if run is not None:
-        check_run(run, subject, engine)
+        check_run(run, subject, model)
     with output_folder(output, overwrite, inputs, earlier) as folder:
         if evaluation is not None:
             _copy(evaluation, folder / EVALUATION / METRICS)
         elif subject.datasets:
             run = _evaluate(subject, folder / EVALUATION, workers)
         result = None if run is None else Evaluation(run, f"{EVALUATION}/{METRICS}", was_given=evaluation is not None)
-        pack, named = collect(subject, engine, result, make_record())
+        pack, named = collect(subject, model, result, make_record())
         stored = json.dumps(pack.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         name = checkpoint if checkpoint == DEMO else subject.checkpoint.name
         for file, text in ((JSON, stored), (PAGE, render_page(pack, name))):
@@ -95,8 +96,8 @@ def evidence(
     for line in missing:
         typer.echo(f"missing in {line}")
     typer.echo(f"Look at {printable(output / PAGE)}\nSHA-256 of {LIST}, to sign or to note: {sha256}")
-    if result is not None and result.skipped:
-        print_problems([reason for _, _, reason in result.skipped])
+    if pack.left_out:
+        print_problems(pack.left_out)
         raise typer.Exit(EXIT_INCOMPLETE)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 from eomt_ext_core.datasets import Dataset
+from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evidence.hashes import HashedFile, digest_of
 from eomt_ext_core.evidence.pack import Missing, Part, table
 from eomt_ext_core.files import printable
@@ -20,13 +21,17 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class HashedSet:
-    """A data set with the hashes of its files; ``use``: evaluation or calibration."""
+    """A data set with the hashes of its files.
+
+    ``use``: evaluation or calibration; ``left_out``: why a file has no hash, a line for each.
+    """
 
     dataset: Dataset
     use: str
     images: tuple[HashedFile, ...]
     labels: tuple[HashedFile, ...]
     statements: tuple[HashedFile, ...]
+    left_out: tuple[str, ...]
 
     @property
     def files(self) -> tuple[HashedFile, ...]:
@@ -37,7 +42,7 @@ class HashedSet:
 def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
     """Read the files of a data set, and what its folder states of their origin: README and licence.
 
-    A file that is missing has no hash; the evaluation names it.
+    A file that is missing or cannot be read has no hash, and is named.
 
     Args:
         dataset: to be read.
@@ -46,20 +51,26 @@ def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
     """
     images = [sample.image_path for sample in dataset.samples]
     labels = [sample.label_path for sample in dataset.samples if sample.label_path is not None]
-    shown = tracked([*images, *labels], "hashing", len(images) + len(labels))
-    found = [HashedFile.of(path) for path in shown if path.is_file()]
-    num_images = sum(path.is_file() for path in images)
     folders = [dataset.root, *(folder for folder in given if folder.resolve() == dataset.root.resolve().parent)]
     statements = sorted(
         path for folder in folders for path in folder.iterdir() if path.is_file() and path.stem.lower() in _STATEMENTS
     )
-    return HashedSet(
-        dataset,
-        use,
-        tuple(found[:num_images]),
-        tuple(found[num_images:]),
-        tuple(HashedFile.of(path) for path in statements),
+    left_out: list[str] = []
+    shown = iter(tracked([*images, *labels, *statements], "hashing", len(images) + len(labels) + len(statements)))
+    of_images, of_labels, of_statements = (
+        _hashes(islice(shown, len(paths)), left_out) for paths in (images, labels, statements)
     )
+    return HashedSet(dataset, use, of_images, of_labels, of_statements, tuple(left_out))
+
+
+def _hashes(paths: Iterable[Path], left_out: list[str]) -> tuple[HashedFile, ...]:
+    found = []
+    for path in paths:
+        try:
+            found.append(HashedFile.of(path))
+        except ConfigError as error:
+            left_out.append(str(error))
+    return tuple(found)
 
 
 def data_part(sets: Sequence[HashedSet], uses: Sequence[str]) -> Part:
@@ -74,6 +85,14 @@ def data_part(sets: Sequence[HashedSet], uses: Sequence[str]) -> Part:
         Missing(nothing.format(printable(part.dataset.name)), f"put a README or LICENSE into {_folder(part)}")
         for part in sets
         if not part.statements
+    ]
+    missing += [
+        Missing(
+            f"{len(part.left_out)} files of {printable(part.dataset.name)} have no hash, such as: {part.left_out[0]}",
+            "make them readable, and the pack anew",
+        )
+        for part in sets
+        if part.left_out
     ]
     for use in sorted({*uses} - {part.use for part in sets}, reverse=True):
         missing.append(Missing(f"no {use} data were given, so that nothing is known of them", _OPTIONS[use]))
@@ -104,6 +123,7 @@ def data_part(sets: Sequence[HashedSet], uses: Sequence[str]) -> Part:
             ),
         ),
         missing=tuple(missing),
+        left_out=tuple(line for part in sets for line in part.left_out),
     )
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from eomt_ext_core.about.file_facts import facts_of
 from eomt_ext_core.datasets import Dataset
 from eomt_ext_core.engine import AnomalyEngine
-from eomt_ext_core.errors import DatasetError, ImageError
+from eomt_ext_core.errors import DatasetError, ImageError, InferenceError
 from eomt_ext_core.evidence.pack import Missing, Part, facts_from
-from eomt_ext_core.files import printable
+from eomt_ext_core.files import message_with_path, printable
 from eomt_ext_core.normality.drift import LEAST_REFERENCE, DriftTest
 from eomt_ext_core.progress import tracked
 
@@ -50,10 +47,16 @@ def drift_part(engine: AnomalyEngine, path: Path | None, datasets: Sequence[Data
         return Part(_TITLE, _QUESTION, facts, missing=(missing,))
     alpha = engine.config.drift_alpha
     test = DriftTest(reference, alpha)
-    names = []
-    for name, image in _images(datasets):
-        test.add(float(engine.distances(image)[0].mean()))
-        names.append(name)
+    names, left_out = [], []
+    for dataset in datasets:
+        for sample in tracked(dataset.samples, "drift", len(dataset.samples)):
+            try:
+                image, _ = dataset.read(sample)
+                test.add(float(engine.distances(image)[0].mean()))
+            except (ImageError, DatasetError, InferenceError) as error:
+                left_out.append(message_with_path(sample.image_path, error))
+            else:
+                names.append(f"{printable(sample.frame_id)} of {printable(dataset.name)}")
     watched: dict[str, Any] = {
         "images to compare with": len(reference.strangeness),
         "bound on the probability of a false report": alpha,
@@ -66,16 +69,12 @@ def drift_part(engine: AnomalyEngine, path: Path | None, datasets: Sequence[Data
     if test.since is not None:
         watched["since"] = names[test.since - 1]
     shown = facts_from("the images of --data, compared now, set by set in the order of their ids", watched)
-    missing_data = () if names else (Missing("no data were given to compare", "--data FOLDER"),)
-    return Part(_TITLE, _QUESTION, facts | (shown if names else {}), missing=missing_data)
-
-
-def _images(datasets: Sequence[Dataset]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """The images that can be read; the evaluation names the others."""
-    for dataset in datasets:
-        for sample in tracked(dataset.samples, "drift", len(dataset.samples)):
-            try:
-                image, _ = dataset.read(sample)
-            except (ImageError, DatasetError):
-                continue
-            yield f"{printable(sample.frame_id)} of {printable(dataset.name)}", image
+    lacks = [] if datasets else [Missing("no data were given to compare", "--data FOLDER")]
+    if left_out:
+        lacks.append(
+            Missing(
+                f"{len(left_out)} images were not compared, such as: {left_out[0]}",
+                "make them readable, and the pack anew",
+            )
+        )
+    return Part(_TITLE, _QUESTION, facts | (shown if names else {}), missing=tuple(lacks), left_out=tuple(left_out))

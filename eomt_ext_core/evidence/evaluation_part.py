@@ -131,6 +131,7 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
             *table("Frames that could not be evaluated", ("set", "frame", "reason"), evaluation.skipped, source),
         ),
         tuple(missing),
+        tuple(reason for _, _, reason in evaluation.skipped),
     )
 
 

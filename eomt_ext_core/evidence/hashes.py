@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,13 @@ class HashedFile:
         """Read a file.
 
         Raises:
-            ConfigError: if it cannot be read.
+            ConfigError: if it is missing, no regular file, or cannot be read.
         """
         try:
-            path = path.resolve(strict=True)
-            return cls(path, sha256_of(path), path.stat().st_size)
+            if not path.is_file():  # a pipe would be waited for
+                raise ConfigError(f"{printable(path)} {'is no regular file' if path.exists() else 'is missing'}")
+            whole = path.resolve(strict=True)
+            return cls(whole, sha256_of(whole), whole.stat().st_size)
         except OSError as error:
             raise ConfigError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
 
@@ -47,11 +50,16 @@ def digest_of(files: Iterable[HashedFile]) -> str:
 
 
 def write_list(folder: Path, outside: Iterable[HashedFile]) -> None:
-    """Write the list of a pack: its own files by their names in it, others by their absolute paths."""
+    """Write the list of a pack: its own files by their names in it, others by their absolute paths.
+
+    Hidden files, such as those of Git or of a file manager, are none of a pack.
+    """
     listed = {os.fsencode(file.path): file.sha256 for file in outside}
     for path in folder.rglob("*"):
-        if path.is_file() and path.name != LIST:
-            listed[os.fsencode(path.relative_to(folder))] = sha256_of(path)
+        name = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and path.name != LIST and not is_hidden:
+            listed[os.fsencode(name)] = sha256_of(path)
     with atomic_write(folder / LIST) as temporary:
         temporary.write_bytes(b"".join(_line(listed[name], name) for name in sorted(listed)))
 
@@ -73,7 +81,11 @@ def changes(folder: Path, least: Iterable[str] = ()) -> tuple[int, list[str]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it must have at most {_MOST_BYTES} bytes")
-        listed = dict(map(_parsed, path.read_bytes().splitlines()))
+        lines = [_parsed(line) for line in path.read_bytes().split(b"\n") if line]
+        listed = dict(lines)
+        if len(listed) < len(lines):
+            twice = next(name for name, number in Counter(name for name, _ in lines).items() if number > 1)
+            raise ValueError(f"it must list a file once, {printable(twice)} is there twice")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{printable(folder)} is no evidence pack, its {LIST}: {reason}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,23 @@ from eomt_ext_core.engine.self_test import check_known_answer
 from eomt_ext_core.evidence.hashes import HashedFile
 from eomt_ext_core.evidence.pack import Fact, Missing, Part, facts_from, table
 from eomt_ext_core.files import printable
+from eomt_ext_core.model.checkpoint import read_checkpoint
 from eomt_ext_core.scoring.probe import GRID_HW, Probe
 
 _IDENTITY = ("kind", "architecture", "window_hw", "patch", "precision", "made_from", "head", "parameters", "classes")
+_EXPORTS = (".onnx", ".pt2")
 _NO_ANSWER = "none, "
 
 
 def weight_files(checkpoint: Path, head: Path | None) -> list[HashedFile]:
-    """Hash the files that a model is loaded from: weights, all shards of an index, a configuration beside them."""
-    paths = [checkpoint, *sorted(checkpoint.parent.glob("*config.json"))]
-    if checkpoint.name.endswith(".index.json"):
-        paths += sorted(checkpoint.parent.glob("*.safetensors"))
-    return [HashedFile.of(path) for path in (*paths, *([] if head is None else [head]))]
+    """Hash the files that a model is loaded from: weights, the shards of an index, settings that are read beside them.
+
+    Raises:
+        CheckpointError, ConfigError: if one cannot be read.
+    """
+    if checkpoint.suffix in _EXPORTS:
+        return [HashedFile.of(checkpoint)]
+    return [HashedFile.of(path) for path in read_checkpoint(checkpoint, head=head, download=False).files]
 
 
 def model_part(facts: Mapping[str, Any], files: Sequence[HashedFile]) -> Part:
@@ -55,7 +61,8 @@ def model_part(facts: Mapping[str, Any], files: Sequence[HashedFile]) -> Part:
 def provenance_part(facts: Mapping[str, Any]) -> Part:
     """Say where the weights come from: what the file states, and the records of the commands that made it."""
     stated, source = facts.get("provenance") or {}, _read_by_info(facts)
-    records = [item for item in (facts.get("record"), *(facts.get("earlier_records") or ())) if item]
+    earlier = facts.get("earlier_records")
+    records = [item for item in (facts.get("record"), *(earlier if isinstance(earlier, list) else ())) if item]
     missing = []
     if not stated:
         missing.append(
@@ -120,9 +127,16 @@ def self_test_part(engine: AnomalyEngine, scores: Sequence[str]) -> Part:
     )
 
 
-def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
-    """Say what the stored calibrations promise, and for which of the scores there is none."""
+def calibration_part(facts: Mapping[str, Any], scores: Sequence[str], given: str) -> Part:
+    """Say what the stored calibrations promise, and for which of the scores there is none.
+
+    Args:
+        facts: of :func:`~eomt_ext_core.about.file_facts.facts_of`.
+        scores: their names.
+        given: the checkpoint as the user named it.
+    """
     source = _read_by_info(facts)
+    calibrate = f"eomt-ext calibrate {shlex.quote(printable(given))}"
     head: Mapping[str, Any] | None = facts.get("calibration")
     stored = dict(facts.get("baselines") or {})
     if head is not None:
@@ -131,8 +145,7 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
         Missing(
             f"no calibration of score {score} is stored in this file: its probabilities are not to be taken literally, "
             "and its threshold promises nothing of what is found",
-            f"eomt-ext calibrate {_name(facts)} --score {score if score in SCORES else 'head'} --data FOLDER "
-            "--output FILE",
+            f"{calibrate} --scores {score if score in SCORES else 'head'} --data FOLDER --output FILE",
         )
         for score in scores
         if score not in stored
@@ -141,7 +154,7 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
         missing.append(
             Missing(
                 "the calibration was not measured on frames that it was not fitted on",
-                f"eomt-ext calibrate {_name(facts)} --data FOLDER --check OTHER --output FILE",
+                f"{calibrate} --data FOLDER --check OTHER --output FILE",
             )
         )
     rows = [(score, each["threshold"], each["guarantee"]) for score, each in stored.items()]

@@ -48,13 +48,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Part:
-    """The answer to a question of a reviewer, as far as there is one."""
+    """The answer to a question of a reviewer, as far as there is one.
+
+    ``left_out``: files that could not be read or used, a line each; ``missing`` sums them up.
+    """
 
     title: str
     question: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
     missing: tuple[Missing, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class Pack:
     def missing(self) -> Iterator[tuple[str, Missing]]:
         """What is missing, with the name of its part."""
         return ((name, item) for name, part in self.parts.items() for item in part.missing)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The files that some part left out, a line each."""
+        return list(dict.fromkeys(line for part in self.parts.values() for line in part.left_out))
 
     def to_json(self) -> dict[str, Any]:
         """Give what docs/evidence.md describes; undefined figures become None."""

@@ -72,7 +72,10 @@ class KeptChoice:
 
 @lru_cache(maxsize=16)
 def machine_facts(device: torch.device) -> dict[str, str]:
-    """Describe what times on a device depend on: device, driver, and the versions of torch and Triton."""
+    """Describe what times on a device depend on: device, driver, and the versions of torch, its CUDA, and Triton.
+
+    The driver is ``unknown`` on a system that does not tell its version, such as Jetson and WSL.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     try:
         triton = version("triton")
@@ -82,4 +85,5 @@ def machine_facts(device: torch.device) -> dict[str, str]:
         driver = _DRIVER.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     except OSError:
         driver = "unknown"
-    return {"device": name, "driver": driver, "torch": str(torch.__version__), "triton": triton}
+    versions = {"torch": str(torch.__version__), "cuda": str(torch.version.cuda), "triton": triton}
+    return {"device": name, "driver": driver, **versions}

@@ -24,9 +24,9 @@ from eomt_ext_core.model.layouts.lightly import SETTINGS, is_lightly, read_setti
 from eomt_ext_core.model.layouts.sort import without_wrappers
 from eomt_ext_core.model.metadata import VERSION, check_info, read_json, read_own, write_json
 from eomt_ext_core.model.positions import POSITIONS, check_square, resample_positions
-from eomt_ext_core.model.transformers_folder import read_normalisation, read_transformers
+from eomt_ext_core.model.transformers_folder import PREPROCESSOR, read_normalisation, read_transformers
 from eomt_ext_core.model.vit import IMAGENET_MEAN, IMAGENET_STD
-from eomt_ext_core.model.weight_files import INDEX, read_tensors
+from eomt_ext_core.model.weight_files import INDEX, read_tensors, tensor_files
 from eomt_ext_core.scoring.anomaly_head import check_head
 from eomt_ext_core.scoring.probe import PROBE, without_head
 
@@ -96,6 +96,7 @@ class Checkpoint:
         network: official names without ``network.``.
         head: tensors of the anomaly head.
         info: checked metadata.
+        files: all that was read: weights, shards, and settings beside them.
     """
 
     path: Path
@@ -104,6 +105,7 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
     info: Mapping[str, Any]
+    files: tuple[Path, ...]
 
 
 def read_checkpoint(
@@ -117,9 +119,11 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read what :func:`load_model` makes a network of, with its arguments and errors, and make none."""
     path = resolve_source(source, download=download)
-    head_state = None if head is None else _read_head(resolve_source(head, download=download))
+    head_path = None if head is None else resolve_source(head, download=download)
+    head_state = None if head_path is None else _read_head(head_path)
     try:
-        state, metadata = _read(path, weights)
+        state, metadata, settings = _read(path, weights)
+        files = (*tensor_files(path), *settings, *(() if head_path is None else tensor_files(head_path)))
         found = sort_weights(state, is_own="version" in metadata)
         if not found.network and found.head:
             raise CheckpointError("it holds only an anomaly head: give it as head, on top of a model")
@@ -140,9 +144,9 @@ def read_checkpoint(
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     info = info if own_head else without_head(info)
-    if model_config.crop_hw != tuple(metadata.get("model", {}).get("crop_hw", ())):
+    if list(model_config.crop_hw) != metadata.get("model", {}).get("crop_hw"):
         info.pop(PROBE, None)  # it belongs to the window in the file
-    return Checkpoint(path, model_config, head_config, found.network, head_state, info)
+    return Checkpoint(path, model_config, head_config, found.network, head_state, info, files)
 
 
 def save_model(model: EoMTExt, path: str | Path, probe: Mapping[str, Any] | None = None) -> None:
@@ -226,25 +230,29 @@ def _download(source: str) -> Path:
     return resolve_source(folder)
 
 
-def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors of a file, and the architecture in its metadata or in the configuration beside it."""
+def _read(path: Path, weights: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any], tuple[Path, ...]]:
+    """Read the tensors of a file, and the architecture in its metadata or in the files beside it, which are named."""
     if path.suffix in (".onnx", ".pt2"):
         raise CheckpointError("an exported file is not a checkpoint: ONNX runs with backend onnxruntime or openvino")
     state, texts = read_tensors(path, weights)
     if _METADATA_KEY in texts:
-        return state, read_own(texts[_METADATA_KEY])
+        return state, read_own(texts[_METADATA_KEY]), ()
     plain = {without_wrappers(key): value for key, value in state.items()}
-    if SETTINGS in texts or is_lightly(plain):
+    if is_lightly(plain):
         described, constants = read_settings(plain, read_json(texts.get(SETTINGS, "{}")))
-        return {**constants, **state}, described
+        return {**constants, **state}, described, ()
     config_path = path.parent / "config.json"
     if not config_path.is_file():
-        return state, {}
+        return state, {}, ()
     in_transformers_layout = any(key.startswith("embeddings.") for key in state)
     described = read_transformers(config_path, required=in_transformers_layout)
-    if in_transformers_layout and described:
-        state = {**read_normalisation(path.parent), **state}
-    return state, described
+    if not described:
+        return state, {}, ()
+    if not in_transformers_layout:
+        return state, described, (config_path,)
+    normalisation = path.parent / PREPROCESSOR
+    files = (config_path, *([normalisation] if normalisation.is_file() else []))
+    return {**read_normalisation(path.parent), **state}, described, files
 
 
 def _absolute(found: Weights, base: Path | None) -> Weights:

@@ -14,7 +14,7 @@ from eomt_ext_core.model.metadata import MOST_BYTES, read_json
 
 _DINOV3_TYPE = "eomt_dinov3"
 _TYPES = ("eomt", _DINOV3_TYPE)
-_PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR = "preprocessor_config.json"
 _NORM_EPS = {"eomt": 1e-6, _DINOV3_TYPE: 1e-5}  # of timm's networks
 
 
@@ -65,7 +65,7 @@ def read_normalisation(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if ``preprocessor_config.json`` asks for what the network does not do.
     """
-    path = folder / _PREPROCESSOR
+    path = folder / PREPROCESSOR
     if not path.is_file():
         return {}
     stored = _mapping_in(path)

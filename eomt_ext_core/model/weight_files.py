@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.model.layouts.lightly import SETTINGS, WEIGHTS, settings_text
+from eomt_ext_core.model.layouts.lightly import SETTINGS, WEIGHTS, is_lightly, settings_text
+from eomt_ext_core.model.layouts.sort import without_wrappers
 from eomt_ext_core.model.pickles import check_archive, check_legacy, is_archive
 
 INDEX = "model.safetensors.index.json"
@@ -62,14 +63,26 @@ def read_tensors(path: Path, weights: str | None = None) -> tuple[dict[str, Tens
         state, metadata = _read_safetensors(path)
     else:
         content = _read_pickle(path)
-        described = settings_text(content) if isinstance(content, Mapping) else None
-        state, metadata = _state_dict_of(content, weights), {} if described is None else {SETTINGS: described}
+        state, metadata = _state_dict_of(content, weights), {}
+        described, plain = content.get(SETTINGS), {without_wrappers(key): value for key, value in state.items()}
+        if isinstance(described, Mapping) and is_lightly(plain):
+            metadata = {SETTINGS: settings_text(described)}
     _check_tensors(state, path.stat().st_size)
     return state, metadata
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all files that an index of Transformers names, each from the file that it names."""
+def tensor_files(path: Path) -> tuple[Path, ...]:
+    """Name the files that :func:`read_tensors` reads: the file itself, and the shards that an index names.
+
+    Raises:
+        CheckpointError: if the index is damaged.
+    """
+    shards = sorted(set(_homes(path).values())) if path.name.endswith(".index.json") else []
+    return path, *(path.parent / name for name in shards)
+
+
+def _homes(index: Path) -> dict[str, str]:
+    """The name of the shard of each tensor, as an index of Transformers says."""
     if index.stat().st_size > _MOST_INDEX_BYTES:
         raise CheckpointError(f"its index must have at most {_MOST_INDEX_BYTES} bytes, got {index.stat().st_size}")
     try:
@@ -78,13 +91,20 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"its index must be JSON with a weight_map: {_reason(error)}") from error
     if not isinstance(homes, dict) or not all(isinstance(name, str) for name in homes.values()):
         raise CheckpointError("the weight_map of its index must name a file for each tensor")
-    names = sorted(set(homes.values()))
+    names = set(homes.values())
     if len(names) > _MOST_SHARDS:
         raise CheckpointError(f"it must be in at most {_MOST_SHARDS} shards, got {len(names)}")
-    state: dict[str, Tensor] = {}
-    for name in names:
+    for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"a shard must be a .safetensors file beside the index, got {name!r}")
+    return homes
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all shards, each from the file that the index names."""
+    homes = _homes(index)
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(homes.values())):
         shard, _ = read_tensors(index.parent / name)
         state |= {key: value for key, value in shard.items() if homes.get(key) == name}
     missing = sorted(homes.keys() - state.keys())

@@ -11,10 +11,10 @@ _log = logging.getLogger(__name__)
 
 def compiled_cache(runtime: str) -> str:
     """Return the folder of a runtime in the user's cache; empty, with a warning, if it cannot be made."""
-    folder = cache_folder(runtime)
     try:
+        folder = cache_folder(runtime)
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _log.warning("models are compiled at every start, as %s cannot be written: %s", folder, error)
+    except (OSError, RuntimeError) as error:  # the last of a user without a home
+        _log.warning("models are compiled at every start, as they cannot be kept: %s", error)
         return ""
     return str(folder)

@@ -6,10 +6,13 @@ processed in bands of rows that fit into the CPU's cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eomt_ext_core.kernels.packed_linear import PackedLinear, packs
 from eomt_ext_core.processor import multiplies_bf16
 from eomt_ext_core.scoring.anomaly_head import PixelAnomalyHead
 from eomt_ext_core.scoring.bilinear import BilinearRows
@@ -40,6 +43,7 @@ class FactoredHead:
     def __init__(self, head: PixelAnomalyHead, reason: str = "asked for") -> None:
         self.reason = reason
         self._weights = FactoredWeights.of(head)
+        self._packed: dict[torch.dtype, PackedLinear] = {}
 
     def __call__(
         self, mask_logits: Tensor, class_logits: Tensor, img_size: tuple[int, int], features: Tensor
@@ -68,7 +72,7 @@ class FactoredHead:
             probs_by_class = class_logits.float().softmax(dim=-1)[..., :-1].mT.contiguous()
             hidden = self._weights.project(features.float())
             dtype = features.dtype if _multiplies(features) else torch.float32
-            second = self._weights.second.to(dtype)
+            second = self._second_layer(dtype, features.device)
 
             size_hw = height, width = logits.shape[1], logits.shape[2]
             band_floats = GPU_BAND_FLOATS if masks.is_cuda else CPU_BAND_FLOATS
@@ -84,11 +88,20 @@ class FactoredHead:
                     visual = hidden_rows(*extent).flatten(0, 2)
                     logits[band] = self._mlp(_statistics(semantic), visual, second).view(-1, width, 1)
 
-    def _mlp(self, statistics: Tensor, visual: Tensor, second: Tensor) -> Tensor:
+    def _second_layer(self, dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Give the second layer, from (N, hidden) float32 to a type."""
+        layer = self._packed.get(dtype)
+        if layer is None:
+            weight, bias = self._weights.second.to(dtype), self._weights.second_bias.to(dtype)
+            if device.type != "cpu" or not packs(dtype):  # on a GPU nothing may outlive the capture of a graph
+                return lambda hidden: F.linear(hidden.to(dtype), weight, bias)
+            layer = self._packed[dtype] = PackedLinear(weight, bias)
+        return lambda hidden: layer(hidden.to(dtype))
+
+    def _mlp(self, statistics: Tensor, visual: Tensor, second: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply the remaining layers to N pixels: (3, N) and (N, hidden), which is overwritten, to (N, 1)."""
         weights = self._weights
-        hidden = visual.addmm_(statistics.t(), weights.statistics).relu_().to(second.dtype)
-        hidden = F.linear(hidden, second, weights.second_bias.to(second.dtype)).relu_()
+        hidden = second(visual.addmm_(statistics.t(), weights.statistics).relu_()).relu_()
         return F.linear(hidden.float(), weights.last, weights.last_bias)
 
 

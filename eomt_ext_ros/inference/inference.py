@@ -104,7 +104,8 @@ class Inference:
         self._settled: dict[Flight, Mapping[str, Outcome] | Exception] = {}  # of those in flight, their first calls
         self._overlap_again_s = -math.inf
         self._pace = Pace()
-        self._frees, self._free_at_s, self._free_period_s = 0, -math.inf, FREE_PERIOD_S
+        self._frees, self._freed_at_s = 0, -math.inf
+        self._free_at_s, self._free_period_s = -math.inf, FREE_PERIOD_S
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -135,6 +136,11 @@ class Inference:
         in_flight = {"in flight": "1 for now: out of memory for two"} if self._is_short_for_two else {}
         freed = {"memory freed (times)": str(self._frees)}
         return {**self.engine.describe(config), "batch_windows": batch, **in_flight, **freed}
+
+    @property
+    def was_freed_lately(self) -> bool:
+        """Whether memory was freed in the last four minutes, and may be short still. Any thread may ask."""
+        return self._clock() < self._freed_at_s + LONGEST_FREE_PERIOD_S
 
     @property
     def overlap_at_s(self) -> float:
@@ -284,7 +290,7 @@ class Inference:
         """Free the engine's reserve, if that is not too soon."""
         if self._clock() < self._free_at_s:
             return False
-        self._frees += 1
+        self._frees, self._freed_at_s = self._frees + 1, self._clock()
         with suppress(Exception):  # what the engine cannot recover from, the next call raises again
             self.engine.free_memory()
         return True

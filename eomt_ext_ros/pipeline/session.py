@@ -33,6 +33,8 @@ from eomt_ext_ros.pipeline.transforms import Transforms
 from eomt_ext_ros.workers.inference_thread import InferenceThread
 from eomt_ext_ros.workers.visualisation import VisualisationWorker
 
+_NOT_IN_FORCE = "new parameters are not in force"
+_NOT_PREPARED = "the model is not prepared for semantic classes, and the first images with them take longer"
 _PREPARING_SEMANTIC = "the model is prepared for semantic classes, which it was not asked for before"
 
 
@@ -205,7 +207,7 @@ class Session:
             return ""
         if self._semantic_job is None:
             self._semantic_job = self._thread.call(self._warm_up)
-            self._semantic_job.add_done_callback(self._report_warm_up)
+            self._semantic_job.add_done_callback(functools.partial(self._report_warm_up, _NOT_PREPARED))
         return "" if self._semantic_job.done() else _PREPARING_SEMANTIC
 
     def _is_shown(self, image: CameraImage, context: BatchContext) -> bool:
@@ -229,8 +231,8 @@ class Session:
     def apply(self, settings: Settings) -> None:
         """Run batches under other settings from now on, or as soon as the model is warm for them.
 
-        The inference thread captures or compiles what they need, between two batches. If memory was freed since the
-        last warm-up, images do that instead, as they need it.
+        The inference thread captures or compiles what they need, between two batches. If memory was freed in the last
+        minutes, images do that instead, as they need it.
 
         Raises:
             ConfigError: if the model does not go with them; then all stays as it was.
@@ -238,11 +240,13 @@ class Session:
         with self._context_lock:  # the model may change at the same time
             context = validated_context(self.context.inference, settings)
             self._settings = settings
-            was_freed = not self._is_warm(self.context.config)  # another warm-up would be short of it again
-            if was_freed or self._is_warm(settings.node):
+            is_cold = not self._is_warm(self.context.config)
+            is_short = is_cold and context.inference.was_freed_lately  # and would be for another warm-up
+            if is_short or self._is_warm(settings.node):
                 self._take_up(context)
             else:
-                self._thread.call(self._warm_up).add_done_callback(self._report_warm_up)
+                job = self._thread.call(self._warm_up)
+                job.add_done_callback(functools.partial(self._report_warm_up, _NOT_IN_FORCE))
 
     def use(self, inference: Inference) -> None:
         """Run the next batch through another model.
@@ -318,9 +322,9 @@ class Session:
         images_hw, semantic = self.context.engine.images_hw, self._semantic_job is not None
         warm_up(engine, self._settings.node, semantic=semantic, images_hw=images_hw)
 
-    def _report_warm_up(self, job: Future[None]) -> None:
+    def _report_warm_up(self, consequence: str, job: Future[None]) -> None:
         if not job.cancelled() and (error := job.exception()) is not None:
-            self._log.error("warm-up failed", f"new parameters are not in force: {explained(error)}")
+            self._log.error(consequence, f"{consequence}: {explained(error)}")
 
     def _take_up(self, context: BatchContext) -> None:
         threshold = self.context.threshold

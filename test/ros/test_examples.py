@@ -1,6 +1,7 @@
 """The programs in examples/, each run as a reader would."""
 
 import importlib.util
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_each_is_short_and_says_how_to_run_it(path):
     assert len(text.splitlines()) < MOST_LINES
     assert f"python examples/{path.name}" in text.split('"""')[1]
     assert path.name in (FOLDER.parent / "examples" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["bag", "custom_score", "image", "several_cameras", "video"])
+def test_without_arguments_each_says_which_it_takes(name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    with pytest.raises(SystemExit, match=rf"python examples/{name}\.py \w+"):
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
 
 
 def test_image(images, tmp_path, capsys):

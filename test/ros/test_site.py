@@ -45,6 +45,14 @@ def test_python_page_has_shapes_and_errors(site):
     assert "(H, W, 3) uint8" in text
 
 
+def test_python_page_says_where_names_are_imported_from(site):
+    text = (site / "python" / "index.html").read_text(encoding="utf-8")
+    assert "<code>load_model</code>" in text
+    headings = re.findall(r"<h2.*?</h2>", text, re.DOTALL)
+    assert any(">eomt_ext_core.images<" in heading for heading in headings)
+    assert re.findall(r":[a-z]+:~?[a-z_.]{3,}", re.sub(r"<[^>]+>", "", text)) == []
+
+
 def test_files_outside_of_the_site_are_not_linked(site):
     for page in site.rglob("*.html"):
         links = re.findall(r'href="([^"#:]+\.(?:xml|yaml|py|rviz))"', page.read_text(encoding="utf-8"))

@@ -143,7 +143,7 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     with pytest.raises(DatasetError, match="normal and anomalous pixels, got only one kind"):
         counts_of([(np.zeros(10, np.float32), ones)]).fit()
     upside_down = [(-logits, labels) for logits, labels in frames_of(20, 8)]
-    with pytest.raises(DatasetError, match="train the head first"):
+    with pytest.raises(DatasetError, match=r"rise with anomaly, .*: train the head .* or calibrate another score"):
         counts_of(upside_down).fit()
     with pytest.raises(DatasetError, match="finite"):
         LogitCounts().add(np.full(10, np.nan, np.float32), ones)
@@ -288,6 +288,10 @@ def test_the_command_stores_what_it_found(
     assert stored["check"]["ece_after"] == pytest.approx(stored["ece_after"])
     said = capsys.readouterr().out
     assert f"{stored['ece_before']:.5f} before, {stored['ece_after']:.5f} after" in said
+    assert (
+        f"on average {100 * stored['check']['mean_tpr']:.2f} %), marks {100 * stored['check']['pixel_fpr']:.2f} %"
+        in said
+    )
     assert len(ElementTree.parse(plot).findall("{*}svg")) == 2
     assert AnomalyEngine(load_model(target), EngineConfig(device="cpu")).threshold == stored["threshold"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,8 +164,7 @@ def calibrate(
         sep="\n", highlight=False, soft_wrap=True,
     )  # fmt: skip
     if fresh is not None:
-        text = ", ".join(f"{name} {value:.5f}" for name, value in stored["check"].items() if isinstance(value, float))
-        console.print(f"on {check}: {text}", highlight=False, soft_wrap=True)
+        console.print(f"on {check}: {_sentence(stored['check'])}", highlight=False, soft_wrap=True)
     if plot is not None:
         from eomt_ext_training.reliability_plot import write_reliability
 
@@ -246,6 +246,19 @@ def _check(
         rates.add(calibration.probability(torch.from_numpy(logits)).numpy() > calibration.threshold, labels)
     before, after = _reliabilities(counts, score, grid, scaling, engine.scorer.num_classes)
     return {"ece_before": before.ece, "ece_after": after.ece, **rates.result()}
+
+
+def _sentence(found: Mapping[str, float]) -> str:
+    """Say what a check found.
+
+    >>> _sentence({"pixel_tpr": 0.5, "mean_tpr": 0.75, "pixel_fpr": 0.01, "ece_before": 0.3, "ece_after": 0.02})[:71]
+    'finds 50.00 % of the anomalous pixels (of a frame on average 75.00 %), '
+    """
+    return (
+        f"finds {100 * found['pixel_tpr']:.2f} % of the anomalous pixels (of a frame on average "
+        f"{100 * found['mean_tpr']:.2f} %), marks {100 * found['pixel_fpr']:.2f} % of the normal ones; "
+        f"expected calibration error {found['ece_before']:.5f} before, {found['ece_after']:.5f} after"
+    )
 
 
 def _reliabilities(

@@ -147,7 +147,8 @@ class LogitCounts:
         scale, shift = parameters.tolist()
         if not (math.isfinite(scale) and math.isfinite(shift) and scale > 0):
             raise DatasetError(
-                f"logits must rise with anomaly, but their best scale is {scale:.3g}: train the head first"
+                f"scores must rise with anomaly, but on these frames their best scale is {scale:.3g}: train the head "
+                "for longer or on more data like these, or calibrate another score"
             )
         return PlattScaling(scale, shift, float(loss().detach()))
 

@@ -60,7 +60,8 @@ def from_lightly(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     mask takes the key's away.
 
     Raises:
-        CheckpointError: if the rotations are not those of DINOv3, or a mask does not fit its bias.
+        CheckpointError: if the rotations are not those of DINOv3, a mask does not fit its bias, or two tensors get one
+            name.
     """
     kept = {key: value for key, value in state.items() if key not in _UNUSED}
     if (periods := state.get(_PERIODS)) is not None:
@@ -81,8 +82,11 @@ def _with_biases_apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if mask.shape != value.shape or value.ndim != 1 or len(value) % 3:
                 raise CheckpointError(f"{key} and its mask must have one length, a multiple of 3, got {value.shape}")
             for name, part in zip("qkv", (value * mask).chunk(3), strict=True):
+                own = key.replace("qkv.bias", f"{name}_bias")
+                if own in state:
+                    raise CheckpointError(f"a tensor must be there once, but {key} and {own} are both biases of {name}")
                 if name != "k" or part.any():  # strict loading refuses a bias of the key
-                    apart[key.replace("qkv.bias", f"{name}_bias")] = part
+                    apart[own] = part
         elif not key.endswith(".attn.qkv.bias_mask"):
             apart[key] = value
     return apart
@@ -95,16 +99,14 @@ def _check_periods(periods: Tensor) -> None:
         raise CheckpointError(f"{_PERIODS} must be those of DINOv3, {_THETA:g}^(i/{count}), got {periods.tolist()[:4]}")
 
 
-def settings_text(content: Mapping[str, Any]) -> str | None:
-    """Give the settings of a file as JSON; None if it has none.
+def settings_text(stored: Mapping[str, Any]) -> str:
+    """Give the settings of a file as JSON.
 
     Raises:
         CheckpointError: if they hold other objects.
     """
-    if not isinstance(content.get(SETTINGS), Mapping):
-        return None
     try:
-        return json.dumps(content[SETTINGS], allow_nan=False)
+        return json.dumps(stored, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"its {SETTINGS} must be texts and numbers: {error}") from error
 
@@ -130,8 +132,9 @@ def read_settings(state: Mapping[str, Tensor], stored: Any) -> tuple[dict[str, A
         raise CheckpointError(f"its {SETTINGS} must be a mapping, got {type(stored).__name__}")
     if "num_joint_blocks" in stored:
         model["num_blocks"] = stored["num_joint_blocks"]
-    if "image_size" in stored:
-        model["crop_hw"] = stored["image_size"]
+    size = stored.get("image_size")
+    if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
+        model["crop_hw"] = size
     classes = stored.get("classes")
     info = {"class_names": list(classes.values())} if isinstance(classes, Mapping) else {}
     return {"model": model, "info": info}, _normalisation(stored.get("image_normalize"))

@@ -35,32 +35,41 @@ class Renaming:
         """Rename all tensors; names without a match stay, and so do incomplete parts.
 
         Raises:
-            CheckpointError: if parts of one tensor differ in shape.
+            CheckpointError: if two tensors get one name, or parts of one tensor differ in shape.
         """
-        renamed: dict[str, Tensor] = {}
-        parts: dict[str, dict[str, tuple[str, Tensor]]] = {}
+        places: dict[str, dict[str, tuple[str, Tensor]]] = {}
+        all_parts: dict[str, tuple[str, ...]] = {}
         for key, value in state.items():
-            for join in self.joins:
-                if match := re.fullmatch(join.pattern, key):
-                    found = parts.setdefault(match.expand(join.target), {})
-                    found[match["part"]] = (key, value)
-                    if len(found) == len(join.parts):
-                        renamed[match.expand(join.target)] = _joined([found[part][1] for part in join.parts], key)
-                    break
+            target, part, parts = self._place(key)
+            found = places.setdefault(target, {})
+            if part in found or all_parts.setdefault(target, parts) != parts:
+                other, _ = found.get(part) or next(iter(found.values()))
+                raise CheckpointError(f"a tensor must be there once, but {other} and {key} are both {target}")
+            found[part] = (key, value)
+        renamed: dict[str, Tensor] = {}
+        for target, found in places.items():
+            if len(found) < len(all_parts[target]):
+                renamed |= dict(found.values())
             else:
-                renamed[self._name(key)] = value
-        incomplete = [found for target, found in parts.items() if target not in renamed]
-        return renamed | {key: value for found in incomplete for key, value in found.values()}
+                renamed[target] = _joined([found[part] for part in all_parts[target]])
+        return renamed
 
-    def _name(self, key: str) -> str:
+    def _place(self, key: str) -> tuple[str, str, tuple[str, ...]]:
+        """The name that a tensor gets, which part of that it is, and all of these parts."""
+        for join in self.joins:
+            if match := re.fullmatch(join.pattern, key):
+                return match.expand(join.target), match["part"], join.parts
         for pattern, replacement in self.names:
             if match := re.fullmatch(pattern, key):
-                return match.expand(replacement)
-        return key
+                return match.expand(replacement), "", ("",)
+        return key, "", ("",)
 
 
-def _joined(parts: list[Tensor], key: str) -> Tensor:
-    if any(part.ndim == 0 or part.shape != parts[0].shape for part in parts):
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+def _joined(parts: list[tuple[str, Tensor]]) -> Tensor:
+    (key, first), *others = parts
+    if not others:
+        return first
+    if first.ndim == 0 or any(part.shape != first.shape for _, part in others):
+        shapes = ", ".join(str(tuple(part.shape)) for _, part in parts)
         raise CheckpointError(f"{key} and its neighbours must have one shape, got {shapes}")
-    return torch.cat(parts)
+    return torch.cat([part for _, part in parts])

@@ -106,6 +106,7 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     content = {"format": 1, "sets": [{"name": "a", "num_frames": 2, "scores": {"head": {}}}], "record": {"date": "x"}}
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     facts = facts_of(str(tmp_path / "metrics.json"))
+    assert facts_of(str(tmp_path)) == facts
     assert facts["sets"] == {"a": {"frames": 2, "scores": ["head"]}}
     assert facts["record"] == {"date": "x"}
     assert facts_of(str(tmp_path)) == facts

@@ -37,7 +37,11 @@ def test_other_sizes_are_refused(text: str) -> None:
         ({"sizes": ()}, "sizes must be some of small, base, large, got none"),
         ({"variants": ("ours",)}, "variants must be some of literal-fp32, .*, got ours"),
         ({"images_hw": ()}, "images must name at least one size"),
-        ({"checkpoint": "m.onnx"}, "checkpoint must be a checkpoint, .* got the exported file m.onnx"),
+        ({"growth_model": "m.onnx"}, "growth_model must be a checkpoint, got the exported file m.onnx"),
+        ({"backend": "openvino"}, "backend must be auto or torch for a checkpoint, got openvino"),
+        ({"checkpoint": "m.onnx", "backend": "torch"}, "must be auto or onnxruntime or openvino for m.onnx, got torch"),
+        ({"checkpoint": "m.pt2", "backend": "openvino"}, "backend must be auto for m.pt2, got openvino"),
+        ({"precision": "fp32"}, "precision is of an exported file, got fp32: variants name that of a model"),
         ({"repeats": -1}, "repeats must be at least 0, got -1"),
     ],
 )

@@ -2,12 +2,16 @@
 
 import importlib
 import inspect
+import re
 from typing import Any, get_args
 
 import pytest
 from rich.text import Text
+from typer.testing import CliRunner
 
+from eomt_ext_core.cli import app
 from eomt_ext_core.commands import options
+from eomt_ext_core.config import ALL_SCORES
 from eomt_ext_core.errors import ConfigError
 
 COMMANDS = {
@@ -90,3 +94,8 @@ def test_scores_must_be_named() -> None:
 @pytest.mark.parametrize("command", ["evaluate", "predict", "export", "learn_normal", "replay"])
 def test_a_separate_head_has_one_name(command: str) -> None:
     assert declared(command)["--head"] == options.Head
+
+
+def test_a_narrow_terminal_shows_every_score() -> None:
+    text = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "80"}).output
+    assert set(ALL_SCORES) <= set(re.findall(r"\w+", text))

@@ -1,8 +1,10 @@
 """Two runs over the same frames, through the command."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from eomt_ext_core.cli import app
 from eomt_ext_core.commands.compare import _difference_table
 from eomt_ext_core.comparison.compare import (
     Difference,
+    FrameChange,
     changed_frames,
     check_same_frames,
     common_scores,
@@ -81,6 +84,27 @@ def test_the_most_changed_frame_comes_first(write: Write) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "change"),
+    [((0.75, 0.25), -0.5), ((0.25, 0.75), 0.5), ((0.5, 0.75, 0.0), -0.5), ((0.5, math.nan, 0.75), 0.25)],
+)
+def test_a_frame_that_got_worse_has_a_negative_change(values: tuple[float, ...], change: float) -> None:
+    assert FrameChange("street", "00", values).change == change
+
+
+def test_losses_come_first_as_gains_do_and_are_printed_as_losses(write: Write) -> None:
+    paths = [write("strong", 3.0), write("weak", 1.0)]
+    _, changes = changed_frames([Run.read(path) for path in paths], ["head", "head"])
+    losses = [item.change for item in changes]
+    assert losses == sorted(losses)
+    assert losses[0] < 0
+    done = CliRunner().invoke(app, ["compare", *map(str, paths), "--frames", "1"])
+    assert f" {100 * losses[0]:.2f}" in done.output
+    same = CliRunner().invoke(app, ["compare", str(paths[0]), str(paths[0])])
+    assert "+0.00 … +0.00" in same.output
+    assert "-0.00" not in same.output
+
+
 def test_runs_without_labels_are_compared_by_their_masks(write: Write) -> None:
     runs = [Run.read(write(name, strength, labelled=False)) for name, strength in (("a", 1.0), ("b", 3.0))]
     found = differences(*runs, common_scores(*runs))
@@ -120,8 +144,16 @@ def test_single_scores_of_other_names_are_compared(write: Write) -> None:
 
 
 EMPTY = {"name": "x", "frames": [], "scores": {}}
+FRAME = {"frame_id": "a", "scores": {}, "num_valid": 1, "num_anomalous": 0}
 DAMAGED = ["", "[]", '{"format": 1, "sets": [{"name": "x"}]}', '{"format": 1, "sets": [3]}',
-           json.dumps({"format": 1, "sets": [EMPTY | {"counts": {"a": {}}}]})]  # fmt: skip
+           json.dumps({"format": 1, "sets": [EMPTY | {"counts": {"a": {}}}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"skipped": None}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"skipped": {"a": 5}}]}),
+           json.dumps({"format": 1, "sets": [EMPTY, EMPTY]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"frames": [FRAME, FRAME]}]}),
+           json.dumps({"format": 1, "sets": [EMPTY | {"frames": [FRAME | {"scores": {"head": 1}}]}]}),
+           json.dumps({"format": 1, "sets": [], "record": 10**400}),
+           '{"format": 1, "sets": [], "record": ' + "[" * 900 + "]" * 900 + "}"]  # fmt: skip
 
 
 def test_runs_without_a_frame_differ_in_nothing(tmp_path: Path) -> None:
@@ -136,6 +168,24 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ConfigError, match=r"metrics\.json"):
         Run.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"counts": None}, "run evaluate again"),
+        ({"edges": {"head": "eA=="}}, "is damaged, street: edges of scores must be descending"),
+        ({"counts": {"00": 5}}, "is damaged, street: counts of a frame must be a mapping"),
+    ],
+)
+def test_counts_that_no_interval_can_be_drawn_from_are_named(write: Write, changed: dict[str, Any], told: str) -> None:
+    file = write("run", 1.0, frames=1) / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["sets"][0] |= changed
+    file.write_text(json.dumps(metrics))
+    with pytest.raises(ConfigError, match=told) as raised:
+        Run.read(file).sets["street"].estimates("head")
+    assert str(file) in str(raised.value)
 
 
 def test_the_command_prints_and_gives_json(write: Write) -> None:

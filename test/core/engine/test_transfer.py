@@ -137,6 +137,16 @@ def test_page_locked_memory_is_made_when_a_shape_is_new(gpu: Gpu) -> None:
     assert taken == [4, 0, 8, 0, 0], "four of each at a time: the pool has them from then on"
 
 
+def test_a_changing_region_of_interest_takes_no_more_memory_than_one(gpu: Gpu) -> None:
+    transfer = CudaTransfer(CPU)
+    for rows in range(1000, 1050):
+        transfer.download([torch.empty(rows, 1920), torch.empty(rows, 1920, dtype=torch.bool)])()
+    before = gpu.taken[True]
+    with transfer.preparing():
+        pass
+    assert gpu.taken[True] - before == 4 * (8 + 2) << 20, "not 50 times that, all at once"
+
+
 @pytest.mark.parametrize("earlier", [[], [0], [0, 0], [4], [4, 0, 0]])
 def test_what_an_image_would_wait_for_is_made_before(
     gpu: Gpu, earlier: list[int], caplog: pytest.LogCaptureFixture

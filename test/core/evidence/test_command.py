@@ -184,6 +184,19 @@ def test_a_model_that_fails_its_self_test_gets_no_pack(
     assert not (tmp_path / "pack").exists()
 
 
+def test_a_wrong_answer_of_any_score_is_found_before_the_evaluation(
+    checkpoint: Path, streets: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    model = load_model(checkpoint)
+    model.info["probe"]["scores"]["rba"][0] += 9.0
+    save_model(model, tmp_path / "other.safetensors", model.info["probe"])
+    arguments = ["--scores", "head,rba", "--data", streets, "--device", "cpu", "--precision", "fp32"]
+    done = run("evidence", tmp_path / "other.safetensors", *arguments, "--output", tmp_path / "pack")
+    assert isinstance(done.exception, InferenceError)
+    assert "Score rba" in str(done.exception)
+    assert not (tmp_path / "pack").exists()
+
+
 def test_a_filled_folder_is_refused(
     tmp_path: Path, run: Callable[..., Any], made: Made, pack_of: Callable[..., Any]
 ) -> None:
@@ -206,6 +219,22 @@ def test_images_that_cannot_be_read_are_named(streets: Path, tmp_path: Path, pac
     (row,) = rows(pack, "accuracy", "Frames that could not be evaluated")
     assert (row["set"], row["frame"]) == ("streets", "a")
     assert "a.png is empty" in row["reason"]
+    assert "1 frames could not be evaluated" in missing(pack, "accuracy")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file whose reading fails")
+def test_files_whose_reading_fails_cost_no_pack(streets: Path, tmp_path: Path, pack_of: Callable[..., Any]) -> None:
+    used, calibrated = (shutil.copytree(streets, tmp_path / name) for name in ("used", "calibrated"))
+    for path in (used / "images" / "a.png", calibrated / "labels_masks" / "b.png", calibrated / "README.md"):
+        path.unlink(missing_ok=True)
+        path.symlink_to("/proc/self/mem")
+    arguments = ["--data", used, "--calibration-data", calibrated, "--output", tmp_path / "pack"]
+    done = pack_of(*arguments)
+    assert done.exit_code == 3, done.output
+    pack = json.loads((tmp_path / "pack" / "evidence.json").read_text(encoding="utf-8"))
+    assert [(row["images"], row["labels"]) for row in rows(pack, "data", "Sets")] == [(1, 2), (2, 1)]
+    assert f"1 files of used have no hash, such as: {used}/images/a.png cannot be read" in missing(pack, "data")
+    assert "2 files of calibrated have no hash" in missing(pack, "data")
     assert "1 frames could not be evaluated" in missing(pack, "accuracy")
 
 

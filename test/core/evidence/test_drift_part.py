@@ -1,13 +1,16 @@
 """What the pack says of drift: the file's own test over the images of the data."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.datasets import open_datasets
 from eomt_ext_core.engine import AnomalyEngine
+from eomt_ext_core.errors import InferenceError
 from eomt_ext_core.evidence.drift_part import drift_part
 from eomt_ext_core.files import sha256_of
 from eomt_ext_core.normality.drift import DriftReference
@@ -44,3 +47,23 @@ def test_a_file_that_watches_no_drift_is_said_to(checkpoint: Path, streets: Path
     engine = AnomalyEngine.load(checkpoint, EngineConfig("cpu", precision="fp32"), normality=path)
     (missing,) = drift_part(engine, path, open_datasets(streets)).missing
     assert "watches no drift" in missing.what
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named(
+    checkpoint: Path, streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = normal_file(tmp_path / "normal.safetensors", checkpoint, 1e6)
+    engine = AnomalyEngine.load(checkpoint, EngineConfig("cpu", precision="fp32"), normality=path)
+    distances = iter([InferenceError("not finite"), np.ones((48, 64), np.float32)])
+
+    def next_one(_: Any) -> Any:
+        found = next(distances)
+        if isinstance(found, Exception):
+            raise found
+        return [found]
+
+    monkeypatch.setattr(engine, "distances", next_one)
+    part = drift_part(engine, path, open_datasets(streets))
+    assert part.facts["images watched"].value == 1
+    assert [line.split("images/")[1] for line in part.left_out] == ["a.png: not finite"]
+    assert "1 images were not compared" in part.missing[0].what

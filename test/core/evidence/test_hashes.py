@@ -9,6 +9,7 @@ import pytest
 
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evidence.hashes import LIST, HashedFile, changes, write_list
+from eomt_ext_core.files import sha256_of
 
 NAMES = [b"plain.png", b"with space.png", b"back\\slash", b"new\nline", b"return\rcar", b"caf\xe9", b"\\n", b" *x"]
 
@@ -52,6 +53,38 @@ def test_what_must_be_listed_and_what_is_no_list(pack: Path, content: bytes) -> 
             changes(pack)
     else:
         assert changes(pack, least=["evidence.json"]) == (0, ["evidence.json: not in the list"])
+
+
+def test_a_line_hides_no_other_of_the_same_file(pack: Path) -> None:
+    """sha256sum --check compares every line, and fails for such a list."""
+    good = sha256_of(pack / "plain.png")
+    (pack / LIST).write_text(f"{'0' * 64}  plain.png\n{good}  plain.png\n")
+    with pytest.raises(ConfigError, match=r"must list a file once, plain\.png is there twice"):
+        changes(pack)
+
+
+def test_a_return_ends_no_line(pack: Path) -> None:
+    good = sha256_of(pack / "plain.png")
+    (pack / LIST).write_bytes(f"{good}  plain.png\r{good}  plain.png\n".encode())
+    assert changes(pack) == (1, [f"plain.png\\u000d{good}  plain.png: missing"])
+
+
+def test_hidden_files_are_none_of_a_pack(pack: Path) -> None:
+    (pack / ".git").mkdir()
+    for name in (".DS_Store", ".git/index"):
+        (pack / name).write_bytes(b"x")
+    write_list(pack, [])
+    (pack / ".git" / "index").write_bytes(b"y")
+    (pack / ".DS_Store").unlink()
+    assert changes(pack) == (len(NAMES), [])
+
+
+def test_what_is_no_regular_file_has_no_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, told in (("pipe", "no regular file"), (".", "no regular file"), ("link", "missing")):
+        with pytest.raises(ConfigError, match=told):
+            HashedFile.of(tmp_path / name)
 
 
 def test_only_regular_files_are_read(pack: Path) -> None:

@@ -48,11 +48,15 @@ def test_half_precision_is_the_networks_alone(tiny_model: Callable[..., EoMTExt]
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_graph_takes_any_number_of_windows_or_one_number(tiny_model: Callable[..., EoMTExt], masked: bool) -> None:
     overrides = {"embed_dim": 32, "depth": 1, "num_heads": 2}
-    model = tiny_model(masked_attention=masked, num_blocks=1, backbone_overrides=overrides)
+    model, other = (
+        tiny_model(seed=1, masked_attention=kind, num_blocks=1, backbone_overrides=overrides)
+        for kind in (masked, not masked)
+    )
     anything, two = (trace(ScoringProgram(model, ("rba",)), batch, CPU).module() for batch in (0, 2))
     crops = probe_crops(model.config.crop_hw, 3)
     with torch.inference_mode():
         expected = ScoringProgram(model, ("rba",))(crops)[0]
+        assert (ScoringProgram(other, ("rba",))(crops)[0] - expected).abs().max() > 1e-3, "the masks hide something"
         for count in (1, 3):
             torch.testing.assert_close(anything(crops[:count])[0], expected[:count], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(two(crops[:2])[0], expected[:2], atol=1e-5, rtol=1e-5)

@@ -71,7 +71,8 @@ def test_other_sizes_devices_and_versions_are_timed(start: Start, monkeypatch: p
     for other in ({"length": 4}, {"inputs": "(2, 4)"}):
         start.choose(**other)
         assert start.timed, other
-    for name in ("device", "driver", "torch", "triton"):
+    assert set(choice.machine_facts(CPU)) == {"device", "driver", "torch", "cuda", "triton"}
+    for name in choice.machine_facts(CPU):
         facts = choice.machine_facts(CPU) | {name: "another"}
         monkeypatch.setattr(choice, "machine_facts", lambda device, facts=facts: facts)
         start.choose()

@@ -108,3 +108,23 @@ def test_parts_of_different_shapes_are_refused() -> None:
 def test_an_incomplete_trio_keeps_its_names() -> None:
     state = {"layers.0.attention.q_proj.weight": ONE, "layers.0.attention.k_proj.weight": ONE}
     assert sort_weights(state).network == state
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "also"),
+    [
+        ("layernorm.weight", "encoder.backbone.norm.weight", "embeddings.cls_token"),
+        ("layers.0.mlp.weights_out.bias", "layers.0.mlp.down_proj.bias", "embeddings.cls_token"),
+        ("layers.0.mlp.weights_in.bias", "layers.0.mlp.gate_proj.bias", "embeddings.cls_token"),
+        ("layers.0.mlp.gate_proj.bias", "layers.0.mlp.weights_in.bias", "embeddings.cls_token"),
+        ("layernorm.weight", "norm.weight", "embeddings.patch_embeddings.weight"),
+        ("layer.0.attention.q_proj.weight", "layers.0.attention.q_proj.weight", "embeddings.patch_embeddings.weight"),
+        ("backbone.blocks.0.1.norm1.weight", "backbone.blocks.1.norm1.weight", "queries.weight"),
+        ("queries.weight", "q.weight", "backbone.cls_token"),
+        ("backbone.blocks.1.attn.qkv.bias", "backbone.blocks.1.attn.v_bias", "queries.weight"),
+    ],
+)
+def test_a_tensor_that_is_there_twice_is_refused(first: str, second: str, also: str) -> None:
+    twice = torch.ones(3)
+    with pytest.raises(CheckpointError, match=f"once, but {first} and {second} are both "):
+        sort_weights({also: ONE, first: twice, second: twice})

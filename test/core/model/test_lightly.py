@@ -103,6 +103,26 @@ def test_positions_fit_the_window_of_the_settings(network: Make, tmp_path: Path)
     assert load_model(path, {"backbone_overrides": {"num_heads": 2}}).config.crop_hw == (84, 112)
 
 
+@pytest.mark.parametrize("size", [None, 5, (96,), ("96", 64)])
+def test_a_window_that_the_settings_leave_open_is_given(network: Make, tmp_path: Path, size: Any) -> None:
+    path = save(exported(network(DINOV3), image_size=size), tmp_path)
+    with pytest.raises(CheckpointError, match="--crop"):
+        load_model(path)
+    assert load_model(path, {"crop_hw": (64, 64)}).config.crop_hw == (64, 64)
+
+
+def test_arguments_of_another_tool_are_not_its_settings(tiny_model: Make, official_state: Make, tmp_path: Path) -> None:
+    model = tiny_model(crop_hw=(96, 96))
+    state = official_state(model, probs=torch.ones(model.config.num_blocks))
+    path = save({"state_dict": state, "model_init_args": {"dropout": float("nan")}}, tmp_path)
+    with pytest.raises(CheckpointError, match="num-heads"):
+        load_model(path)
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 2, "num_blocks": 2, "image_size": 96}')
+    found = load_model(path).config
+    assert (found.masked_attention, found.upscale_eps) == (True, ModelConfig.upscale_eps)
+    assert found.backbone_overrides["num_heads"] == 2
+
+
 def test_blocks_may_be_in_chunks(network: Make, tmp_path: Path) -> None:
     content = exported(network(DINOV3))
     content["train_model"] = {

@@ -139,6 +139,7 @@ def test_a_single_image_is_enough(checkpoint: Path, folder: Path, tmp_path: Path
     options = ["--reference", str(folder / "000.png"), "--checkpoint", str(checkpoint), "--output", str(path)]
     result = CliRunner().invoke(app, ["learn-normal", *options, "--device", "cpu", "--precision", "fp32"])
     assert result.exit_code == 0, result.output
+    assert "it takes 20, got 1: give a longer drive" in result.output
     engine = AnomalyEngine.load(checkpoint, CPU, normality=path)
     found = engine.distances(image(100, spot=True))[0]
     assert found[28:36, 44:52].mean() > 1.5 * np.median(found)

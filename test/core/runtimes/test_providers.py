@@ -45,11 +45,17 @@ def test_tensorrt_keeps_its_engines_and_computes_as_the_file_does(
     assert Path(options["trt_engine_cache_path"]).is_dir()
 
 
+@pytest.mark.parametrize("is_homeless", [False, True])
 def test_where_nothing_can_be_kept_it_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    is_homeless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    if is_homeless:
+        for variable in ("XDG_CACHE_HOME", "HOME"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     ((_, options),) = choose_providers("cuda", [TENSORRT], "fp32")
     assert options == {"device_id": "0", "trt_fp16_enable": "False"}
     assert "models are compiled at every start" in caplog.messages[0]

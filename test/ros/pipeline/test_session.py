@@ -2,12 +2,14 @@
 
 import functools
 import threading
+import time
 
 import pytest
+import torch
 
 pytest.importorskip("rclpy")
 
-from eomt_ext_ros.inference.inference import Inference
+from eomt_ext_ros.inference.inference import LONGEST_FREE_PERIOD_S, Inference
 
 TIMEOUT_S = 30.0
 
@@ -56,6 +58,10 @@ def cold(engine_class):
             self.warm.add((config.score, semantic))
             self.threads.append(threading.current_thread().name)
 
+        def free_memory(self):
+            super().free_memory()
+            self.warm.clear()
+
         def infer_batch(self, images_rgb, *, semantic, config):
             assert self.is_warm(config, semantic=semantic), "captured inside a frame"
             return super().infer_batch(images_rgb, semantic=semantic, config=config)
@@ -81,29 +87,54 @@ def test_a_live_change_is_captured_before_it_takes_effect(cold_rig, image_msg):
     assert dict(rig.node.counts) == {"received": 1, "published": 1}
 
 
-def test_after_memory_was_freed_no_change_is_captured_for(cold_rig):
-    rig = cold_rig
-    rig.engine.warm.clear()
+def test_after_memory_was_freed_images_capture_for_changes_for_a_while(cold_rig, image_msg, monkeypatch):
+    rig, session = cold_rig, cold_rig.node.session
+    rig.listen("semantic")
+    rig.answer(image_msg(1))
+    rig.answer(image_msg(2), "semantic")
+    rig.client.destroy_subscription(rig.heard.pop("semantic").subscription)
+    monkeypatch.setattr(rig.engine, "infer_batch", functools.partial(_hot, rig.engine))
+    rig.engine.failures, warm_ups = [torch.cuda.OutOfMemoryError("CUDA out of memory")], len(rig.engine.threads)
+    rig.answer(image_msg(3))
     assert rig.set(score="rba", threshold=0.9) == ""
-    context = rig.node.session.context
-    assert (context.config.engine.score, context.threshold) == ("rba", 0.9), "at once: images capture what they need"
-    assert rig.engine.threads == []
+    assert (session.context.config.engine.score, session.context.threshold) == ("rba", 0.9), "at once"
+    assert (rig.engine.freed, len(rig.engine.threads)) == (1, warm_ups)
+    monkeypatch.setattr(session.context.inference, "_clock", lambda: time.monotonic() + LONGEST_FREE_PERIOD_S)
+    assert rig.set(score="energy") == ""
+    rig.spin_until(lambda: session.context.config.engine.score == "energy", "the change")
+    assert rig.engine.warm >= {("energy", True), ("energy", False)}, "captured between two images again"
 
 
-def test_a_change_that_fails_in_the_inference_thread_is_logged(cold_rig, monkeypatch):
-    rig, logged = cold_rig, []
-    monkeypatch.setattr(rig.node.session._log, "error", lambda kind, text: logged.append(text))
-    warm_up = rig.engine.warm_up
+@pytest.fixture
+def logged(cold_rig, monkeypatch):
+    """The errors of a session whose engine refuses what it was warmed up for."""
+    engine, logged = cold_rig.engine, []
+    monkeypatch.setattr(cold_rig.node.session._log, "error", lambda kind, text: logged.append(text))
+    warm_up = engine.warm_up
 
     def refuse_later(*, semantic, config):
         warm_up(semantic=semantic, config=config)
-        rig.engine.refused_scores = {config.score}
+        engine.refused_scores = {config.score}
 
-    monkeypatch.setattr(rig.engine, "warm_up", refuse_later)
+    monkeypatch.setattr(engine, "warm_up", refuse_later)
+    return logged
+
+
+def test_a_change_that_fails_in_the_inference_thread_is_logged(cold_rig, logged):
+    rig = cold_rig
     assert rig.set(score="rba") == ""
     rig.spin_until(lambda: logged, "the log")
     assert logged == ["new parameters are not in force: score 'rba' needs what this model lacks"]
     assert rig.node.session.context.config.engine.score == "head"
+
+
+def test_semantic_classes_that_cannot_be_prepared_are_logged(cold_rig, image_msg, logged):
+    rig = cold_rig
+    rig.listen("semantic")
+    rig.answer(image_msg(1))
+    rig.spin_until(lambda: logged, "the log")
+    assert logged[0].startswith("the model is not prepared for semantic classes, and the first images with them take ")
+    assert logged[0].endswith("longer: score 'head' needs what this model lacks")
 
 
 def test_the_last_of_several_changes_stays(cold_rig, image_msg):

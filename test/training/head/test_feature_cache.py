@@ -234,7 +234,7 @@ def test_a_folder_that_other_machines_do_not_share_is_named(data_of, settings) -
 
 def test_sample_of_another_size_is_refused(network, settings) -> None:
     cache = FeatureCache(network, NoiseImages(size_hw=(64, 64)), settings)
-    with pytest.raises(DatasetError, match=r"crop size \(64, 96\), got \(64, 64\) from 0"):
+    with pytest.raises(DatasetError, match=r"got \(64, 64\) from 0.*: set crop_hw of the data to \[64, 96\]"):
         list(cache.compute(network, cache.missing()))
 
 

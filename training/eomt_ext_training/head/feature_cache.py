@@ -126,10 +126,11 @@ class FeatureCache(Dataset[FrozenSample]):
         loader = DataLoader(subset, batch_size=self._settings.batch_size, num_workers=num_workers)
         done = 0
         for images, labels, keys in loader:
-            if tuple(images.shape[2:]) != network.config.crop_hw:
+            crop_hw = network.config.crop_hw
+            if tuple(images.shape[2:]) != crop_hw:
                 raise DatasetError(
-                    f"samples must be of the model's crop size {network.config.crop_hw}, "
-                    f"got {tuple(images.shape[2:])} from {keys[0]}"
+                    f"samples must be of the model's crop size {crop_hw}, got {tuple(images.shape[2:])} from "
+                    f"{keys[0]}: set crop_hw of the data to {list(crop_hw)}"
                 )
             with torch.autocast(device.type, torch.bfloat16, enabled=self._settings.bf16):
                 prediction = network(images.to(device).float() / 255)

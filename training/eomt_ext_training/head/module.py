@@ -187,7 +187,8 @@ class HeadModule(LightningModule):
         crop_hw = self.model.config.crop_hw
         if tuple(batch.image.shape[2:]) != crop_hw:
             raise DatasetError(
-                f"samples must be of the model's crop size {crop_hw}, got {tuple(batch.image.shape[2:])}"
+                f"samples must be of the model's crop size {crop_hw}, got {tuple(batch.image.shape[2:])}: "
+                f"set crop_hw of the data to {list(crop_hw)}"
             )
         with torch.no_grad():
             return self.model(batch.image.float() / 255), batch.labels

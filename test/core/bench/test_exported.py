@@ -1,0 +1,106 @@
+"""Exported files in a benchmark: each runtime gives the engine's probability, and what cannot be told is said."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from eomt_ext_core import AnomalyEngine, EngineConfig, EoMTExt, HeadConfig
+from eomt_ext_core.bench import plot, run
+from eomt_ext_core.bench.clock import StageClock
+from eomt_ext_core.bench.config import STAGES_OF_EXPORTED, BenchConfig
+from eomt_ext_core.bench.table import tables
+from eomt_ext_core.bench.variants import exported
+from eomt_ext_core.cli import app
+from eomt_ext_core.export.export_config import ExportConfig
+from eomt_ext_core.export.exporting import export_model
+from eomt_ext_core.runtimes.contents import ExportContents
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Callable[..., EoMTExt]) -> EoMTExt:
+    return tiny_model(HeadConfig(hidden_dim=16, feature_proj_dim=None), crop_hw=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def file(model: EoMTExt, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("exported") / "small.onnx"
+    export_model(model, path, ExportConfig())
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_new_process", lambda: ThreadPoolExecutor(1))
+
+
+def test_a_whole_run(file: str, model: EoMTExt, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    expected = AnomalyEngine(model, EngineConfig(device="cpu", precision="fp32"))
+    for backend in ("onnxruntime", "openvino"):
+        config = BenchConfig(
+            checkpoint=file, backend=backend, precision="fp32", images_hw=((80, 150),), repeats=2, growth_model="none"
+        )
+        result = run.run_bench(config, "eomt-ext bench")
+        assert set(result.not_measured) == set(config.variants)
+        (case,) = result.cases
+        assert (case.model, case.num_windows, case.network_flops) == ("small.onnx", 2, None)
+        variant = case.variants[f"{backend}-fp32"]
+        assert (tuple(variant.stages), variant.rounds) == (STAGES_OF_EXPORTED, 2)
+        assert variant.frame is not None
+        assert sum(times.median_s for times in variant.stages.values()) <= 1.5 * variant.frame.p99_s
+        assert variant.memory.peak >= variant.memory.held > 0
+
+        console = Console(width=140, record=True, file=StringIO())
+        console.print(tables(result))
+        said = console.export_text()
+        assert "literal-fp32: not measured, it needs a checkpoint, which an exported file is not" in said
+        assert said.count(f"{backend}-fp32") == 2
+    image = np.random.default_rng(1).integers(0, 256, (80, 150, 3), dtype=np.uint8)
+    found = exported.exported_pipelines(exported.load_exported(file, "openvino", "fp32", "cpu"))
+    probability = found.whole(image, StageClock(torch.device("cpu")))
+    np.testing.assert_allclose(probability, expected.infer(image).probability, atol=1e-4)
+    pytest.importorskip("matplotlib")
+    plot.write_plot(result, tmp_path / "bench.png")
+
+
+def test_the_command(file: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    arguments = ["bench", "--checkpoint", file, "--images", "64x64", "--repeats", "1", "--no-plot", "--output", output]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.exception
+    found = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert found["growth"] is None
+    assert list(found["cases"][0]["variants"]) == ["onnxruntime-fp32"]
+
+
+def test_a_package_of_aotinductor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Package:
+        """Gives the mean of a window in every pixel, in the place of one that takes a minute to compile."""
+
+        contents = ExportContents((64, 64), 5, ("head", "rba"), "fp32", 1, 0, {}, {})
+
+        def __init__(self, path: Path, device: torch.device) -> None:
+            self.given = path, device
+
+        def __call__(self, crops: torch.Tensor, scores: tuple[str, ...]) -> torch.Tensor:
+            assert scores == ("head",)
+            return crops.float().mean(dim=1, keepdim=True) - 100
+
+    monkeypatch.setattr(exported, "Pt2Package", Package)
+    engine = exported.load_exported(str(tmp_path / "m.pt2"), "auto", "auto", "cpu")
+    assert engine.describe()["backend"] == "aotinductor"
+    image = np.full((64, 64, 3), 90, np.uint8)
+    image[:, 32:] = 110
+    probability = engine.infer(image).probability
+    assert probability[0, 0] < 1e-4
+    assert probability[0, -1] > 1 - 1e-4
