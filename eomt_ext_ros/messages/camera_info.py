@@ -80,7 +80,7 @@ def _check(info: Any, header: Any, size_hw: tuple[int, int]) -> None:
     if info.header.frame_id != header.frame_id:
         raise ImageError(
             f"camera_info must be of the image's frame {_short(header.frame_id)} to go with it, "
-            f"got {_short(info.header.frame_id)}: remap camera_info",
+            f"got {_short(info.header.frame_id)}: remap camera_info, or have the driver name one frame in both",
             "camera_info",
         )
     described = image_size_hw(info)

@@ -68,7 +68,11 @@ def test_a_point_is_seen_where_the_smaller_image_shows_it(x, y, z, height, width
 @pytest.mark.parametrize(
     ("changes", "size_hw", "rule"),
     [
-        ({"header": Header(frame_id="lidar")}, (720, 1280), "must be of the image's frame 'front'.*got 'lidar'"),
+        (
+            {"header": Header(frame_id="lidar")},
+            (720, 1280),
+            "of the image's frame 'front'.*got 'lidar': remap camera_info, or",
+        ),
         ({}, (360, 640), "must be of the image's size 640×360.*got 1280×720"),
     ],
 )
