@@ -86,7 +86,7 @@ def evaluate(
             submission=SubmissionWriter(folder.resolve() / "scores", Path(checkpoint).stem) if save_scores else None,
         )
         found = [run.select(dataset) for dataset in opened]
-        for dataset in found:
+        for dataset in opened:
             labels = (
                 f"{dataset.num_labelled} labelled" if dataset.num_labelled < len(dataset.samples) else "all labelled"
             )

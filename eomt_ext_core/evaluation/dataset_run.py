@@ -50,7 +50,13 @@ class DatasetRun:
         """Keep the images of a data set that this run evaluates. Raises ``DatasetError`` if none is left."""
         if self.submission is not None:
             return dataset
-        return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.label_path is not None))
+        labelled = tuple(sample for sample in dataset.samples if sample.label_path is not None)
+        if not labelled:
+            raise DatasetError(
+                f"{dataset.root}: no image of the layout {dataset.layout!r} has a label: labels must have the names of "
+                f"their images, such as {dataset.samples[0].frame_id}.png; --save-scores needs none"
+            )
+        return replace(dataset, samples=labelled)
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,12 @@ def _flat(value: Any) -> str:
 
 
 def _number(value: float) -> str:
+    """Write a number with the digits that mean something; what is left of rounding is 0.
+
+    >>> _number(0.1428571), _number(5.02098e-05), _number(2.8e-17)
+    ('0.143', '5.021e-05', '0')
+    """
+    value = round(value, 12) + 0.0
     return "–" if math.isnan(value) else f"{value:.3f}" if 0.001 <= abs(value) < 1 else f"{value:.4g}"
 
 

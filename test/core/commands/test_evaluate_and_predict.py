@@ -100,6 +100,19 @@ def test_evaluate_refuses_labels_without_anomalies(masks_of_0_and_255, checkpoin
     assert "nan" not in done.output
 
 
+def test_evaluate_says_how_many_images_have_no_label(dataset, checkpoint, tmp_path):
+    (dataset / "labels_masks").rename(dataset / "labels")
+    arguments = "evaluate", dataset, "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    (dataset / "labels" / "1.png").rename(dataset / "labels" / "1_label.png")
+    done = invoke(*arguments)
+    assert done.exit_code == 0, done.output
+    assert "streets: 2 images, 1 labelled (images + labels)" in done.output
+    (dataset / "labels" / "0.png").rename(dataset / "labels" / "0_label.png")
+    refused = invoke(*arguments, "--overwrite")
+    assert isinstance(refused.exception, DatasetError)
+    assert "has a label: labels must have the names of their images, such as 0.png" in str(refused.exception)
+
+
 def test_tables_of_all_scores_fit_80_columns(dataset, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     scores = ",".join(SCORES)
