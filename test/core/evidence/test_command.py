@@ -67,7 +67,7 @@ def test_the_guarantee_is_told_with_what_it_was_fitted_on(made: Made) -> None:
 def test_what_is_missing_is_stated_with_the_way_out(made: Made) -> None:
     folder, pack = made
     assert "no record of the commands" in missing(pack, "provenance")
-    assert "nothing in the folder of streets says who took the images" in missing(pack, "data")
+    assert "its folder has no README, LICENSE, COPYING or NOTICE" in missing(pack, "data")
     assert "no calibration data were given" in missing(pack, "data")
     assert "not measured on frames that it was not fitted on" in missing(pack, "calibration")
     assert "no drive is known" in missing(pack, "drift")
