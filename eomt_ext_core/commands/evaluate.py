@@ -170,7 +170,7 @@ def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[Evaluation
     return {
         "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
         "precision": engine.precision,
-        "windows": _describe(engine.windows),
+        "windows": describe_windows(engine.windows),
         "threshold": describe_thresholds(results),
     }
 
@@ -263,7 +263,7 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
         roots[dataset.name] = dataset.root
 
 
-def _describe(windows: WindowConfig) -> str:
+def describe_windows(windows: WindowConfig) -> str:
     """Describe the settings of the windows that have an effect."""
     own = {
         "grid": f", overlap {windows.overlap}, scale {windows.scale}",
