@@ -171,7 +171,7 @@ def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[Evaluation
     return {
         "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
         "precision": said_by_engines(results, "precision"),
-        "windows": _describe(engine.windows),
+        "windows": describe_windows(engine.windows),
         "threshold": said_by_engines(results, "threshold"),
     }
 
@@ -264,7 +264,7 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
         roots[dataset.name] = dataset.root
 
 
-def _describe(windows: WindowConfig) -> str:
+def describe_windows(windows: WindowConfig) -> str:
     """Describe the settings of the windows that have an effect."""
     own = {
         "grid": f", overlap {windows.overlap}, scale {windows.scale}",

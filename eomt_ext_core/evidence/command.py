@@ -11,7 +11,7 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
-from eomt_ext_core.config import DEMO, NORMALITY_SCORES, EngineConfig
+from eomt_ext_core.config import DEMO, NORMALITY_SCORES, EngineConfig, WindowConfig
 from eomt_ext_core.files import atomic_write, output_folder, printable, sha256_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ def evidence(
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
+    windows: options.Windows = WindowConfig.mode,
+    blend: options.Blend = WindowConfig.blend,
+    overlap: options.Overlap = WindowConfig.overlap,
+    scale: options.Scale = WindowConfig.scale,
+    horizon: options.Horizon = WindowConfig.horizon,
+    fovea: options.Fovea = WindowConfig.fovea,
     workers: options.Workers = None,
 ) -> None:
     """Gather what a safety reviewer asks of a model: hashes, origins, figures with intervals, guarantee, limits.
@@ -49,7 +55,7 @@ def evidence(
     the model fails its self-test, or --evaluation is of another model or other data.
     """
     from eomt_ext_core.about.record import make_record
-    from eomt_ext_core.commands.evaluate import open_labelled
+    from eomt_ext_core.commands.evaluate import describe_windows, open_labelled
     from eomt_ext_core.comparison.runs import Run
     from eomt_ext_core.datasets import open_datasets
     from eomt_ext_core.evidence.collect import Subject, check_run, collect, load
@@ -59,11 +65,12 @@ def evidence(
     from eomt_ext_core.model.checkpoint import resolve_source
 
     names = options.score_names(scores)
+    window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     options.check_sources(checkpoint, head, normality)
     subject = Subject(
         checkpoint,
         resolve_source(checkpoint),
-        EngineConfig(device, backend, precision, score=names[0]),
+        EngineConfig(device, backend, precision, score=names[0], windows=window_config),
         names,
         None if head is None else resolve_source(head),
         tuple(open_labelled(data or [], split, label_values)),
@@ -82,7 +89,10 @@ def evidence(
             _copy(evaluation, folder / EVALUATION / METRICS)
         elif subject.datasets:
             run = _evaluate(subject, folder / EVALUATION, workers)
-        result = None if run is None else Evaluation(run, f"{EVALUATION}/{METRICS}", was_given=evaluation is not None)
+        settings = {"windows": describe_windows(window_config), "precision": model.engine.precision}
+        result = (
+            None if run is None else Evaluation(run, f"{EVALUATION}/{METRICS}", evaluation is not None, names, settings)
+        )
         pack, named = collect(subject, model, result, make_record())
         stored = json.dumps(pack.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         name = checkpoint if checkpoint == DEMO else subject.checkpoint.name

@@ -14,7 +14,7 @@ from eomt_ext_core.evidence.pack import Missing, Part, table
 from eomt_ext_core.files import printable
 from eomt_ext_core.progress import tracked
 
-_STATEMENTS = ("readme", "license", "licence")
+_STATEMENTS = ("readme", "license", "licence", "copying", "notice")  # what the names of such files begin with
 _OPTIONS = {"evaluation": "--data FOLDER", "calibration": "--calibration-data FOLDER"}
 _SHOWN = 3
 
@@ -40,7 +40,7 @@ class HashedSet:
 
 
 def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
-    """Read the files of a data set, and what its folder states of their origin: README and licence.
+    """Read the files of a data set, and what its folder states of their origin: README, LICENSE, COPYING, NOTICE.
 
     A file that is missing or cannot be read has no hash, and is named.
 
@@ -53,7 +53,10 @@ def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
     labels = [sample.label_path for sample in dataset.samples if sample.label_path is not None]
     folders = [dataset.root, *(folder for folder in given if folder.resolve() == dataset.root.resolve().parent)]
     statements = sorted(
-        path for folder in folders for path in folder.iterdir() if path.is_file() and path.stem.lower() in _STATEMENTS
+        path
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name.lower().startswith(_STATEMENTS) and path.is_file()
     )
     left_out: list[str] = []
     shown = iter(tracked([*images, *labels, *statements], "hashing", len(images) + len(labels) + len(statements)))
@@ -80,9 +83,12 @@ def data_part(sets: Sequence[HashedSet], uses: Sequence[str]) -> Part:
         sets: all data sets.
         uses: of data that there should be.
     """
-    nothing = "nothing in the folder of {} says who took the images, where and when, and what may be done with them"
     missing = [
-        Missing(nothing.format(printable(part.dataset.name)), f"put a README or LICENSE into {_folder(part)}")
+        Missing(
+            f"who took the images of {printable(part.dataset.name)}, where and when, and what may be done with them, "
+            "is not known: its folder has no README, LICENSE, COPYING or NOTICE",
+            f"put a README or LICENSE into {_folder(part)}",
+        )
         for part in sets
         if not part.statements
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,35 @@ from eomt_ext_core.intervals.bootstrap import CONFIDENCE, METRICS, NUM_RESAMPLES
 _TITLES = {"auprc": "AuPRC", "fpr95": "FPR95", "mean_siou": "mean sIoU", "mean_ppv": "mean PPV", "mean_f1": "mean F1"}
 _PIXEL = ("best_threshold", "best_f1", "fpr95_threshold", "fpr95", "fpr1_threshold", "tpr_at_fpr1")
 _WORST = 5
+SETTINGS = ("windows", "precision")
 _QUESTION = "How good is the model on these data, how sure is that, and where is it worst?"
 _TITLE = "Accuracy"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A result of ``eomt-ext evaluate``; ``source``: where it lies in the pack; ``was_given``: it was made before."""
+    """A result of ``eomt-ext evaluate``.
+
+    ``source``: where it lies in the pack; ``was_given``: it was made before; ``scores``: that it should hold;
+    ``settings``: by name of ``SETTINGS``, how the model is run for the rest of the pack.
+    """
 
     run: Run
     source: str
     was_given: bool
+    scores: tuple[str, ...]
+    settings: Mapping[str, str]
+
+    @property
+    def other_settings(self) -> dict[str, str]:
+        """The settings that it was made with and that are not those of the rest of the pack, by name, sorted."""
+        about, engines = self.run.about, self.run.record["engines"]
+        found = {
+            "windows": {_stated(about.get("windows"))},
+            "precision": {_stated(engine.get("precision")) for engine in engines},
+        }
+        wanted = {name: {self.settings[name]} for name in SETTINGS}
+        return {name: ", ".join(sorted(found[name])) for name in SETTINGS if found[name] != wanted[name]}
 
     @property
     def skipped(self) -> list[tuple[str, str, str]]:
@@ -64,7 +82,7 @@ def evaluation_part(evaluation: Evaluation, *, has_data: bool) -> Part:
 
 
 def _part(evaluation: Evaluation, has_data: bool) -> Part:
-    run, source = evaluation.run, evaluation.source
+    run, source, names = evaluation.run, evaluation.source, ",".join(evaluation.scores)
     sets = run.sets.values()
     missing = [
         Missing(f"{printable(part.name)}: no frame has labels, so that there are no figures", "data with labels")
@@ -76,6 +94,20 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
         Missing(f"{printable(part.name)}: what the masks find is not known", "a threshold, and `evaluate` anew")
         for part in labelled
         if part.stored.get("mask") is None
+    ]
+    missing += [
+        Missing(f"{printable(part.name)}: score {score} was not evaluated", f"`evaluate --scores {names}`")
+        for part in labelled
+        for score in evaluation.scores
+        if score not in part.scores
+    ]
+    missing += [
+        Missing(
+            f"the figures were measured with the {name} {found}, the rest of this pack with "
+            f"{evaluation.settings[name]}: they do not say how good the model is as it is run here",
+            f"the same {name} here, or `evaluate` anew",
+        )
+        for name, found in evaluation.other_settings.items()
     ]
     if evaluation.skipped:
         missing.append(Missing(f"{len(evaluation.skipped)} frames could not be evaluated", "see the table of them"))
@@ -133,6 +165,10 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
         tuple(missing),
         tuple(reason for _, _, reason in evaluation.skipped),
     )
+
+
+def _stated(value: Any) -> str:
+    return "not stated" if value is None else printable(f"{value!s:.80}")
 
 
 def _metrics(sets: Sequence[RunSet]) -> Iterator[tuple[Any, ...]]:

@@ -66,7 +66,7 @@ def test_an_option_of_several_commands_is_declared_once(command: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "replay", "calibrate"])
+@pytest.mark.parametrize("command", ["evaluate", "evidence", "predict", "replay", "calibrate"])
 def test_how_images_are_cut_has_one_name(command: str) -> None:
     assert {"--windows", "--blend", "--overlap", "--scale", "--horizon", "--fovea"} <= declared(command).keys()
 

@@ -67,7 +67,7 @@ def test_the_guarantee_is_told_with_what_it_was_fitted_on(made: Made) -> None:
 def test_what_is_missing_is_stated_with_the_way_out(made: Made) -> None:
     folder, pack = made
     assert "no record of the commands" in missing(pack, "provenance")
-    assert "nothing in the folder of streets says who took the images" in missing(pack, "data")
+    assert "its folder has no README, LICENSE, COPYING or NOTICE" in missing(pack, "data")
     assert "no calibration data were given" in missing(pack, "data")
     assert "not measured on frames that it was not fitted on" in missing(pack, "calibration")
     assert "no drive is known" in missing(pack, "drift")
@@ -127,6 +127,31 @@ def test_the_same_inputs_give_the_same_pack_but_for_dates(
         del pack["record"], pack["parts"]["environment"]
         found.append(pack)
     assert found[0] == found[1]
+
+
+def test_a_result_of_other_scores_windows_or_precision_is_told(
+    streets: Path, tmp_path: Path, pack_of: Callable[..., Any], made: Made
+) -> None:
+    file = tmp_path / "metrics.json"
+    metrics = json.loads((made[0] / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    metrics["record"]["engines"] += [metrics["record"]["engines"][0] | {"precision": "bf16"}]
+    file.write_text(json.dumps(metrics), encoding="utf-8")
+    arguments = ["--scores", "head,rba", "--windows", "grid", "--evaluation", file, "--output", tmp_path / "pack"]
+    assert pack_of(*arguments).exit_code == 0
+    pack = json.loads((tmp_path / "pack" / "evidence.json").read_text(encoding="utf-8"))
+    told = missing(pack, "accuracy")
+    assert "streets: score rba was not evaluated" in told
+    assert "score head" not in told
+    assert "measured with the windows eomt, uniform, the rest of this pack with grid, uniform, overlap" in told
+    assert "measured with the precision bf16, fp32, the rest of this pack with fp32" in told
+    assert facts(pack, "self_test")["engine: windows"] == "grid"
+
+
+def test_windows_are_those_of_the_evaluation(streets: Path, tmp_path: Path, pack_of: Callable[..., Any]) -> None:
+    assert pack_of("--data", streets, "--windows", "fovea", "--output", tmp_path / "pack").exit_code == 0
+    pack = json.loads((tmp_path / "pack" / "evidence.json").read_text(encoding="utf-8"))
+    assert facts(pack, "accuracy")["windows"].startswith("fovea, ")
+    assert "the rest of this pack with" not in missing(pack, "accuracy")
 
 
 def change(metrics: dict[str, Any], what: str) -> None:
