@@ -185,12 +185,14 @@ def test_settings_out_of_range_are_refused_at_once(tiny_network: Path, settings,
         HeadModule(str(tiny_network), **settings)
 
 
-def test_seeds_decide(train) -> None:
-    short = ("--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "8")
+def test_seeds_decide(train, recwarn: pytest.WarningsRecorder) -> None:
+    few = ("--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "8")
+    short = (*few, "--trainer.log_every_n_steps", "50")
     first, same, other = (train(*short, "--seed_everything", seed) for seed in ("5", "5", "6"))
     weights = [torch.cat([p.detach().flatten() for p in run.model.head.parameters()]) for run in (first, same, other)]
     assert weights[0].equal(weights[1])
     assert not weights[0].equal(weights[2])
+    assert not [each for each in recwarn if "logging interval" in str(each.message)], "each epoch is logged"
 
 
 def test_without_cache_the_network_runs_in_each_step(train) -> None:
