@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -56,7 +57,7 @@ def hashed(dataset: Dataset, use: str, given: Sequence[Path]) -> HashedSet:
         path
         for folder in folders
         for path in folder.iterdir()
-        if path.name.lower().startswith(_STATEMENTS) and path.is_file()
+        if path.name.lower().startswith(_STATEMENTS) and not os.path.isdir(path)
     )
     left_out: list[str] = []
     shown = iter(tracked([*images, *labels, *statements], "hashing", len(images) + len(labels) + len(statements)))

@@ -18,3 +18,12 @@ def test_a_statement_of_origin_is_found_by_how_its_name_begins(streets: Path, tm
     found = hashed(dataset, "evaluation", ())
     assert [file.path.name for file in found.statements] == [name]
     assert data_part([found], ["evaluation"]).missing == ()
+
+
+def test_a_statement_that_cannot_be_read_is_named(streets: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(streets, tmp_path / "streets")
+    (root / "LICENSE").symlink_to("nowhere")
+    (dataset,) = open_datasets(root)
+    found = hashed(dataset, "evaluation", ())
+    assert found.left_out == (f"{root}/LICENSE is missing",)
+    assert len(found.files) == 4
