@@ -61,6 +61,7 @@ def pages() -> dict[str, str]:
         page: linked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source))
         for source, page in COPIED.items()
     }
+    copied["examples.md"] += programs()
     return {**copied, "commands.md": commands(), "python.md": python()}
 
 
@@ -88,6 +89,12 @@ def linked(markdown: str, folder: str, page_folder: str = "") -> str:
     # First what leads nowhere, whole; then the targets alone, as the text of a link may be an image with its own.
     kept = _LINK.sub(lambda link: link[1] if page_of(link[2]) is None else link[0], markdown)
     return _TARGET.sub(lambda end: f"]({page_of(end[1])}{end[2] or ''})", kept)
+
+
+def programs() -> str:
+    """Show the examples whole."""
+    files = sorted((ROOT / "examples").glob("*.py"))
+    return "".join(f"\n## {path.name}\n\n```python\n{path.read_text(encoding='utf-8')}```\n" for path in files)
 
 
 def commands() -> str:

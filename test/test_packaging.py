@@ -23,6 +23,16 @@ PARTS = (
 )
 
 
+def test_every_file_names_one_version() -> None:
+    version = ElementTree.parse(ROOT / "package.xml").getroot().findtext("version")
+    for name, line in (
+        ("training/pyproject.toml", f'version = "{version}"'),
+        ("CITATION.cff", f"version: {version}"),
+        ("CHANGELOG.md", f"## {version} "),
+    ):
+        assert line in (ROOT / name).read_text("utf-8"), name
+
+
 def test_version_and_licence_come_from_the_manifest() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     said = subprocess.run(

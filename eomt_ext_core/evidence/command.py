@@ -11,7 +11,7 @@ import typer
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commands import options
 from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print_problems
-from eomt_ext_core.config import NORMALITY_SCORES, EngineConfig
+from eomt_ext_core.config import DEMO, NORMALITY_SCORES, EngineConfig
 from eomt_ext_core.files import atomic_write, output_folder, printable, sha256_of
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ PAGE, JSON, EVALUATION, METRICS = "evidence.html", "evidence.json", "evaluation"
 def evidence(
     checkpoint: Annotated[str, typer.Argument(help="model that the pack is about: file, hf://owner/name, or demo")],
     output: options.Output,
+    overwrite: options.Overwrite = False,
     data: Annotated[list[Path] | None, typer.Option(help="folder of labelled data sets; may be given again")] = None,
     head: options.Head = None,
     scores: options.Scores = EngineConfig.score,
     normality: options.Normality = None,
+    label_values: options.LabelMeaning = None,
+    split: Annotated[str | None, typer.Option(help="only this split of each data set")] = None,
     calibration_data: Annotated[
         list[Path] | None, typer.Option(help="folder of the images calibrated on, which should share none with --data")
     ] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="result of eomt-ext evaluate with this model, instead of evaluating now")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="only this split of each data set")] = None,
-    label_values: options.LabelMeaning = None,
-    workers: options.Workers = None,
-    overwrite: options.Overwrite = False,
     device: options.Device = EngineConfig.device,
     backend: options.Backend = EngineConfig.backend,
     precision: options.Precision = EngineConfig.precision,
+    workers: options.Workers = None,
 ) -> None:
     """Gather what a safety reviewer asks of a model: hashes, origins, figures with intervals, guarantee, limits.
 
@@ -59,6 +59,7 @@ def evidence(
     from eomt_ext_core.model.checkpoint import resolve_source
 
     names = options.score_names(scores)
+    options.check_sources(checkpoint, head, normality)
     subject = Subject(
         resolve_source(checkpoint),
         EngineConfig(device, backend, precision, score=names[0]),
@@ -83,7 +84,7 @@ def evidence(
         result = None if run is None else Evaluation(run, f"{EVALUATION}/{METRICS}", was_given=evaluation is not None)
         pack, named = collect(subject, engine, result, make_record())
         stored = json.dumps(pack.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        name = checkpoint if checkpoint == "demo" else subject.checkpoint.name
+        name = checkpoint if checkpoint == DEMO else subject.checkpoint.name
         for file, text in ((JSON, stored), (PAGE, render_page(pack, name))):
             with atomic_write(folder / file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -139,7 +140,7 @@ def _evaluate(subject: Subject, folder: Path, workers: int | None) -> Run:
 
 
 def _copy(evaluation: Path, target: Path) -> None:
-    """Copy the figures of an evaluation; not its page, whose scripts may come from a stranger."""
+    """Copy the figures of an evaluation; not its page, as its scripts may come from a stranger."""
     import shutil
 
     with atomic_write(target) as temporary:

@@ -88,6 +88,7 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
         "commit": (package.get("git") or {}).get("commit"),
         "changed since the commit": (package.get("git") or {}).get("changed"),
         "windows": run.about.get("windows"),
+        "threshold of the mask": run.about.get("threshold"),
         "SHA-256 of the list of frames": record.get("data_sha256"),
         **{f"engine: {name}": first.get(name) for name in ("device_name", "precision", "backend", "scoring")},
     }
@@ -106,16 +107,7 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
             ),
             *table(
                 "Thresholds, as fractions of pixels",
-                (
-                    "set",
-                    "score",
-                    "of best F1",
-                    "F1",
-                    "where 0.95 are found",
-                    "then marked",
-                    "where 0.01 are marked",
-                    "then found",
-                ),
+                ("set", "score", "of best F1", "F1", "to find 0.95", "falsely marked", "to mark 0.01 falsely", "found"),
                 _thresholds(labelled),
                 source,
             ),

@@ -82,7 +82,7 @@ def provenance_part(facts: Mapping[str, Any]) -> Part:
     return Part(
         "Where the weights come from",
         "Who made the weights, from what, and can it be traced?",
-        facts_from(f"{source}; as who made it states, not checked", stated),
+        facts_from(f"{source}; as its maker states, not checked", stated),
         table("Commands that made the file, newest first", columns, map(_record_row, records), source),
         tuple(missing),
     )
@@ -131,7 +131,8 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
         Missing(
             f"no calibration of score {score} is stored in this file: its probabilities are not to be taken literally, "
             "and its threshold promises nothing of what is found",
-            f"eomt-ext calibrate {_name(facts)} --data FOLDER --score {score if score in SCORES else 'head'}",
+            f"eomt-ext calibrate {_name(facts)} --score {score if score in SCORES else 'head'} --data FOLDER "
+            "--output FILE",
         )
         for score in scores
         if score not in stored
@@ -140,7 +141,7 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str]) -> Part:
         missing.append(
             Missing(
                 "the calibration was not measured on frames that it was not fitted on",
-                f"eomt-ext calibrate {_name(facts)} --data FOLDER --check OTHER",
+                f"eomt-ext calibrate {_name(facts)} --data FOLDER --check OTHER --output FILE",
             )
         )
     rows = [(score, each["threshold"], each["guarantee"]) for score, each in stored.items()]

@@ -124,3 +124,21 @@ def test_every_block_runs(page: Path, folder: Path, ran: set[str], monkeypatch: 
             assert not title or title in NOT_RUN_HERE
             for line in text.replace("\\\n", " ").splitlines():
                 (reader.check if title else reader.run)(line)
+
+
+def test_every_option_that_a_page_gives_a_command_exists() -> None:
+    add_commands()
+    group: Any = typer.main.get_command(app)
+    options = {
+        name: {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
+        for name, command in group.commands.items()
+    }
+    pages = [ROOT / "README.md", ROOT / "training" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = 0
+    for page in pages:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for command, rest in re.findall(r"eomt-ext ([a-z-]+)([^`#\n]*)", text):
+            given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) if command in options else set()
+            assert given <= options.get(command, set()), f"{page.name}: eomt-ext {command}{rest}"
+            named += len(given)
+    assert named > 100

@@ -32,6 +32,13 @@ def test_commands_page_has_every_command(site):
     assert "--label-values" in text
 
 
+def test_examples_are_shown_whole(site):
+    text = text_of(site, "examples")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert path.name in text
+    assert "__main__" in text
+
+
 def test_python_page_has_shapes_and_errors(site):
     text = text_of(site, "python")
     assert "AnomalyEngine" in text
@@ -50,3 +57,18 @@ def test_nothing_is_fetched_from_elsewhere(site):
             r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text(encoding="utf-8")
         )
         assert sources == [], page
+
+
+def test_flowcharts_are_drawn_without_a_script(site):
+    text = (site / "architecture" / "index.html").read_text(encoding="utf-8")
+    charts = re.findall(r"<svg[^>]* role=.img.*?</svg>", text, re.DOTALL)
+    assert len(charts) == 2
+    assert "flowchart TD" not in text
+    for words in ("newest image of each camera,", "engine.submit and collect"):
+        assert words in charts[0]
+    sides = re.findall(r'class="node" x="(\d+)" y="(\d+)" rx="3" width="(\d+)" height="(\d+)"', charts[1])
+    boxes = [tuple(map(int, side)) for side in sides]
+    assert len(boxes) == charts[1].count(" files<")
+    for x, y, width, height in boxes:
+        inside = [a for a in boxes if x <= a[0] < x + width and y <= a[1] < y + height]
+        assert inside == [(x, y, width, height)], "boxes lie apart"

@@ -66,8 +66,9 @@ def test_the_stages_put_together_are_the_engine(
 def test_a_way_of_ours_may_be_asked_for(small_model: EoMTExt, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def engine(model: EoMTExt, config: EngineConfig) -> AnomalyEngine:
+    def engine(model: EoMTExt, config: EngineConfig, most_images: int) -> AnomalyEngine:
         asked.append((config.optimize, config.precision))
+        assert most_images == 1, "no more windows are prepared than a frame has"
         return AnomalyEngine(model, replace(config, optimize="auto"))
 
     monkeypatch.setattr(pipelines, "AnomalyEngine", engine)
