@@ -18,6 +18,7 @@ import typer
 
 from eomt_ext_core import AnomalyEngine, EngineConfig, load_model
 from eomt_ext_core.datasets import open_datasets
+from eomt_ext_core.evaluation.metrics.pixel_metrics import exceeds
 from eomt_ext_core.normality.drives import Drive, open_drives
 from eomt_ext_core.normality.learning import LearnConfig, learn_normality
 from eomt_ext_core.progress import tracked
@@ -79,7 +80,7 @@ def main(
             images += 1
             maps = logits(image)
             for place in np.ndindex(*thresholds.shape):
-                mask = maps[place[1]] > thresholds[place]
+                mask = exceeds(maps[place[1]], thresholds[place])
                 pixels[place] += mask.mean()
                 areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, cv2.CC_STAT_AREA]
                 obstacles[place] += np.count_nonzero(areas >= LEAST_AREA_PX)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from eomt_ext_core.commandline.shared_options import with_shared_options
+from eomt_ext_core.commandline.shared_options import joined_lines, with_shared_options
 from eomt_ext_core.commands.bench import bench
 from eomt_ext_core.commands.compare import compare
 from eomt_ext_core.commands.convert import convert
@@ -25,7 +25,7 @@ from eomt_ext_core.exits import exit_on_error
 
 COMMAND_GROUP = "eomt_ext.commands"
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Road-anomaly perception with EoMT-EXT.")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 for command in (bench, compare, convert, doctor, evaluate, evidence, export, info, learn_normal, predict, verify):
@@ -38,11 +38,19 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _group(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
-    """Road-anomaly perception with EoMT-EXT."""
+    """Road-anomaly perception with EoMT-EXT.
+
+    Exit status of all commands: 0: complete; 1: nothing was done, the reason is on standard error; 2: an option is
+    wrong; 3: something is missing or could not be read, all other results are there; 130: interrupted.
+    """
+
+
+app.callback(help=joined_lines(_group.__doc__ or ""))(_group)
 
 
 def main() -> None:

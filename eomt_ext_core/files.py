@@ -189,14 +189,9 @@ def output_folder(
             cannot be created.
     """
     path = Path(path)
+    filled = check_output_folder(path, overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        filled = any(not entry.name.startswith(".") for entry in path.iterdir())
-        if filled and not overwrite:
-            raise ConfigError(
-                f"the output folder must be empty, {printable(path)} is not: choose another, or pass --overwrite to "
-                "replace the results in it"
-            )
         for source in inputs if filled else ():
             if path.resolve() in (source.resolve(), *source.resolve().parents):
                 raise ConfigError(
@@ -215,6 +210,27 @@ def output_folder(
         raise
     if new != path:
         _replace_files(new, path, stale)
+
+
+def check_output_folder(path: Path, overwrite: bool) -> bool:
+    """Hold a folder for results to the rules, before any work.
+
+    Returns:
+        whether it holds files.
+
+    Raises:
+        ConfigError: if it is not empty and may not be overwritten, is not a folder, or cannot be read.
+    """
+    try:
+        filled = path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir())
+    except OSError as error:
+        raise ConfigError(f"the output folder {printable(path)} cannot be used: {error.strerror or error}") from error
+    if filled and not overwrite:
+        raise ConfigError(
+            f"the output folder must be empty, {printable(path)} is not: choose another, or pass --overwrite to "
+            "replace the results in it"
+        )
+    return filled
 
 
 def _replace_files(new: Path, path: Path, stale: Sequence[str]) -> None:

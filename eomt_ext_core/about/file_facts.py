@@ -19,7 +19,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     """Describe a file by JSON values, without making a network of it.
 
     Args:
-        source: a file, or a folder of Transformers, or ``demo``.
+        source: a file, a folder of Transformers, the folder of a run, or ``demo``.
         head: a separate file with the anomaly head of a checkpoint.
 
     Raises:
@@ -27,7 +27,8 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     """
     from eomt_ext_core.model.checkpoint import resolve_source
 
-    path = resolve_source(source, download=False)
+    metrics = Path(source) / "metrics.json"  # of the folder of a run
+    path = metrics if metrics.is_file() else resolve_source(source, download=False)
     kinds = {".json": _metrics, ".onnx": _exported, ".pt2": _exported}
     describe = None if path.name.endswith(".index.json") else kinds.get(path.suffix)
     try:

@@ -42,9 +42,19 @@ def with_shared_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
         for name, hint in added.items()
     ]
+    run.__doc__ = joined_lines(function.__doc__ or "")
     run.__annotations__ = {**{name: parameter.annotation for name, parameter in own.items()}, **added}
     run.__signature__ = inspect.Signature([*own.values(), *more])  # type: ignore[attr-defined]
     return run
+
+
+def joined_lines(text: str) -> str:
+    """Join the lines of each paragraph of a docstring, which a terminal breaks where it likes.
+
+    >>> joined_lines("One.\\n\\n    Two\\n    lines.\\n    ")
+    'One.\\n\\nTwo lines.'
+    """
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def _set_level(level: str) -> None:

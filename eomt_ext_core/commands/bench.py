@@ -59,6 +59,8 @@ def bench(
     config = replace(
         QUICK if quick else BenchConfig(), **{name: value for name, value in given.items() if value is not None}
     )
+    if config.checkpoint:
+        options.check_sources(config.checkpoint, None, None)
     if plot:
         check_plotting()
     console = Console()

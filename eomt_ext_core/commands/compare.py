@@ -85,10 +85,11 @@ def _difference_table(found: Sequence[Difference]) -> Any:
     for column in ("before", "after", "change", "95 % interval", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for item in found:
-        ends = f"{_percent(item.interval.low, '+')} … {_percent(item.interval.high, '+')}"
+        ends = _percent(item.interval.low, "+"), _percent(item.interval.high, "+")
+        mark = "*" if item.is_clear and "+0.00" not in ends else ""  # rounding alone may leave a tiny difference
         table.add_row(
             *map(escape, (item.set_name, item.score)), _TITLES[item.metric], *map(_percent, (item.before, item.after)),
-            _percent(item.after - item.before, "+"), ends, "*" if item.is_clear else "",
+            _percent(item.after - item.before, "+"), " … ".join(ends), mark,
         )  # fmt: skip
     return table
 
@@ -110,4 +111,4 @@ def _frame_table(runs: Sequence[Run], figure: str, changes: Sequence[FrameChange
 
 
 def _percent(value: float, sign: str = "") -> str:
-    return "–" if math.isnan(value) else f"{100 * value:{sign}.2f}"
+    return "–" if math.isnan(value) else f"{round(100 * value, 2) + 0.0:{sign}.2f}"  # -0.0 + 0.0 is 0.0

@@ -64,13 +64,14 @@ def evaluate(
     from eomt_ext_core.evaluation.dataset_run import DatasetRun
     from eomt_ext_core.evaluation.report import write_report
     from eomt_ext_core.evaluation.submission import SubmissionWriter
-    from eomt_ext_core.files import output_folder
+    from eomt_ext_core.files import check_output_folder, output_folder
 
     console = Console()
     names = options.score_names(scores)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
     engine = EngineConfig(device, backend, precision, score=names[0], windows=window_config)
     options.check_sources(checkpoint, head, normality)
+    check_output_folder(output, overwrite)
     opened = open_labelled(datasets, split, label_values)
     with output_folder(output, overwrite, datasets) as folder:
         run = DatasetRun(
@@ -165,13 +166,13 @@ def measure(
 
 def about_of(checkpoint: str, engine: EngineConfig, results: Sequence[EvaluationResult]) -> dict[str, str]:
     """Name an evaluation to readers."""
-    from eomt_ext_core.evaluation.report import describe_thresholds
+    from eomt_ext_core.evaluation.report import said_by_engines
 
     return {
         "checkpoint": printable(Path(checkpoint).name if Path(checkpoint).exists() else checkpoint),
-        "precision": engine.precision,
+        "precision": said_by_engines(results, "precision"),
         "windows": _describe(engine.windows),
-        "threshold": describe_thresholds(results),
+        "threshold": said_by_engines(results, "threshold"),
     }
 
 
@@ -212,6 +213,8 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
         console.print(table)
         if result.scores:
             console.print(_threshold_table(result))
+        if result.mask is not None:
+            console.print(str(result.mask), markup=False, highlight=False)
         for line in result.undefined:
             console.print(f"[yellow]{line}[/yellow]")
 

@@ -12,7 +12,7 @@ from eomt_ext_core.commands import options
 
 def info(
     file: Annotated[
-        str, typer.Argument(help="checkpoint, head, export, file of learn-normal or metrics.json; or demo")
+        str, typer.Argument(help="checkpoint, head, export, file of learn-normal, metrics.json or its folder; or demo")
     ],
     head: options.Head = None,
 ) -> None:

@@ -42,6 +42,8 @@ def learn_normal(
     device: options.Device = EngineConfig.device,
     precision: options.Precision = EngineConfig.precision,
     windows: options.Windows = WindowConfig.mode,
+    blend: options.Blend = WindowConfig.blend,
+    overlap: options.Overlap = WindowConfig.overlap,
     scale: options.Scale = WindowConfig.scale,
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
@@ -70,6 +72,10 @@ def learn_normal(
         raise ConfigError("--resume goes on with a run and --overwrite begins anew: give one of them")
     check_output_file(output, overwrite, ".safetensors")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
+    window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
+    found = choose_device(device)
+    used = choose_precision(precision, found)
+    options.check_sources(checkpoint, head, None)
     if reference is not None:
         opened, config = [reference_drive(reference)], LearnConfig(0.5, false_alarm_rate, 1, prototypes)
     else:
@@ -79,9 +85,6 @@ def learn_normal(
     if head is not None:
         origin["head_sha256"] = sha256_of(resolve_source(head))
     score = "rba" if model.anomaly_head is None else "head"
-    window_config = WindowConfig(mode=windows, scale=scale, horizon=horizon, fovea=fovea)
-    found = choose_device(device)
-    used = choose_precision(precision, found)
     engine_config = EngineConfig(device=str(found), precision=used, score=score, windows=window_config)
 
     def make_engine(normality: Normality | None) -> AnomalyEngine:

@@ -56,7 +56,7 @@ def predict(
     from eomt_ext_core.about.record import make_record
     from eomt_ext_core.evaluation.parallel import evaluate_shards
     from eomt_ext_core.evaluation.predict import PredictRun, deal_out, is_interrupted, list_inputs
-    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
+    from eomt_ext_core.evaluation.report import said_by_engines, write_report
     from eomt_ext_core.files import output_folder
 
     console = Console()
@@ -80,7 +80,7 @@ def predict(
         num_frames = len(result.frames)
         if num_frames:
             about = {"title": "Road anomalies found", "checkpoint": printable(Path(checkpoint).name), "score": score}
-            about |= {"threshold": describe_thresholds([result])}
+            about |= {name: said_by_engines([result], name) for name in ("precision", "threshold")}
             record = make_record(engines=list(result.engines), scores=[score])
             write_report(result, folder, about, record)
         problems = [*unusable, *result.skipped.values()]

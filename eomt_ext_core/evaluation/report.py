@@ -12,10 +12,9 @@ from eomt_ext_core.evaluation.result import EvaluationResult
 from eomt_ext_core.files import atomic_write, valid_text
 
 
-def describe_thresholds(results: Sequence[EvaluationResult]) -> str:
-    """Say which threshold cut the masks of a run and what it comes from, as its engines describe it."""
-    found = dict.fromkeys(engine["threshold"] for result in results for engine in result.engines)
-    return "; ".join(found)
+def said_by_engines(results: Sequence[EvaluationResult], name: str) -> str:
+    """Give what the engines of a run say of themselves, such as ``threshold``, with its origin, or ``precision``."""
+    return "; ".join(dict.fromkeys(engine[name] for result in results for engine in result.engines))
 
 
 def write_report(

@@ -36,7 +36,8 @@ class FrameResult:
     """One frame: ``scores`` is empty if it has no labels; ``num_valid`` and ``num_anomalous`` count pixels.
 
     ``mask_fraction``: fraction of all pixels with a first score above the mask threshold of the run.
-    ``largest_probability``: of the first score.
+    ``largest_probability``: of the first score. ``num_found`` and ``num_false``: pixels of that mask that are labelled
+    anomalous, and normal.
     """
 
     frame_id: str
@@ -46,6 +47,8 @@ class FrameResult:
     mask_fraction: float
     largest_probability: float
     scores: dict[str, FrameScore]
+    num_found: int = 0
+    num_false: int = 0
 
     @property
     def badness(self) -> tuple[int, float, str]:
@@ -54,6 +57,25 @@ class FrameResult:
         if first is None or math.isnan(first.auprc):
             return 1, -self.mask_fraction, self.frame_id
         return 0, first.auprc, self.frame_id
+
+
+@dataclass(frozen=True)
+class MaskResult:
+    """The masks of a run: which fractions of the anomalous and of the normal pixels lie in them; NaN if undefined."""
+
+    threshold: float
+    recall: float
+    false_positive_rate: float
+
+    def __str__(self) -> str:
+        """Say it in a sentence.
+
+        >>> str(MaskResult(threshold=0.5, recall=0.612, false_positive_rate=0.0213))
+        'The masks, above 0.5, hold 61.20 % of the anomalous pixels and 2.13 % of the normal ones.'
+        """
+        held = (self.recall, "the anomalous pixels"), (self.false_positive_rate, "the normal ones")
+        known = [f"{100 * fraction:.2f} % of {pixels}" for fraction, pixels in held if not math.isnan(fraction)]
+        return f"The masks, above {self.threshold:.5g}, hold {' and '.join(known)}."
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,7 @@ class EvaluationResult:
     ``skipped``: by frame id, the reason why a frame of the set was not evaluated. ``edges``: (K,) of each score,
     descending, and ``counts``: by frame id and score, the pixels between them and the components, for intervals.
     ``engines``: what ran, as each engine describes itself, and ``details``: by frame id, for the report; neither is
-    part of :meth:`to_json`. ``mask_threshold``: of the run.
+    part of :meth:`to_json`. ``mask_threshold``: of the run; 1 if it has none.
     """
 
     name: str
@@ -102,6 +124,21 @@ class EvaluationResult:
     def num_labelled(self) -> int:
         """Number of frames with labels."""
         return sum(bool(frame.scores) for frame in self.frames)
+
+    @property
+    def mask(self) -> MaskResult | None:
+        """What the masks of the run find; None if no frame has labels, or the run has no threshold."""
+        labelled = [frame for frame in self.frames if frame.scores]
+        if not labelled or self.mask_threshold >= 1.0:
+            return None
+        anomalous, valid, found, false = (
+            sum(getattr(frame, name) for frame in labelled)
+            for name in ("num_anomalous", "num_valid", "num_found", "num_false")
+        )
+        normal = valid - anomalous
+        return MaskResult(
+            self.mask_threshold, found / anomalous if anomalous else math.nan, false / normal if normal else math.nan
+        )
 
     @property
     def undefined(self) -> tuple[str, ...]:
@@ -138,6 +175,7 @@ class EvaluationResult:
                 "num_frames": len(self.frames),
                 "num_labelled_frames": self.num_labelled,
                 "scores": scores,
+                "mask": asdict(self.mask) if self.mask is not None else None,
                 "undefined": list(self.undefined),
                 "frames": [asdict(frame) for frame in self.frames],
                 "skipped": self.skipped,

@@ -72,6 +72,11 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
         if not part.is_labelled
     ]
     labelled = [part for part in sets if part.is_labelled]
+    missing += [
+        Missing(f"{printable(part.name)}: what the masks find is not known", "a threshold, and `evaluate` anew")
+        for part in labelled
+        if part.stored.get("mask") is None
+    ]
     if evaluation.skipped:
         missing.append(Missing(f"{len(evaluation.skipped)} frames could not be evaluated", "see the table of them"))
     if evaluation.was_given:
@@ -112,6 +117,12 @@ def _part(evaluation: Evaluation, has_data: bool) -> Part:
                 source,
             ),
             *table(
+                "The masks, as fractions of pixels",
+                ("set", "threshold in force", "anomalous pixels found", "falsely marked"),
+                _masks(labelled),
+                source,
+            ),
+            *table(
                 f"The {_WORST} worst frames of each set, by the first score",
                 ("set", "frame", "score", "AuPRC", "FPR95", "anomalous pixels"),
                 _worst(labelled),
@@ -136,6 +147,14 @@ def _thresholds(sets: Sequence[RunSet]) -> Iterator[tuple[Any, ...]]:
         for score in part.scores:
             pixel = part.stored["scores"][score]["pixel"]
             yield part.name, score, *(pixel[name] for name in _PIXEL)
+
+
+def _masks(sets: Sequence[RunSet]) -> Iterator[tuple[Any, ...]]:
+    """What the masks find at the threshold of the model; a run from before this was measured has none."""
+    for part in sets:
+        mask = part.stored.get("mask")
+        if mask is not None:
+            yield part.name, mask["threshold"], mask["recall"], mask["false_positive_rate"]
 
 
 def _worst(sets: Sequence[RunSet]) -> Iterator[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from eomt_ext_core.files import save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
+from eomt_ext_core.model.foreign import refuse_bag, refuse_foreign
 from eomt_ext_core.model.layouts import Weights, sort_weights
 from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
 from eomt_ext_core.model.layouts.lightly import SETTINGS, is_lightly, read_settings
@@ -186,7 +187,7 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
         download: whether ``hf://owner/name`` is allowed, and mentioned in errors.
 
     Raises:
-        CheckpointError: if it does not exist, or a download is needed but not allowed.
+        CheckpointError: if it does not exist, is plainly something else, or a download is needed but not allowed.
     """
     text = str(source)
     if text == DEMO:
@@ -195,17 +196,21 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
         if not download:
             raise CheckpointError(f"{text}: nothing is downloaded here: give a local file or folder")
         return _download(text)
+    ways = "a checkpoint, hf://owner/name or 'demo'" if download else "a local checkpoint or 'demo'"
+    if "://" in text:
+        raise CheckpointError(f"{text}: nothing is downloaded from there: fetch it yourself, or give {ways}")
     path = Path(text).expanduser()
-    if not path.exists():
-        ways = "a checkpoint, hf://owner/name or 'demo'" if download else "a local checkpoint or 'demo'"
-        raise CheckpointError(f"{path}: no such file or folder; give {ways}")
+    if not text or not path.exists():
+        raise CheckpointError(f"{text and path}: no such file or folder; give {ways}".removeprefix(": "))
     if path.is_dir():
+        refuse_bag(path)
         for name in _FOLDER_FILES:
             if (path / name).is_file():
                 return path / name
         if (path / INDEX).is_file():
             return path / INDEX
         raise CheckpointError(f"{path}: a model folder must hold {' or '.join(_FOLDER_FILES)}")
+    refuse_foreign(path)
     return path
 
 

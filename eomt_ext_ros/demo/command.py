@@ -44,6 +44,7 @@ def demo(
         raise ConfigError(f"demo needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
 
     check_bag_support("demo")
+    options.check_sources(checkpoint, None, None, download=False)
     from eomt_ext_ros.demo.run import run_demo
 
     console = Console()

@@ -142,12 +142,10 @@ def replay(
     )
     with output_folder(output.resolve(), overwrite, bags, stale=("problems.txt",)) as folder:
         # A run that is killed leaves its spool behind; in the output folder the next run finds and deletes it.
-        status, is_complete, result = run(bags, folder, config, workers, ray, spool_folder=output.resolve())
+        status, is_complete, result = run(bags, folder, config, workers, ray, target=output.resolve())
         if not is_complete:
             print_result({"output": folder, **result})
             raise typer.Exit(status)
-    if folder != output.resolve():
-        typer.echo(f"results moved to {printable(output)}", err=True)
     print_result({"output": output, **result})
     if status:
         raise typer.Exit(status)
@@ -159,9 +157,9 @@ def run(
     config: ReplayConfig,
     workers: int | None = None,
     ray_address: str | None = None,
-    spool_folder: Path | None = None,
+    target: Path | None = None,
 ) -> tuple[int, bool, dict[str, Any]]:
-    """Replay bags and write the results.
+    """Replay bags and write the results to ``output``; the caller moves them to ``target`` if they are complete.
 
     Returns:
         the exit status; whether every bag was replayed to its end; the frames of each bag and the problems.
@@ -170,17 +168,19 @@ def run(
 
     _raise_open_file_limit()
     console = Console(stderr=True)
-    jobs = _jobs(bags, output, config, spool_folder or output)
+    jobs = _jobs(bags, output, config, target or output)
     with stoppable(jobs[0].stop_file):
         with _progress(console, len(jobs)) as (frame_done, bag_done):
             reports = replay_bags(jobs, workers, ray_address, frame_done, bag_done)
         with console.status("writing the report"):
             _write_results(reports, jobs, output)
     ended_early = len(reports) < len(jobs) or any(report.error or report.interrupted for report in reports)
-    status = _print_summary(console, reports, len(jobs), output)
+    status = _status(reports, len(jobs))
+    is_complete = not ended_early and status in (0, EXIT_INCOMPLETE)
+    _print_summary(console, reports, output, shown=target if is_complete and target else output)
     counts = [{"name": item.name, "frames": item.num_frames, "processed": item.num_processed} for item in reports]
     result = {"bags": counts, "problems": _problems(reports)}
-    return status, not ended_early and status in (0, EXIT_INCOMPLETE), result
+    return status, is_complete, result
 
 
 def _raise_open_file_limit() -> None:
@@ -211,7 +211,7 @@ def _jobs(bags: Sequence[Path], output: Path, config: ReplayConfig, spool_folder
 def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output: Path) -> None:
     """Merge the evaluations of all bags, in order, and write problems.txt and the report."""
     from eomt_ext_core.commands.evaluate import record_of
-    from eomt_ext_core.evaluation.report import describe_thresholds, write_report
+    from eomt_ext_core.evaluation.report import said_by_engines, write_report
     from eomt_ext_core.evaluation.run import Evaluator
 
     problems = _problems(reports)
@@ -240,7 +240,7 @@ def _write_results(reports: Sequence[BagReport], jobs: Sequence[BagJob], output:
         for evaluator in evaluators:
             merged.merge(evaluator)
         result = merged.result()
-        about["threshold"] = describe_thresholds([result])
+        about |= {name: said_by_engines([result], name) for name in ("precision", "threshold")}
         write_report(result, output, about, record_of([result], config.scores))
 
 
@@ -268,24 +268,28 @@ def _label_problem(reports: Sequence[BagReport]) -> str:
     return census.problem() if census.num_maps else ""
 
 
-def _print_summary(console: Console, reports: Sequence[BagReport], num_bags: int, output: Path) -> int:
-    """Print the problems and the summary; returns the exit status."""
+def _print_summary(console: Console, reports: Sequence[BagReport], output: Path, shown: Path) -> None:
+    """Print the problems and the summary, with the files as if they were in ``shown``."""
     num_processed = sum(report.num_processed for report in reports)
     num_frames = sum(report.num_frames for report in reports)
     problems = _problems(reports)
     for problem in problems[:_MAX_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MAX_PROBLEMS:
-        file = escape(printable(output / "problems.txt"))
+        file = escape(printable(shown / "problems.txt"))
         console.print(f"and {len(problems) - _MAX_PROBLEMS} more problems, in {file}", soft_wrap=True)
     console = Console(stderr=True, quiet=is_hidden())
     console.print(f"{num_processed} of {num_frames} frames processed")
     for what, name in (("metrics", "metrics.json"), ("report", "report.html")):
         if (output / name).exists():
-            console.print(f"{what}: {escape(printable(output / name))}", soft_wrap=True)
+            console.print(f"{what}: {escape(printable(shown / name))}", soft_wrap=True)
+
+
+def _status(reports: Sequence[BagReport], num_bags: int) -> int:
+    """The exit status."""
     if any(report.interrupted for report in reports):
         return EXIT_INTERRUPTED
-    if not num_processed:
+    if not any(report.num_processed for report in reports):
         return EXIT_NOTHING
     is_complete = len(reports) == num_bags and all(report.is_complete for report in reports)
     return 0 if is_complete and not _label_problem(reports) else EXIT_INCOMPLETE
@@ -315,8 +319,9 @@ def _progress(console: Console, num_bags: int) -> Iterator[Any]:
 
 
 def _absolute(source: str) -> str:
-    """Make an existing path absolute, as other processes need it; leave other names as they are."""
-    return str(Path(source).resolve()) if source and Path(source).exists() else source
+    """Make an existing path absolute, as other processes need it; leave alone other names and the built-in model."""
+    is_path = source not in ("", DEMO) and Path(source).exists()
+    return str(Path(source).resolve()) if is_path else source
 
 
 def main() -> None:

@@ -63,6 +63,8 @@ def test_convert_writes_where_other_commands_do(official: Path, tmp_path: Path) 
     target = str(tmp_path / "ours.safetensors")
     arguments = ["convert", str(official), "--num-heads", "2", "--output"]
     assert CliRunner().invoke(app, [*arguments, target]).exit_code == 0
+    assert "pass --overwrite to replace it" in str(CliRunner().invoke(app, [*arguments, target]).exception)
+    assert CliRunner().invoke(app, [*arguments, target, "--overwrite"]).exit_code == 0
     assert "give the file to write once" in str(CliRunner().invoke(app, [*arguments, target, target]).exception)
     assert "must end in .safetensors" in str(CliRunner().invoke(app, [*arguments, "x.bin"]).exception)
 

@@ -14,6 +14,7 @@ from eomt_ext_training.calibrate_command import calibrate
 from eomt_ext_training.calibration import BIN_WIDTH, LogitCounts, MaskRates, frames_needed, threshold_of
 from eomt_ext_training.held_out import HeldOutFrames
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 
 from eomt_ext_core.config import EngineConfig, HeadConfig, ModelConfig
@@ -372,6 +373,21 @@ def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path,
     with pytest.raises(ConfigError, match="give --output"):
         calibrate("demo", str(labelled), 0.9, None, None, None, "cpu")
     assert source.read_bytes() == before
+
+
+def test_a_separate_head_is_calibrated(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "whole.safetensors")
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("anomaly_head.")}
+    save_file(head, tmp_path / "head.safetensors")
+    plain = EoMTExt(model.config)
+    plain.network.load_state_dict(model.network.state_dict())
+    save_model(plain, tmp_path / "plain.safetensors")
+    found = []
+    for name, path in (("whole", None), ("plain", tmp_path / "head.safetensors")):
+        target = tmp_path / f"{name}_calibrated.safetensors"
+        calibrate(str(tmp_path / f"{name}.safetensors"), str(labelled), 0.9, None, target, None, "cpu", head=path)
+        found.append(load_model(target).info["calibration"])
+    assert found[0] == found[1]
 
 
 @pytest.fixture

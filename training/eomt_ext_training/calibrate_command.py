@@ -56,6 +56,7 @@ def calibrate(
     horizon: options.Horizon = WindowConfig.horizon,
     fovea: options.Fovea = WindowConfig.fovea,
     overwrite: options.Overwrite = False,
+    head: options.Head = None,
 ) -> None:
     """Fit scale and shift of an anomaly score on held-out frames, choose the mask's threshold, and store both.
 
@@ -85,6 +86,7 @@ def calibrate(
     config = EngineConfig(device, backend, precision, score=score, windows=window_config)
     frames_needed(target_tpr)  # refuses a target that is out of range
     meaning = None if label_values is None else LabelValues.parse(label_values)
+    options.check_sources(checkpoint, head, None)
     source = resolve_source(checkpoint)
     target = (output or Path(checkpoint)).expanduser()
     if target.suffix not in CalibratedFile.SUFFIXES:
@@ -98,12 +100,16 @@ def calibrate(
             raise ConfigError(
                 "an exported file gives no features: --normality needs the checkpoint it was exported from"
             )
-    file = CalibratedFile(checkpoint, target, config)  # before all frames are looked at: it knows what cannot run here
+    file = CalibratedFile(
+        checkpoint, target, config, head
+    )  # before all frames are looked at: it knows what cannot run here
     frames, fresh = HeldOutFrames.of(data, meaning), HeldOutFrames.of(check, meaning) if check else None
     require_frames(len(frames), target_tpr)  # how many of them show an anomaly comes out in the long part
     if normality is not None and len(frames) < _LEAST_WATCHED:
         raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
-    digest = sha256_of(source)
+    origin = {"checkpoint_sha256": sha256_of(source)}
+    if head is not None:
+        origin["head_sha256"] = sha256_of(head)
     for each in (frames, fresh) if fresh is not None else (frames,):
         each.check_kinds()
     engine, num_classes = file.engine, file.engine.scorer.num_classes
@@ -135,7 +141,7 @@ def calibrate(
     before, after = _reliabilities(counts, score, grid, scaling, num_classes)
     stored |= {"ece_before": before.ece, "ece_after": after.ece}
     record = make_record(
-        model={"checkpoint_sha256": digest},
+        model=origin,
         device=str(engine.device),
         precision=engine.precision,
         data=data,

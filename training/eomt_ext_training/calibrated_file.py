@@ -22,6 +22,7 @@ class CalibratedFile:
         source: checkpoint or exported file.
         target: the file to write, with the suffix of an export if the source is one.
         config: how to run it, and the score that is calibrated.
+        head: separate file with the anomaly head of a checkpoint, or none.
 
     Attributes:
         engine: runs it.
@@ -33,7 +34,7 @@ class CalibratedFile:
 
     SUFFIXES = (".safetensors", ".onnx")
 
-    def __init__(self, source: str, target: Path, config: EngineConfig) -> None:
+    def __init__(self, source: str, target: Path, config: EngineConfig, head: Path | None = None) -> None:
         from eomt_ext_core.model.checkpoint import load_model
 
         self.model: EoMTExt | None = None
@@ -41,12 +42,14 @@ class CalibratedFile:
         self._write: Callable[[dict[str, Any]], None]
         if choose_backend(config.backend, source) != "torch":
             self._check_suffix(".onnx", "exported file")
+            if head is not None:
+                raise ConfigError(f"an exported file holds its head, got {head} besides: calibrate the checkpoint")
             self.engine = AnomalyEngine.load(source, config)
             self._info = dict(self.engine.scorer.info)
             self._write = lambda info: _rewrite(Path(source).expanduser(), info, target)
         else:
             self._check_suffix(".safetensors", "model")
-            self.model = load_model(source)
+            self.model = load_model(source, head=head)
             self.model.info = _with_calibration(self.model.info, config.score, None)
             self.engine = AnomalyEngine(self.model, config)
             self._info = dict(self.model.info)

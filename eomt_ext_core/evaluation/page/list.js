@@ -2,10 +2,11 @@
 
 const percent = (value) => (100 * value).toFixed(2) + " %";
 const ofScore = (name) => (frame) => (frame.scores ? frame.scores[state.score][name] : null); // of the score chosen
+const nameOf = (frame) => (data.sets.length > 1 ? data.sets[frame.set].name + " / " : "") + frame.id;
 const COLUMNS = { // title, value, and how it is written
   rank: ["worst first", (frame) => frame.rank],
   time: ["time", (frame) => frame.time, (value) => value.toFixed(2) + " s"],
-  name: ["name", (frame) => frame.id],
+  name: ["name", nameOf],
   auprc: ["AuPRC", ofScore("auprc"), percent],
   fpr95: ["FPR95", ofScore("fpr95"), percent],
   recall: ["recall", ofScore("recall"), percent],
@@ -36,7 +37,7 @@ function filter() {
   find("limit").textContent = limit + " %";
   const value = COLUMNS[find("sort").value][1], sign = find("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1;
   shown = frames.filter((frame) =>
-    frame.id.toLowerCase().includes(text) && (set === "" || frame.set === Number(set)) &&
+    nameOf(frame).toLowerCase().includes(text) && (set === "" || frame.set === Number(set)) &&
     (limit === 100 || (isKnown(COLUMNS.auprc[1](frame)) && 100 * COLUMNS.auprc[1](frame) <= limit)));
   const keys = new Map(shown.map((frame, at) => [frame, [value(frame), at]]));
   shown.sort((one, other) => {
@@ -60,7 +61,7 @@ function addCards() {
 }
 
 function card(frame) {
-  const name = make("button", { class: "name", type: "button" }, frame.id);
+  const name = make("button", { class: "name", type: "button" }, nameOf(frame));
   const element = make("article", { class: "card frame" },
     make("h3", {}, name), make("div", { class: "figures" }, ...figuresOf(frame)));
   name.addEventListener("click", () => openViewer(frame, shown));
@@ -68,7 +69,7 @@ function card(frame) {
     const tiles = make("div", { class: "thumbnails" });
     for (const layer of ["image", ...(frame.panel.truth ? ["truth"] : []), "probability", "mask"]) {
       const dim = layer === "mask" || layer === "truth" ? " dim" : "";
-      const image = make("img", { alt: layer + " of " + frame.id, src: "data:image/jpeg;base64," + frame.panel.image });
+      const image = make("img", { alt: layer + " of " + nameOf(frame), src: "data:image/jpeg;base64," + frame.panel.image });
       const stack = make("div", { class: "stack" + dim }, image);
       if (layer !== "image") stack.append(make("canvas", { "data-layer": layer, "aria-hidden": "true" }));
       stack.addEventListener("click", () => openViewer(frame, shown, layer));

@@ -66,12 +66,13 @@ def _set_section(result: EvaluationResult) -> str:
         figures.append((f"Calibration of {name}", charts.reliability(main.calibration)))
     if len(result.latency_ms) > _FEWEST_TIMED and not any(detail.sequence for detail in result.details.values()):
         figures.append(("Latency", charts.latency(list(result.latency_ms.values()))))
-    notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in result.undefined)
+    lines = [] if result.mask is None else [str(result.mask)]
+    notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in [*lines, *result.undefined])
     drawn = "".join(f"<div><h3>{escape(title)}</h3>{svg}</div>" for title, svg in figures)
     drawn = f'<div class="charts">{drawn}</div>' if drawn else ""
     return (
         f'<section class="card"><div class="head"><h2>{escape(result.name)}</h2>'
-        f'<span class="soft">{", ".join(facts)}</span></div>{_skipped(result.skipped)}{_table(result.scores)}'
+        f'<span class="soft">{", ".join(facts)}</span></div>{_skipped(result.skipped)}{_table(result)}'
         f"{notes}{drawn}</section>"
     )
 
@@ -97,7 +98,8 @@ _COLUMNS: tuple[tuple[str, Callable[[ScoreResult], float], bool], ...] = (
 )
 
 
-def _table(scores: Mapping[str, ScoreResult]) -> str:
+def _table(result: EvaluationResult) -> str:
+    scores = result.scores
     if not scores:
         return ""
     best: list[float] = []
@@ -120,7 +122,8 @@ def _table(scores: Mapping[str, ScoreResult]) -> str:
     titles += ["95 % found at", "1 % false at"]
     head = "".join(f"<th>{title}</th>" for title in ["score, in %", *titles])
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="Metrics">{table}</div>'
+    label = f"Metrics of {escape(result.name)}"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
 
 
 def _words(value: Any) -> str:

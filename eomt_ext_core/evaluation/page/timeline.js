@@ -113,7 +113,7 @@ function showMoment(index) {
     cursor.setAttribute("x1", place);
     cursor.setAttribute("x2", place);
   }
-  find("now").replaceChildren(make("span", {}, make("b", {}, frame.id)), ...figuresOf(frame));
+  find("now").replaceChildren(make("span", {}, make("b", {}, nameOf(frame))), ...figuresOf(frame));
   seek(find("video"), frame);
 }
 

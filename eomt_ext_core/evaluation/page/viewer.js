@@ -7,6 +7,7 @@ const REASONS = [ // column of obstacles.csv, title
   ["nearest_class", "nearest class"], ["class_beneath", "class beneath"],
   ["max_prob", "max prob"], ["entropy", "entropy"], ["energy", "energy"], ["msp", "1 − max"],
 ];
+const LEAST_LETTER_PX = 11; // of the ids, on the screen
 let viewed = null, order = [], layer = "overlay"; // order: of previous and next
 
 function openViewer(frame, among, wanted = "overlay") {
@@ -14,7 +15,9 @@ function openViewer(frame, among, wanted = "overlay") {
   order = among;
   layer = wanted;
   showViewed();
-  if (!find("viewer").open) find("viewer").showModal();
+  if (find("viewer").open) return;
+  find("viewer").showModal();
+  showObstacles(); // again: their letters follow the size on the screen
 }
 
 function step(by) {
@@ -26,7 +29,7 @@ function step(by) {
 
 function showViewed() {
   const at = order.indexOf(viewed);
-  find("viewer-title").textContent = viewed.id + "  (" + (at + 1) + " of " + order.length + ")";
+  find("viewer-title").textContent = nameOf(viewed) + "  (" + (at + 1) + " of " + order.length + ")";
   find("previous").disabled = at <= 0;
   find("next").disabled = at >= order.length - 1;
   find("viewer-figures").replaceChildren(...figuresOf(viewed));
@@ -35,7 +38,7 @@ function showViewed() {
   video.hidden = Boolean(panel) || !viewed.video;
   if (panel) {
     stack.querySelector("img").src = "data:image/jpeg;base64," + panel.image;
-    stack.querySelector("img").alt = "image of " + viewed.id;
+    stack.querySelector("img").alt = "image of " + nameOf(viewed);
     stack.querySelector("canvas").width = 0;
     stack.style.width = "min(100%, calc(62vh * " + viewed.size[0] / viewed.size[1] + "))";
     if (layer === "truth" && !panel.truth) layer = "overlay";
@@ -70,11 +73,13 @@ function showObstacles() {
     return;
   }
   const columns = REASONS.filter(([name]) => name === "box" || rows.some((row) => isKnown(row[name]) && row[name] !== ""));
-  const body = make("tbody");
+  const body = make("tbody"), shown = find("viewer-stack").clientWidth || viewed.size[0];
+  const letter = Math.max(viewed.size[0] / 60, LEAST_LETTER_PX * viewed.size[0] / shown); // in pixels of the image
   for (const row of rows) {
     const box = shape("rect", { x: row.left, y: row.top, width: row.width, height: row.height }, boxes);
+    box.classList.toggle("coasting", row.state === "coasting");
     if (isKnown(row.track_id) && row.track_id !== "") {
-      const place = { x: row.left, y: Math.max(row.top - 4, viewed.size[0] / 60), "font-size": viewed.size[0] / 60 };
+      const place = { x: row.left, y: Math.max(row.top - 4, letter), "font-size": letter };
       shape("text", place, boxes).textContent = row.track_id;
     }
     const cells = columns.map(([name]) => make("td", {}, name === "box"

@@ -1,6 +1,7 @@
 """What ``eomt-ext info`` says of every kind of file."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,6 +108,7 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     facts = facts_of(str(tmp_path / "metrics.json"))
     assert facts["sets"] == {"a": {"frames": 2, "scores": ["head"]}}
     assert facts["record"] == {"date": "x"}
+    assert facts_of(str(tmp_path)) == facts
 
 
 HOSTILE = {
@@ -126,6 +128,40 @@ def test_a_hostile_file_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(EomtExtError, match=name) as caught:
         facts_of(str(tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+INSTEAD = {
+    "a.safetensors": (b"version https://git-lfs.github.com/spec/v1\n", "fetch the file with `git lfs pull`"),
+    "b.onnx": (b"version https://git-lfs.github.com/spec/v1\n", "fetch the file with `git lfs pull`"),
+    "c.safetensors": (b"<!DOCTYPE html><html>", "a web page: download the file itself"),
+    "d.mcap": (b"\x89MCAP0\r\n", "a recorded bag: `eomt-ext replay`"),
+    "e.db3": (b"SQLite format 3\0", "a recorded bag: `eomt-ext replay`"),
+    "f.bin": (b"\xff\xd8\xff\xe0\0\x10JFIF", "an image: `eomt-ext predict`"),
+    "g.mp4": (b"\0\0\0\x20ftypisom", "a video: `eomt-ext predict`"),
+    "h.json": (b"", "it is empty"),
+    "bag/metadata.yaml": (b"", "a recorded bag: `eomt-ext replay`"),
+}
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_what_is_no_model_is_told_with_what_takes_it(name: str, tmp_path: Path) -> None:
+    content, says = INSTEAD[name]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=says):
+        facts_of(str(path.parent if name.startswith("bag") else path))
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source, says in (
+        (str(tmp_path / "pipe"), "must be a regular file"),
+        ("https://host/model.safetensors", "^https://host/model.safetensors: nothing is downloaded from there"),
+        ("", "^no such file or folder; give"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            facts_of(source)
 
 
 def test_metadata_of_an_archive_are_bounded(tmp_path: Path) -> None:

@@ -272,6 +272,12 @@ def test_results_are_replaced_only_on_demand(dataset, checkpoint, tmp_path, comm
     )
 
 
+def test_a_filled_folder_is_told_before_the_data_are_read(dataset, checkpoint, tmp_path):
+    (dataset / "labels_masks" / "0.png").write_bytes(b"")
+    refused = invoke("evaluate", dataset, "--checkpoint", checkpoint, "--output", dataset).exception
+    assert "the output folder must be empty" in str(refused)
+
+
 def test_a_missing_checkpoint_is_told_before_the_data_are_read(dataset, tmp_path):
     (dataset / "labels_masks" / "0.png").write_bytes(b"")
     arguments = "--output", tmp_path / "out", "--checkpoint"

@@ -54,3 +54,6 @@ def test_what_is_wrong_is_named(checkpoint: Path, tmp_path: Path) -> None:
     ):
         assert isinstance(invoke("export", checkpoint, *arguments).exception, error)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there.onnx").write_text("old")
+    said = str(invoke("export", checkpoint, "--output", tmp_path / "there.onnx").exception)
+    assert "there.onnx exists: choose another, or pass --overwrite to replace it" in said

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eomt_ext_core.cli import app
+from eomt_ext_core.commands.compare import _difference_table
 from eomt_ext_core.comparison.compare import (
     Difference,
     changed_frames,
@@ -22,6 +23,7 @@ from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.evaluation import OBSTACLE_TRACK
 from eomt_ext_core.evaluation.report import write_report
 from eomt_ext_core.evaluation.run import Evaluator
+from eomt_ext_core.intervals.bootstrap import Interval
 
 SIDE, FRAMES = 32, 12
 Write = Callable[..., Path]
@@ -134,6 +136,14 @@ def test_the_command_prints_and_gives_json(write: Write) -> None:
     assert [len(part) for part in content["differences"]] == [5, 5]
     assert len(content["frames"]["changed"]) == 3
     assert isinstance(CliRunner().invoke(app, ["compare", paths[0]]).exception, ConfigError)
+
+
+@pytest.mark.parametrize(("low", "high", "mark"), [(-3e-6, -1e-6, ""), (-0.02, -0.01, "*"), (-0.02, 0.01, "")])
+def test_a_difference_that_is_printed_as_zero_has_no_mark(low: float, high: float, mark: str) -> None:
+    found = Difference("set", "head", "auprc", 0.5, 0.5 + low, Interval(low, high))
+    cells = [column._cells[0] for column in _difference_table([found]).columns]
+    assert cells[-1] == mark
+    assert "-0.00" not in " ".join(map(str, cells))
 
 
 def test_frames_are_put_side_by_side_by_one_score() -> None:

@@ -88,6 +88,8 @@ def test_page_needs_no_network(tmp_path, page):
 
 def test_page_shows_sets_scores_and_charts(page):
     assert [cell for cell in page.cells if cell in ("head", "rba")] == ["head", "rba", "head", "rba"]
+    regions = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "region"]
+    assert len(set(regions)) == len(regions) > 1, "a screen reader tells them apart"
     labels = [attrs["aria-label"] for attrs in page.of("svg") if "aria-label" in attrs]
     assert labels == ["Precision-recall curves", "ROC curves", "Calibration", "Latency"] * 2
     assert any("Pictures are stored of 4 of 6 frames" in text for text in page.texts)

@@ -62,6 +62,29 @@ def test_equals_the_metrics_computed_directly(tmp_path):
         assert found.calibration == calibration.compute()
 
 
+def test_what_the_masks_find(tmp_path):
+    image, labels = np.zeros((2, 4, 3), np.uint8), np.uint8([[1, 1, 1, 0], [0, 0, 255, 255]])
+    score = np.float32([[0.9, 0.5, 0.6, 0.7], [0.1, 0.5, 0.9, 0.0]])
+    for threshold, expected in ((0.5, (2 / 3, 1 / 3)), (0.05, (1.0, 1.0))):
+        with Evaluator(["head"], mask_threshold=threshold, spool_folder=tmp_path) as one:
+            one.update("a", image, {"head": score}, labels)
+            one.update("without labels", image, {"head": score})
+            result = one.result()
+        found = result.mask
+        assert (found.threshold, found.recall, found.false_positive_rate) == (threshold, *expected)
+        assert result.to_json()["mask"]["recall"] == expected[0]
+
+
+def test_without_a_threshold_or_labels_nothing_is_said_of_masks(tmp_path):
+    image, score = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)
+    with Evaluator(["rba"], mask_threshold=1.0, spool_folder=tmp_path) as one:
+        one.update("a", image, {"rba": score}, np.uint8([[0, 1], [0, 0]]))
+        assert one.result().mask is None
+    with Evaluator(["head"], spool_folder=tmp_path) as one:
+        one.update("a", image, {"head": score})
+        assert one.result().mask is None
+
+
 def test_rows_of_frames(tmp_path):
     with evaluator(tmp_path) as whole:
         result = whole.result()

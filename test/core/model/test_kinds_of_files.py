@@ -150,15 +150,15 @@ KINDS = {
         "another kind of pickle .* with torch.save", **WRONG,
     ),
     "a pointer of Git LFS": Kind(lambda f: f.text(LFS), (), "a pointer of Git LFS: fetch", **WRONG),
-    "a web page": Kind(lambda f: f.text("<!doctype html>"), (), "not a PyTorch checkpoint", **WRONG),
-    "an empty file": Kind(lambda f: f.text(b""), (), "not a PyTorch checkpoint", **WRONG),
+    "a web page": Kind(lambda f: f.text("<!doctype html>"), (), "a web page: download", **WRONG),
+    "an empty file": Kind(lambda f: f.text(b""), (), "it is empty", **WRONG),
     "cut short": Kind(
         lambda f: f.text(f.tensors(f.state).read_bytes()[:-1000], "cut.safetensors"), (),
         "not a readable safetensors", **WRONG,
     ),
     "an empty folder": Kind(lambda f: f.folder, (), "a model folder must hold model.safetensors", **WRONG),
     "nothing": Kind(lambda f: f.folder / "none.bin", (), "no such file or folder", **WRONG),
-    "an exported file": Kind(lambda f: f.text(b"", "m.onnx"), (), "an exported file is not a checkpoint", **WRONG),
+    "an exported file": Kind(lambda f: f.text(b"\x08\x08", "m.onnx"), (), "an exported file is not a ch", **WRONG),
 }  # fmt: skip
 
 

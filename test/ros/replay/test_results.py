@@ -123,3 +123,24 @@ def test_bags_with_unusual_names_or_nothing_in_them(replay, name, topic, status,
     outcome = replay(CASES / name, image_topic=topic)
     assert outcome.status == status, outcome.text
     assert what in outcome.text
+
+
+def test_a_folder_of_that_name_does_not_hide_the_built_in_model(tmp_path, monkeypatch):
+    from eomt_ext_ros.replay.command import _absolute
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "model"):
+        (tmp_path / name).mkdir()
+    assert [_absolute(name) for name in ("demo", "model", "", "hf://a/b")] == [
+        "demo",
+        str(tmp_path / "model"),
+        "",
+        "hf://a/b",
+    ]
+
+
+def test_the_summary_names_the_files_where_they_end_up(drive, replay):
+    bag = drive(frames=1)
+    for more in ({}, {"overwrite": True}):
+        outcome = replay(bag, **more)
+        assert f"report: {outcome.folder / 'report.html'}" in outcome.text
