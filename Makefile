@@ -54,7 +54,7 @@ lock: $(READY) ## resolve requirements.lock anew
 	    test/matrix/jazzy.in -o test/matrix/jazzy.lock
 	$(UV) pip compile --python-version 3.10 --resolution lowest-direct --no-deps --no-annotate --no-header --quiet \
 	    setup.py -o test/matrix/least.in
-	$(UV) pip compile --python-version 3.10 --generate-hashes --no-annotate --no-header --extra export --extra dev \
+	$(UV) pip compile --python-version 3.10 --generate-hashes --no-annotate --no-header --extra bags --extra export --extra dev \
 	    --no-emit-package eomt-ext-ros -c test/matrix/least.in setup.py -o test/matrix/least.lock
 
 clean: ## remove the environment and what was generated

@@ -1,4 +1,4 @@
-"""A bag as a drive to learn from: the entry point of the core's group ``eomt_ext.drives``."""
+"""A bag as a drive to learn from."""
 
 from __future__ import annotations
 
@@ -35,14 +35,12 @@ class BagDrive:
                 yield image_rgb(deserialize(bag.read(message), message.msgtype), message.msgtype)
 
 
-def bag_drive(path: Path, topic: str | None) -> BagDrive | None:
-    """Open a bag as a drive; None if the path is no bag.
+def open_drive(path: Path, topic: str | None) -> BagDrive:
+    """Open a bag as a drive.
 
     Raises:
         ConfigError: if the topic is not one of images in the bag.
     """
-    if not (path.suffix in (".mcap", ".db3") or (path / "metadata.yaml").is_file()):
-        return None
     with Bag(path) as bag:
         messages = [] if topic is None else bag.messages([topic])
         images = sorted(name for name, found in bag.topics.items() if found.msgtype in IMAGE_TYPES)

@@ -16,6 +16,7 @@ from eomt_ext_core.commands.problems import EXIT_INCOMPLETE, EXIT_NOTHING, print
 from eomt_ext_core.config import DEMO
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.files import output_folder, printable
+from eomt_ext_ros.bag_support import check_bag_support
 
 
 def demo(
@@ -42,6 +43,7 @@ def demo(
     except ImportError as error:
         raise ConfigError(f"demo needs ROS 2: source a distribution, or install the extra 'ros' ({error})") from error
 
+    check_bag_support("demo")
     options.check_sources(checkpoint, None, None, download=False)
     from eomt_ext_ros.demo.run import run_demo
 

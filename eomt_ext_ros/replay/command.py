@@ -7,7 +7,6 @@ import itertools
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +25,7 @@ from eomt_ext_core.exits import exit_on_error
 from eomt_ext_core.files import atomic_write, output_folder, printable
 from eomt_ext_core.progress import ProgressLines, is_hidden
 from eomt_ext_core.tracking import TrackingConfig
+from eomt_ext_ros.bag_support import check_bag_support
 from eomt_ext_ros.outputs.registry import RECORDED
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def replay(
     processed; 3: something could not be read or processed, all other results are kept; 130: interrupted, the results so
     far are kept.
     """
-    _check_extras()
+    check_bag_support("replay")
     import torch
 
     from eomt_ext_core.datasets.labels import PLAIN_LABELS, LabelValues
@@ -326,12 +326,6 @@ def _absolute(source: str) -> str:
     """Make an existing path absolute, as other processes need it; leave alone other names and the built-in model."""
     is_path = source not in ("", DEMO) and Path(source).exists()
     return str(Path(source).resolve()) if is_path else source
-
-
-def _check_extras() -> None:
-    missing = [name for name in ("rosbags", "imageio_ffmpeg") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"replay needs {' and '.join(missing)}: install the extra 'bags'")
 
 
 def main() -> None:

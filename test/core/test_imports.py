@@ -39,7 +39,7 @@ ROOMS = [
     {"outputs"},
     {"parameters", "process"},
     {"bags", "diagnostics", "inference"},
-    {"pipeline"},
+    {"pipeline", "bag_support"},
     {"node", "replay"},
     {"demo", "doctor"},
     {"entry"},

@@ -13,7 +13,7 @@ from eomt_ext_core.obstacles import Obstacle, check_obstacle_config, find_obstac
 from eomt_ext_core.obstacles.components import find_components
 
 ALL = ObstacleConfig(min_area_px=1)
-LEVELS = [0.0, 0.3, 0.5, 0.6, 0.9]
+LEVELS = [float(np.float32(level)) for level in (0.0, 0.3, 0.5, 0.6, 0.9)]
 
 pictures = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.sampled_from(LEVELS)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 import typer
-from eomt_ext_training.head import cli as training
 from typer.testing import CliRunner
 
 from eomt_ext_core import EoMT, ModelConfig
 from eomt_ext_core.cli import add_commands, app
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_core.scenes import SceneConfig, render_scene, render_video
+
+training = pytest.importorskip("eomt_ext_training.head.cli")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page for folder in ("tutorials", "how_to") for page in (ROOT / "docs" / folder).glob("*.md"))

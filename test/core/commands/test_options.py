@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "eomt_ext_ros.demo.command",
     "calibrate": "eomt_ext_training.calibrate_command",
 }
+NEEDED = {"replay": "rosbags", "demo": "rclpy", "calibrate": "eomt_ext_training"}
 # Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
 SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
 # A file, not a folder; a device or a precision of what is written, not of what computes; what need not be given.
@@ -51,6 +52,7 @@ OTHERS = {
 
 def declared(command: str) -> dict[str, Any]:
     """The options of a command by name, as they are annotated."""
+    pytest.importorskip(NEEDED.get(command, "typer"))
     function = getattr(importlib.import_module(COMMANDS[command]), command)
     parameters = inspect.signature(function, eval_str=True).parameters
     return {f"--{name.replace('_', '-')}": parameter.annotation for name, parameter in parameters.items()}
@@ -58,7 +60,6 @@ def declared(command: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_option_of_several_commands_is_declared_once(command: str) -> None:
-    pytest.importorskip({"replay": "rosbags", "demo": "rclpy"}.get(command, "typer"))
     shared = {name: hint for name, hint in declared(command).items() if name in SHARED}
     assert shared
     assert [name for name, hint in shared.items() if hint != SHARED[name]] == [

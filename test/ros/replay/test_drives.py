@@ -9,7 +9,7 @@ import pytest
 
 from eomt_ext_core.errors import ConfigError
 from eomt_ext_core.normality import drives
-from eomt_ext_ros.bags.drive import bag_drive
+from eomt_ext_ros.bag_support import bag_drive
 
 
 def test_a_bag_is_a_drive(drive, pixels_of):
