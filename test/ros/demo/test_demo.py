@@ -61,12 +61,17 @@ def test_drawn_scenes_end_to_end(tmp_path: Path) -> None:
     assert capture.read()[1].shape == (540, 960, 3)
 
 
-def test_a_missing_checkpoint_ends_it_with_the_reason_in_the_log(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_ends_it_with_the_reason_in_the_log(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((48, 64, 3), np.uint8))
-    done = _demo(tmp_path / "out", "--images", str(tmp_path / "photos"), "--checkpoint", str(tmp_path / "none.bin"))
-    assert done.returncode != 0
-    assert "none.bin: no such file" in (tmp_path / "out" / "node.log").read_text()
+    source = ["--images", str(tmp_path / "photos"), "--checkpoint", str(tmp_path / "model.safetensors")]
+    missing = _demo(tmp_path / "out", *source)
+    assert missing.returncode == 1
+    assert "model.safetensors: no such file" in missing.stderr
+    assert not (tmp_path / "out").exists(), "refused before any work"
+    (tmp_path / "model.safetensors").write_bytes(b"no checkpoint")
+    assert _demo(tmp_path / "out", *source).returncode == 1
+    assert "model.safetensors" in (tmp_path / "out" / "node.log").read_text()
 
 
 def test_scene_frames_are_labelled_drives_of_one_size() -> None:
