@@ -341,7 +341,7 @@ def cases(seed: int, count: int, folder: Path) -> Iterator[Case]:
 
     chance = random.Random(seed)
     overrides = {"embed_dim": 16, "depth": 2, "num_heads": 2}
-    config = ModelConfig("vit_small_patch14_reg4_dinov2", (32, 48), 16, 4, 3, 2, False, overrides)
+    config = ModelConfig("vit_small_patch14_reg4_dinov2", (32, 48), 16, 4, 3, 2, backbone_overrides=overrides)
     save_model(EoMTExt(config, HeadConfig(16, 0.3, 8)), folder / "tiny.safetensors")
     for index in range(count):
         storage = STORAGES[index % len(STORAGES)]

@@ -61,7 +61,7 @@ def write_seeds(folder: Path) -> None:
 
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    config = ModelConfig("vit_small_patch14_reg4_dinov2", _CROP_HW, 16, 4, 3, 2, False, _OVERRIDES)
+    config = ModelConfig("vit_small_patch14_reg4_dinov2", _CROP_HW, 16, 4, 3, 2, backbone_overrides=_OVERRIDES)
     model = EoMTExt(config, HeadConfig(16, 0.3, 8)).eval()
     model.info = {
         "class_names": ["road", "car", "sky"],
@@ -71,7 +71,7 @@ def write_seeds(folder: Path) -> None:
     save_model(model, folder / _OURS)
     head = {f"anomaly_head.{key}": value for key, value in model.anomaly_head.state_dict().items()}
     save_file(head, folder / _HEAD)
-    square = EoMTExt(ModelConfig("vit_small_patch14_reg4_dinov2", (32, 32), 16, 4, 3, 2, False, _OVERRIDES))
+    square = EoMTExt(ModelConfig("vit_small_patch14_reg4_dinov2", (32, 32), 16, 4, 3, 2, backbone_overrides=_OVERRIDES))
     state = {**square.state_dict(), "network.attn_mask_probs": torch.zeros(2)}
     torch.save(state, folder / _OFFICIAL)
     torch.save(state, folder / _LEGACY, _use_new_zipfile_serialization=False)

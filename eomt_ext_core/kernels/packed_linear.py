@@ -34,12 +34,12 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         super().__init__()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
-        self._bias = None if bias is None else bias.detach().clone()
+        self.bias = None if bias is None else bias.detach().clone()
         self._after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compute (…, C) to (…, D)."""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, self._weight, self._bias, *self._after)
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, self._weight, self.bias, *self._after)
         return result
 
 

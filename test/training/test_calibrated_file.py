@@ -26,6 +26,6 @@ def test_an_exported_file_is_calibrated_like_its_checkpoint(tmp_path: Path) -> N
     assert not AnomalyEngine.load(source, EngineConfig(device="cpu")).calibrations
     with pytest.raises(ConfigError, match=r"a calibrated exported file is saved as \.onnx: give --output"):
         calibrate(str(source), "scenes:0:12", 0.9, None, tmp_path / "calibrated.safetensors", None, "cpu")
+    other = tmp_path / "other.onnx"
     with pytest.raises(ConfigError, match="an exported file gives no features: --normality needs the checkpoint"):
-        other = tmp_path / "other.onnx"
         calibrate(str(source), "scenes:0:12", 0.9, None, other, None, "cpu", normality=tmp_path / "n.safetensors")

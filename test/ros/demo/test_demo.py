@@ -15,7 +15,9 @@ pytest.importorskip("rosbags")
 pytest.importorskip("imageio_ffmpeg")
 
 from rosbags.highlevel import AnyReader
+from typer.testing import CliRunner
 
+from eomt_ext_core.cli import add_commands, app
 from eomt_ext_core.errors import DatasetError, ImageError
 from eomt_ext_core.images import VideoWriter
 from eomt_ext_ros.demo.camera import photo_frames, scene_frames, video_frames
@@ -65,9 +67,9 @@ def test_a_damaged_checkpoint_ends_it_with_the_reason_in_the_log(tmp_path: Path)
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((48, 64, 3), np.uint8))
     source = ["--images", str(tmp_path / "photos"), "--checkpoint", str(tmp_path / "model.safetensors")]
-    missing = _demo(tmp_path / "out", *source)
-    assert missing.returncode == 1
-    assert "model.safetensors: no such file" in missing.stderr
+    add_commands()
+    missing = CliRunner().invoke(app, ["demo", "--output", str(tmp_path / "out"), *source])
+    assert "model.safetensors: no such file" in str(missing.exception)
     assert not (tmp_path / "out").exists(), "refused before any work"
     (tmp_path / "model.safetensors").write_bytes(b"no checkpoint")
     assert _demo(tmp_path / "out", *source).returncode == 1
