@@ -11,7 +11,7 @@ COPY . src/eomt_ext_ros
 RUN apt-get update && rosdep update && rosdep install --from-paths src --ignore-src -y && rm -rf /var/lib/apt/lists/*
 # torch and timm have no rosdep keys; the environment sees rclpy, and its interpreter is written into the executables.
 RUN python3 -m venv --system-site-packages .venv \
-    && .venv/bin/pip install --no-cache-dir torch torchvision timm safetensors huggingface-hub typer rich \
+    && .venv/bin/pip install --no-cache-dir torch torchvision timm safetensors huggingface-hub 'typer>=0.27' 'rich>=13.8' \
         colcon-common-extensions \
     && . /opt/ros/${ROS_DISTRO}/setup.sh && . .venv/bin/activate \
     && python -m colcon build --packages-select eomt_ext_ros

@@ -94,6 +94,14 @@ def printable(name: str | os.PathLike[str]) -> str:
     return text if text.isprintable() else "".join(part if part.isprintable() else _escaped(part) for part in text)
 
 
+def expanded(path: str | Path) -> Path:
+    """Replace a leading ``~`` by the home that it names; a path stays as it is if it names none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()

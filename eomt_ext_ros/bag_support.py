@@ -15,7 +15,7 @@ _NEEDED = ("rosbags", "imageio_ffmpeg")
 
 
 def check_bag_support(user: str) -> None:
-    """Raise ``ConfigError`` unless everything of the extra 'bags' is installed; ``user`` is what needs it."""
+    """Raise ``ConfigError`` unless bags and videos can be read and written; ``user`` is what needs it."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"{user} needs {' and '.join(missing)}: install the extra 'bags'")

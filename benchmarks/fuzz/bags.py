@@ -369,7 +369,7 @@ class _Engine:
         self.num_frames = 0
 
     def describe(self) -> dict[str, str]:
-        return {"device": "none"}
+        return {"device": "none", "precision": "fp32", "threshold": "0.5 (the default, not calibrated)"}
 
     def score_maps(self, image_rgb: NDArray[np.uint8], scores: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         self.num_frames += 1

@@ -32,10 +32,13 @@ class BlockedAttention(TorchFunctionMode):
 
 
 def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compute softmax(q kᵀ / √d) v for (B, H, N, d) bfloat16, by blocks of the rows of a head."""
+    """Compute softmax(q kᵀ / √d) v for (B, H, N, d) bfloat16, by blocks of the rows of a head.
+
+    The queries are divided first: exactly for the usual d of 64, else rounded to bfloat16 once more.
+    """
     batch, heads, count, width = query.shape
     rows = max(1, _BLOCK_BYTES * torch.get_num_threads() // (key.shape[2] * query.element_size()))
-    scaled = query * width**-0.5  # exact for the usual 64
+    scaled = query * width**-0.5
     result = query.new_empty((batch, heads, count, value.shape[3]))
     for image in range(batch):
         for head in range(heads):

@@ -16,6 +16,7 @@ from eomt_ext_core.about.record import start_record
 from eomt_ext_core.commandline.config_file import read_options
 from eomt_ext_core.commandline.output import output_mode
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import expanded
 
 _LEVELS = ("debug", "info", "warning", "error")
 _PACKAGES = ("eomt_ext_core", "eomt_ext_ros", "eomt_ext_training")
@@ -61,7 +62,7 @@ def _expanded(value: Any) -> Any:
     """Replace a leading ``~`` of paths, which no shell does in a file or after ``=``."""
     if isinstance(value, list | tuple):
         return type(value)(map(_expanded, value))
-    return value.expanduser() if isinstance(value, Path) else value
+    return expanded(value) if isinstance(value, Path) else value
 
 
 def _set_level(level: str) -> None:

@@ -9,7 +9,7 @@ from eomt_ext_core.backends.torch_scorer import TorchWindowScorer
 from eomt_ext_core.backends.window_scorer import WindowScorer
 from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.errors import ConfigError
-from eomt_ext_core.files import sha256_of
+from eomt_ext_core.files import expanded, sha256_of
 from eomt_ext_core.model.checkpoint import load_model, resolve_source
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.normality.normal_file import load_normality
@@ -55,7 +55,7 @@ def load_scorer(
     learnt = None
     if normality:
         learnt = load_normality(normality, model.network.encoder.embed_dim, origin)
-        origin |= {"normality": str(normality), "normality_sha256": sha256_of(Path(normality).expanduser())}
+        origin |= {"normality": str(normality), "normality_sha256": sha256_of(expanded(normality))}
     return torch_scorer(model, config, learnt), origin
 
 

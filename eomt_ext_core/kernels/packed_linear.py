@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,14 @@ class PackedLinear(nn.Module):
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
         self.bias = None if bias is None else bias.detach().clone()
         self._after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Unpack the weights for a copy or another process: packed ones have no storage to copy."""
+        return {**self.__dict__, "_weight": self._weight.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pack them again."""
+        self.__dict__.update(state, _weight=torch.ops.mkldnn._reorder_linear_weight(state["_weight"]))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Compute (…, C) to (…, D)."""

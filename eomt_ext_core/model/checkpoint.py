@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eomt_ext_core.config import DEMO, HUB_SCHEME, HeadConfig, ModelConfig
 from eomt_ext_core.errors import CheckpointError, ConfigError
-from eomt_ext_core.files import save_tensors
+from eomt_ext_core.files import expanded, save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
@@ -203,7 +203,7 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
     ways = "a checkpoint, hf://owner/name or 'demo'" if download else "a local checkpoint or 'demo'"
     if "://" in text:
         raise CheckpointError(f"{text}: nothing is downloaded from there: fetch it yourself, or give {ways}")
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not text or not path.exists():
         raise CheckpointError(f"{text and path}: no such file or folder; give {ways}".removeprefix(": "))
     if path.is_dir():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eomt_ext_core.errors import CheckpointError
-from eomt_ext_core.files import printable, save_tensors
+from eomt_ext_core.files import expanded, printable, save_tensors
 from eomt_ext_core.model.metadata import check_origin, read_json, write_json
 from eomt_ext_core.model.weight_files import read_tensors
 from eomt_ext_core.normality.drift import DriftReference
@@ -79,7 +79,7 @@ def read_normality(path: str | Path) -> Normality:
     Raises:
         CheckpointError: naming the file, if it is missing, damaged, foreign or too large.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         if not path.is_file():
             raise CheckpointError("no such file: make it with `eomt-ext learn-normal`")

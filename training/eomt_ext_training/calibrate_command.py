@@ -70,7 +70,7 @@ def calibrate(
 
     from eomt_ext_core.about.record import make_record
     from eomt_ext_core.datasets.labels import LabelValues
-    from eomt_ext_core.files import check_output_file, sha256_of
+    from eomt_ext_core.files import check_output_file, expanded, sha256_of
     from eomt_ext_core.model.checkpoint import resolve_source
     from eomt_ext_core.scoring.calibration import LogitCalibration
     from eomt_ext_training.calibrated_file import CalibratedFile
@@ -89,14 +89,14 @@ def calibrate(
     meaning = None if label_values is None else LabelValues.parse(label_values)
     options.check_sources(checkpoint, head, None)
     source = resolve_source(checkpoint)
-    target = (output or Path(checkpoint)).expanduser()
+    target = expanded(output or checkpoint)
     if target.suffix not in CalibratedFile.SUFFIXES:
         raise ConfigError(f"a calibrated model is saved as .safetensors: give --output, got {str(target)!r}")
     check_output_file(target, overwrite)
     if plot is not None:
-        check_output_file(plot.expanduser(), overwrite, ".svg", option="--plot")
+        check_output_file(plot, overwrite, ".svg", option="--plot")
     if normality is not None:
-        check_output_file(normality.expanduser(), overwrite, ".safetensors", option="--normality")
+        check_output_file(normality, overwrite, ".safetensors", option="--normality")
         if target.suffix == ".onnx":
             raise ConfigError(
                 "an exported file gives no features: --normality needs the checkpoint it was exported from"
@@ -168,10 +168,10 @@ def calibrate(
     if plot is not None:
         from eomt_ext_training.reliability_plot import write_reliability
 
-        write_reliability(before, after, plot.expanduser())
+        write_reliability(before, after, plot)
     console.print(f"saved {target}", highlight=False)
     if normality is not None and file.model is not None:
-        _save_normality(file.model, target, frames, config, normality.expanduser())
+        _save_normality(file.model, target, frames, config, normality)
         console.print(f"saved {normality}", highlight=False)
 
 

@@ -11,6 +11,7 @@ from eomt_ext_core.config import EngineConfig
 from eomt_ext_core.engine import AnomalyEngine
 from eomt_ext_core.engine.loading import choose_backend
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import expanded
 from eomt_ext_core.model.eomt_ext import EoMTExt
 from eomt_ext_core.scoring.calibration import INFO_KEY, SCORES_KEY
 
@@ -46,7 +47,7 @@ class CalibratedFile:
                 raise ConfigError(f"an exported file holds its head, got {head} besides: calibrate the checkpoint")
             self.engine = AnomalyEngine.load(source, config)
             self._info = dict(self.engine.scorer.info)
-            self._write = lambda info: _rewrite(Path(source).expanduser(), info, target)
+            self._write = lambda info: _rewrite(expanded(source), info, target)
         else:
             self._check_suffix(".safetensors", "model")
             self.model = load_model(source, head=head)

@@ -4,16 +4,20 @@ const SLIDERS = ["threshold", "viewer-threshold"];
 
 function showThreshold() {
   const [low, high] = ranges[state.score] || [0, 1];
-  const logit = state.logit !== null ? state.logit : logitOf(data.sets[Number(find("set").value) || 0].thresholds[state.score]);
+  const chosen = find("set").value, shown = data.sets[Number(chosen) || 0].thresholds[state.score];
+  const logit = state.logit !== null ? state.logit : logitOf(shown);
   for (const id of SLIDERS) {
     find(id).value = 1000 * (logit - low) / Math.max(high - low, 1e-6);
     find(id).setAttribute("aria-valuetext", probabilityText(probabilityOf(logit)));
     find(id + "-text").textContent = probabilityText(probabilityOf(logit));
   }
   find("reset").disabled = state.logit === null;
-  const judged = state.score === scoreNames[0] ? frames.filter((frame) => isKnown(frame.largest)) : [];
-  const above = judged.filter((frame) => frame.largest > probabilityOf(thresholdOf(frame)));
-  find("above").textContent = judged.length ? above.length + " of " + judged.length + " frames reach it" : "";
+  const isChosen = (frame) => chosen === "" || frame.set === Number(chosen);
+  const judged = state.score === scoreNames[0] ? frames.filter((frame) => isKnown(frame.largest) && isChosen(frame)) : [];
+  // Logits end before 1, which no probability is above.
+  const cut = (frame) => state.logit !== null ? probabilityOf(state.logit) : data.sets[frame.set].thresholds[state.score];
+  const above = judged.filter((frame) => frame.largest > cut(frame));
+  find("above").textContent = judged.length ? above.length + " of " + judged.length + " frames are above it" : "";
   showScale(low, high, logit);
   showCut();
 }

@@ -13,6 +13,7 @@ from eomt_ext_core.cli import app as package
 from eomt_ext_core.commandline.output import print_result
 from eomt_ext_core.commandline.shared_options import with_shared_options
 from eomt_ext_core.errors import ConfigError
+from eomt_ext_core.files import expanded
 from eomt_ext_core.progress import tracked
 
 log = logging.getLogger("eomt_ext_core.test")
@@ -101,6 +102,10 @@ def test_home_is_found_in_paths_of_a_file(tmp_path: Path, monkeypatch: pytest.Mo
         "/home/a/z [PosixPath('/home/a/x'), PosixPath('y')]"
         in CliRunner().invoke(shown, ["~/z", "--config", path]).output
     )
+
+
+def test_a_path_that_names_no_home_stays() -> None:
+    assert expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
 
 
 def test_every_command_has_them_and_keeps_its_own_help() -> None:

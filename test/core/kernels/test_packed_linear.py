@@ -1,6 +1,8 @@
 """Packed linear layers beside those of torch, and what happens where they cannot be relied on."""
 
+import copy
 import logging
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +37,8 @@ def test_it_is_a_linear_layer(dtype: torch.dtype, gelu: bool, with_bias: bool) -
     atol = BOUNDS[dtype] * float(expected[0].abs().max())
     with torch.inference_mode():
         torch.testing.assert_close(layer(tokens), expected, atol=atol, rtol=0, equal_nan=True)
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            torch.testing.assert_close(twin(tokens), layer(tokens), atol=0, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(
