@@ -45,8 +45,9 @@ def _group(
 ) -> None:
     """Road-anomaly perception with EoMT-EXT.
 
-    Exit status of all commands: 0: complete; 1: nothing was done, the reason is on standard error; 2: an option is
-    wrong; 3: something is missing or could not be read, all other results are there; 130: interrupted.
+    Exit status of all commands: 0: complete; 1: refused, failed, or files that verify compares differ, the reason is on
+    standard error; 2: an option is unknown, missing or not of its type; 3: something is missing or could not be read,
+    all other results are there; 130: interrupted.
     """
 
 

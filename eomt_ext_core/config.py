@@ -18,7 +18,7 @@ from eomt_ext_core.errors import ConfigError
 DEMO = "demo"  # a checkpoint of this name is the built-in model
 HUB_SCHEME = "hf://"  # of a checkpoint on the Hugging Face hub: hf://owner/name
 DEFAULT_THRESHOLD = 0.5  # if neither the configuration nor the checkpoint has one
-LABEL_VALUES_HELP = "meaning of the values in the labels, such as normal=0,anomaly=255 or normal=1,anomaly=2-200,void=0"
+LABEL_VALUES_HELP = "meaning of the values in labels, joined by commas: normal=0 anomaly=255 void=7, or anomaly=2-200"
 
 # What a checkpoint gives, and what it gives together with a file of `eomt-ext learn-normal`.
 SCORES = ("head", "msp", "max_logit", "entropy", "energy", "rba", "msp_prob", "entropy_prob")

@@ -27,10 +27,7 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing, damaged or foreign; the message names the file.
     """
-    from eomt_ext_core.model.checkpoint import resolve_source
-
-    metrics = Path(source).expanduser() / "metrics.json"
-    path = metrics if metrics.is_file() else resolve_source(source, download=False)
+    path = _file_of(source)
     kinds = {".json": _metrics, ".onnx": _exported, ".pt2": _exported}
     describe = None if path.name.endswith(".index.json") else kinds.get(path.suffix)
     try:
@@ -41,6 +38,19 @@ def facts_of(source: str, head: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     return {"file": printable(path), "sha256": sha256_of(path), "bytes": path.stat().st_size, **facts}
+
+
+def _file_of(source: str) -> Path:
+    """Return the file of a source; for a folder without a model, its metrics."""
+    from eomt_ext_core.model.checkpoint import resolve_source
+
+    try:
+        return resolve_source(source, download=False)
+    except CheckpointError:
+        metrics = Path(source).expanduser() / "metrics.json"
+        if metrics.is_file():
+            return metrics
+        raise
 
 
 def _weights(source: str, path: Path, head: str | None) -> dict[str, Any]:

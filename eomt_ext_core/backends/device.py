@@ -18,14 +18,17 @@ def choose_device(name: str) -> torch.device:
     """Return the device with a name; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: if there is no such device.
+        ConfigError: if there is no such device, or the name has another form.
 
     >>> choose_device("cpu")
     device(type='cpu')
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:

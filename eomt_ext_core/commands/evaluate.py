@@ -197,6 +197,8 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from eomt_ext_core.evaluation.result import threshold_text
+
     for result in results:
         count = f" ({len(result.frames)} of {result.num_found} images)" if result.skipped else ""
         table = Table(title=escape(result.name) + count, title_justify="left", title_style="bold", box=None)
@@ -209,7 +211,7 @@ def print_tables(console: Any, results: Sequence[EvaluationResult]) -> None:
             pixels = (pixel.auprc, pixel.fpr95, pixel.auroc, pixel.best_f1)
             parts = (segment.mean_siou, segment.mean_ppv, segment.mean_f1) if segment is not None else (math.nan,) * 3
             percents = [_or_dash(f"{100 * value:.2f}") for value in (*pixels, *parts, score.calibration.ece)]
-            table.add_row(name, *percents[:4], _or_dash(f"{pixel.best_threshold:.3f}"), *percents[4:])
+            table.add_row(name, *percents[:4], threshold_text(pixel.best_threshold, ".3f"), *percents[4:])
         console.print(table)
         if result.scores:
             console.print(_threshold_table(result))
@@ -223,6 +225,8 @@ def _threshold_table(result: EvaluationResult) -> Any:
     """Give for each score the threshold that finds 95 % and the one that marks 1 % of the normal pixels."""
     from rich.table import Table
 
+    from eomt_ext_core.evaluation.result import threshold_text
+
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("threshold", no_wrap=True)
     for column in ("95 % found", "marked", "1 % marked", "found"):
@@ -230,7 +234,7 @@ def _threshold_table(result: EvaluationResult) -> Any:
     for name, score in result.scores.items():
         pixel = score.pixel
         pairs = (pixel.fpr95_threshold, pixel.fpr95), (pixel.fpr1_threshold, pixel.tpr_at_fpr1)
-        cells = [(_or_dash(f"{at:.5g}"), _or_dash(f"{100 * rate:.2f}")) for at, rate in pairs]
+        cells = [(threshold_text(at, ".5g"), _or_dash(f"{100 * rate:.2f}")) for at, rate in pairs]
         table.add_row(name, *cells[0], *cells[1])
     return table
 

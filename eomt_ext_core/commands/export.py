@@ -20,7 +20,7 @@ def export(
     overwrite: options.Overwrite = False,
     head: options.Head = None,
     format: Annotated[str, typer.Option(help="onnx, or pt2 for PyTorch's AOTInductor")] = ExportConfig.format,
-    scores: options.Scores = EngineConfig.score,
+    scores: options.ExportedScores = EngineConfig.score,
     semantic: Annotated[bool, typer.Option(help="export the semantic classes too")] = ExportConfig.semantic,
     precision: Annotated[str, typer.Option(help="of the network: fp32, fp16, or int8")] = ExportConfig.precision,
     batch: Annotated[int, typer.Option(help="windows in each call; 0 for any number")] = (ExportConfig.batch),

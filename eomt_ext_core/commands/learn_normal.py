@@ -65,16 +65,17 @@ def learn_normal(
     from eomt_ext_core.normality.drives import open_drives, reference_drive
     from eomt_ext_core.normality.learning import learn_normality
     from eomt_ext_core.normality.normal_file import save_normality
-    from eomt_ext_core.normality.unfinished import Unfinished, files_of, unfinished_path
+    from eomt_ext_core.normality.unfinished import Unfinished, began_with_overwrite, files_of
 
     if bool(drives) == (reference is not None):
         raise ConfigError("give drives, or one --reference, and not both")
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite begins anew: give one of them")
-    # An interrupted run that may replace the output began with --overwrite.
-    check_output_file(output, overwrite or (resume and unfinished_path(output).is_file()), ".safetensors")
+    replaces = overwrite or (resume and began_with_overwrite(output))
+    check_output_file(output, replaces, ".safetensors")
     config = LearnConfig(held_out, false_alarm_rate, every, prototypes)
     window_config = WindowConfig(windows, blend, overlap, scale, horizon, fovea)
+    engine_config = EngineConfig(device, precision=precision, windows=window_config)
     found = choose_device(device)
     used = choose_precision(precision, found)
     options.check_sources(checkpoint, head, None)
@@ -87,14 +88,14 @@ def learn_normal(
     if head is not None:
         origin["head_sha256"] = sha256_of(resolve_source(head))
     score = "rba" if model.anomaly_head is None else "head"
-    engine_config = EngineConfig(device=str(found), precision=used, score=score, windows=window_config)
+    engine_config = replace(engine_config, device=str(found), precision=used, score=score)
 
     def make_engine(normality: Normality | None) -> AnomalyEngine:
         return AnomalyEngine(model, engine_config, normality)
 
     inputs = [reference] if reference is not None else drives or []
     run = fingerprint_of((origin, engine_config, config, image_topic, inputs), files_of(inputs))
-    unfinished = Unfinished(output, run)
+    unfinished = Unfinished(output, run, replaces)
     if overwrite:
         unfinished.finish()
     unfinished.require_choice(resume)

@@ -17,6 +17,7 @@ Output = Annotated[Path, typer.Option("--output", help="folder for the results")
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace earlier results at --output")]
 Score = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(ALL_SCORES)}")]
 CalibratedScore = Annotated[str, typer.Option("--scores", "--score", help=f"one of {', '.join(SCORES)}")]
+ExportedScores = Annotated[str, typer.Option("--scores", help=f"one or more, separated by commas: {', '.join(SCORES)}")]
 Scores = Annotated[str, typer.Option("--scores", help=f"one or more, separated by commas: {', '.join(ALL_SCORES)}")]
 Head = Annotated[Path | None, typer.Option("--head", help="separate file with the anomaly head")]
 Normality = Annotated[

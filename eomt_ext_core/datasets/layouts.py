@@ -69,7 +69,9 @@ def open_datasets(path: str | Path, split: str | None = None, label_values: Labe
         found = [dataset for folder in folders for dataset in _recognise(folder, split)]
     if not found:
         raise DatasetError(f"{root}: no layout recognised{f' with the split {split!r}' if split else ''}; {_EXPECTED}")
-    return found if label_values is None else [replace(dataset, label_maps=(label_values,)) for dataset in found]
+    if label_values is None:
+        return found
+    return [replace(dataset, label_maps=(label_values,), has_given_values=True) for dataset in found]
 
 
 def _recognise(root: Path, split: str | None) -> list[Dataset]:

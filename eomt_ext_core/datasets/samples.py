@@ -29,6 +29,7 @@ class Dataset:
     """A data set in a known layout.
 
     ``label_maps``: possible meanings of the values in a label file; the first that covers all values of a file is used.
+    ``has_given_values``: whether the user chose that meaning in the place of the layout's.
     ``samples``: sorted by id. ``submission_name``: the name of its folder of scores in the benchmark's code.
     """
 
@@ -39,6 +40,7 @@ class Dataset:
     label_maps: tuple[LabelValues, ...] = (PLAIN_LABELS,)
     track: SegmentTrack = ANOMALY_TRACK
     submission_name: str = field(default="")
+    has_given_values: bool = False
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -107,4 +109,5 @@ class Dataset:
             if not unknown:
                 return values, label_map
         named = sorted(set.intersection(*foreign) or set.union(*foreign))
-        raise DatasetError(f"{path}: in the layout {self.layout!r} {unknown_values(named, self.label_maps)}")
+        where = "" if self.has_given_values else f"in the layout {self.layout!r} "
+        raise DatasetError(f"{path}: {where}{unknown_values(named, self.label_maps)}")

@@ -40,8 +40,8 @@ def threshold_in_force(config: EngineConfig, calibrations: Mapping[str, LogitCal
         return Threshold(known.threshold, known.origin)
     if not has_threshold(config, calibrations):
         raise ConfigError(
-            f"score {config.score} needs a threshold, this checkpoint has none for it: run `eomt-ext calibrate --score "
-            f"{config.score}`, or set one that `eomt-ext evaluate` prints; 1 is for no mask at all"
+            f"score {config.score} needs a threshold, this checkpoint has none for it: run `eomt-ext calibrate "
+            f"--scores {config.score}`, or set one that `eomt-ext evaluate` prints; 1 is for no mask at all"
         )
     return Threshold(DEFAULT_THRESHOLD, "the default, not calibrated")
 

@@ -16,6 +16,8 @@ from eomt_ext_core.evaluation.panels import Panel
 from eomt_ext_core.files import without_nan
 from eomt_ext_core.intervals.frame_counts import FloatArray, FrameCounts, pack_edges
 
+_LEAST_NORMAL = 2.0**-126  # of float32
+
 
 @dataclass(frozen=True)
 class FrameScore:
@@ -57,6 +59,17 @@ class FrameResult:
         if first is None or math.isnan(first.auprc):
             return 1, -self.mask_fraction, self.frame_id
         return 0, first.auprc, self.frame_id
+
+
+def threshold_text(value: float, form: str) -> str:
+    """Format a threshold for people: a dash if there is none; the next number below 0, which marks all scores, as < 0.
+
+    >>> threshold_text(0.25, ".3f"), threshold_text(-1.4e-45, ".3f"), threshold_text(-0.25, ".3f")
+    ('0.250', '< 0', '-0.250')
+    """
+    if math.isnan(value):
+        return "–"
+    return "< 0" if -_LEAST_NORMAL < value < 0 else format(value, form)
 
 
 @dataclass(frozen=True)

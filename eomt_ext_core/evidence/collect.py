@@ -120,7 +120,7 @@ def collect(
         "accuracy": no_evaluation()
         if evaluation is None
         else evaluation_part(evaluation, has_data=bool(subject.datasets)),
-        "calibration": calibration_part(facts, scores, subject.source),
+        "calibration": calibration_part(facts, scores, subject.source, subject.head),
         "drift": drift_part(model.engine, subject.normality, subject.datasets),
         "limits": _limits_part(),
         "environment": _environment_part(record),

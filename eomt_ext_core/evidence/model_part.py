@@ -127,20 +127,23 @@ def self_test_part(engine: AnomalyEngine, scores: Sequence[str]) -> Part:
     )
 
 
-def calibration_part(facts: Mapping[str, Any], scores: Sequence[str], given: str) -> Part:
+def calibration_part(facts: Mapping[str, Any], scores: Sequence[str], given: str, head: Path | None = None) -> Part:
     """Say what the stored calibrations promise, and for which of the scores there is none.
 
     Args:
         facts: of :func:`~eomt_ext_core.about.file_facts.facts_of`.
         scores: their names.
         given: the checkpoint as the user named it.
+        head: a separate file with its anomaly head.
     """
     source = _read_by_info(facts)
     calibrate = f"eomt-ext calibrate {shlex.quote(printable(given))}"
-    head: Mapping[str, Any] | None = facts.get("calibration")
-    stored = dict(facts.get("baselines") or {})
     if head is not None:
-        stored = {"head": {"threshold": head["threshold"], "guarantee": facts["guarantee"]}, **stored}
+        calibrate += f" --head {shlex.quote(printable(head))}"
+    of_head: Mapping[str, Any] | None = facts.get("calibration")
+    stored = dict(facts.get("baselines") or {})
+    if of_head is not None:
+        stored = {"head": {"threshold": of_head["threshold"], "guarantee": facts["guarantee"]}, **stored}
     missing = [
         Missing(
             f"no calibration of score {score} is stored in this file: its probabilities are not to be taken literally, "
@@ -150,7 +153,7 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str], given: str
         for score in scores
         if score not in stored
     ]
-    if head is not None and "check" not in head:
+    if of_head is not None and "check" not in of_head:
         missing.append(
             Missing(
                 "the calibration was not measured on frames that it was not fitted on",
@@ -166,7 +169,7 @@ def calibration_part(facts: Mapping[str, Any], scores: Sequence[str], given: str
             source,
             {
                 **({} if threshold is None else {"threshold of the mask": threshold}),
-                **{f"head: {name}": value for name, value in (head or {}).items()},
+                **{f"head: {name}": value for name, value in (of_head or {}).items()},
             },
         ),
         table("Thresholds", ("score", "threshold", "on frames like those that it was fitted on"), rows, source),

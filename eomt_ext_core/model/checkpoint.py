@@ -17,7 +17,7 @@ from eomt_ext_core.files import expanded, save_tensors
 from eomt_ext_core.model.architecture import infer_head_config, infer_model_config
 from eomt_ext_core.model.eomt import EoMT
 from eomt_ext_core.model.eomt_ext import EoMTExt
-from eomt_ext_core.model.foreign import refuse_bag, refuse_foreign
+from eomt_ext_core.model.foreign import refuse_foreign, refuse_foreign_folder
 from eomt_ext_core.model.layouts import Weights, sort_weights
 from eomt_ext_core.model.layouts.dinov3 import add_base, add_to_probabilities, is_delta
 from eomt_ext_core.model.layouts.lightly import SETTINGS, is_lightly, read_settings
@@ -207,12 +207,12 @@ def resolve_source(source: str | Path, *, download: bool = True) -> Path:
     if not text or not path.exists():
         raise CheckpointError(f"{text and path}: no such file or folder; give {ways}".removeprefix(": "))
     if path.is_dir():
-        refuse_bag(path)
         for name in _FOLDER_FILES:
             if (path / name).is_file():
                 return path / name
         if (path / INDEX).is_file():
             return path / INDEX
+        refuse_foreign_folder(path)
         raise CheckpointError(f"{path}: a model folder must hold {' or '.join(_FOLDER_FILES)}")
     refuse_foreign(path)
     return path

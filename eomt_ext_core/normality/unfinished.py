@@ -14,6 +14,7 @@ from eomt_ext_core.images import list_images
 from eomt_ext_core.model.weight_files import read_tensors
 
 _METADATA_KEY = "eomt_ext_unfinished"
+_REPLACES_KEY = "eomt_ext_replaces"
 _VERSION = 1  # of what a state holds
 SAVE_EVERY_S = 30.0
 
@@ -24,12 +25,14 @@ class Unfinished:
     Args:
         output: what the run will write; the state is beside it, as ``.NAME.unfinished.safetensors``.
         run: fingerprint of whatever another result would follow from: model, settings, inputs.
+        replaces: whether it began with ``--overwrite``.
         save_every_s: seconds from one saving to the next.
     """
 
-    def __init__(self, output: Path, run: str, save_every_s: float = SAVE_EVERY_S) -> None:
+    def __init__(self, output: Path, run: str, replaces: bool = False, save_every_s: float = SAVE_EVERY_S) -> None:
         self.path = unfinished_path(output)
         self._run = f"{_VERSION} {run}"
+        self._texts = {_METADATA_KEY: self._run, _REPLACES_KEY: str(replaces)}
         self._save_every_s = save_every_s
         self._saved_s = time.monotonic()
 
@@ -72,7 +75,7 @@ class Unfinished:
         Raises:
             OutputError: if the file cannot be written.
         """
-        save_tensors(self.path, tensors, {_METADATA_KEY: self._run})
+        save_tensors(self.path, tensors, self._texts)
         self._saved_s = time.monotonic()
 
     def finish(self) -> None:
@@ -83,6 +86,15 @@ class Unfinished:
 def unfinished_path(output: Path) -> Path:
     """Name the file that holds the state of an interrupted run for an output."""
     return output.with_name(f".{output.stem}.unfinished.safetensors")
+
+
+def began_with_overwrite(output: Path) -> bool:
+    """Whether an interrupted run may replace the output; one whose state is damaged or missing may not."""
+    try:
+        _, texts = read_tensors(unfinished_path(output))
+    except CheckpointError:
+        return False
+    return texts.get(_REPLACES_KEY) == str(True)
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:

@@ -322,7 +322,7 @@ def test_a_baseline_gets_a_calibration_and_a_threshold_of_its_own(model: EoMTExt
         labels = (values + 0.5 * values.std() * rng.standard_normal(values.shape) > np.quantile(values, 0.8)) * 1
         cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), picture[..., ::-1])
         cv2.imwrite(str(tmp_path / "data" / "labels" / f"{index}.png"), labels.astype(np.uint8))
-    with pytest.raises(ConfigError, match=f"score {score} needs a threshold.*calibrate --score {score}"):
+    with pytest.raises(ConfigError, match=f"score {score} needs a threshold.*calibrate --scores {score}"):
         engine.infer(picture)
     source, target = tmp_path / "model.safetensors", tmp_path / "calibrated.safetensors"
     save_model(model, source)
@@ -391,12 +391,13 @@ def test_the_command_refuses_what_it_cannot_keep(model: EoMTExt, labelled: Path,
 def test_a_separate_head_is_calibrated(model: EoMTExt, labelled: Path, tmp_path: Path) -> None:
     save_model(model, tmp_path / "whole.safetensors")
     head = {name: value for name, value in model.state_dict().items() if name.startswith("anomaly_head.")}
-    save_file(head, tmp_path / "head.safetensors")
+    (tmp_path / "head").mkdir()
+    save_file(head, tmp_path / "head" / "model.safetensors")
     plain = EoMTExt(model.config)
     plain.network.load_state_dict(model.network.state_dict())
     save_model(plain, tmp_path / "plain.safetensors")
     found = []
-    for name, path in (("whole", None), ("plain", tmp_path / "head.safetensors")):
+    for name, path in (("whole", None), ("plain", tmp_path / "head")):
         target = tmp_path / f"{name}_calibrated.safetensors"
         calibrate(str(tmp_path / f"{name}.safetensors"), str(labelled), 0.9, None, target, None, "cpu", head=path)
         found.append(load_model(target).info["calibration"])

@@ -110,7 +110,7 @@ def calibrate(
         raise DatasetError(f"--normality needs at least {_LEAST_WATCHED} frames, got {len(frames)}")
     origin = {"checkpoint_sha256": sha256_of(source)}
     if head is not None:
-        origin["head_sha256"] = sha256_of(head)
+        origin["head_sha256"] = sha256_of(resolve_source(head))
     for each in (frames, fresh) if fresh is not None else (frames,):
         each.check_kinds()
     engine, num_classes = file.engine, file.engine.scorer.num_classes

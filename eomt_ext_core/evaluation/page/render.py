@@ -12,7 +12,7 @@ from typing import Any
 
 from eomt_ext_core.evaluation.page import charts
 from eomt_ext_core.evaluation.page.data import page_data
-from eomt_ext_core.evaluation.result import EvaluationResult, ScoreResult
+from eomt_ext_core.evaluation.result import EvaluationResult, ScoreResult, threshold_text
 
 _FEWEST_TIMED = 2  # below, a chart shows nothing; and a time line has one of its own
 SCRIPTS = ("picture.js", "list.js", "timeline.js", "viewer.js", "start.js")
@@ -113,8 +113,8 @@ def _table(result: EvaluationResult) -> str:
             f"<td{' class=best' if value == top else ''}>{_percent(value)}</td>"
             for value, top in zip(values, best, strict=True)
         ]
-        cells.insert(4, f"<td>{_number(score.pixel.best_threshold)}</td>")
-        cells += [f"<td>{_number(at)}</td>" for at in (score.pixel.fpr95_threshold, score.pixel.fpr1_threshold)]
+        cells.insert(4, f"<td>{_threshold(score.pixel.best_threshold)}</td>")
+        cells += [f"<td>{_threshold(at)}</td>" for at in (score.pixel.fpr95_threshold, score.pixel.fpr1_threshold)]
         key = f'<i class="key" style="background:var(--s{index % 6})"></i>'
         rows.append(f"<tr><td>{key}{escape(name)}</td>{''.join(cells)}</tr>")
     titles = [title for title, _, _ in _COLUMNS]
@@ -136,5 +136,5 @@ def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
+def _threshold(value: float) -> str:
+    return escape(threshold_text(value, ".4f"))

@@ -109,7 +109,12 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
     assert facts_of(str(tmp_path)) == facts
     assert facts["sets"] == {"a": {"frames": 2, "scores": ["head"]}}
     assert facts["record"] == {"date": "x"}
-    assert facts_of(str(tmp_path)) == facts
+
+
+def test_a_model_folder_may_hold_metrics_of_others(model: EoMTExt, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model.safetensors")
+    (tmp_path / "metrics.json").write_text('{"loss": 0.1}')
+    assert facts_of(str(tmp_path))["kind"] == "checkpoint"
 
 
 HOSTILE = {
@@ -140,7 +145,10 @@ INSTEAD = {
     "f.bin": (b"\xff\xd8\xff\xe0\0\x10JFIF", "an image: `eomt-ext predict`"),
     "g.mp4": (b"\0\0\0\x20ftypisom", "a video: `eomt-ext predict`"),
     "h.json": (b"", "it is empty"),
+    "i.avi": (b"RIFF\x10\n\0\0AVI LIST", "a video: `eomt-ext predict`"),
+    "j.webp": (b"RIFF\x10\n\0\0WEBPVP8 ", "an image: `eomt-ext predict`"),
     "bag/metadata.yaml": (b"", "a recorded bag: `eomt-ext replay`"),
+    "pack/evidence.json": (b"{}", "an evidence pack: `eomt-ext verify`"),
 }
 
 
@@ -151,7 +159,7 @@ def test_what_is_no_model_is_told_with_what_takes_it(name: str, tmp_path: Path) 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=says):
-        facts_of(str(path.parent if name.startswith("bag") else path))
+        facts_of(str(path.parent if "/" in name else path))
 
 
 def test_what_is_no_file_is_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from eomt_ext_core import ConfigError
 from eomt_ext_core.backends import device
-from eomt_ext_core.backends.device import choose_optimize, choose_precision, device_name, limit_threads
+from eomt_ext_core.backends.device import choose_device, choose_optimize, choose_precision, device_name, limit_threads
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -26,6 +26,12 @@ def test_auto_precision_is_what_the_gpu_multiplies_in(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert choose_precision("auto", GPU) == expected
     assert choose_precision("fp32", GPU) == "fp32"
+
+
+@pytest.mark.parametrize("name", ["foo", "cuda:x", ""])
+def test_a_device_has_a_known_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda or cuda:N, got '{name}'"):
+        choose_device(name)
 
 
 def test_graphs_are_for_gpus() -> None:

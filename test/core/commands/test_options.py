@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from eomt_ext_core.cli import app
 from eomt_ext_core.commands import options
-from eomt_ext_core.config import ALL_SCORES
+from eomt_ext_core.config import ALL_SCORES, SCORES
 from eomt_ext_core.errors import ConfigError
 
 COMMANDS = {
@@ -31,7 +31,7 @@ COMMANDS = {
 NEEDED = {"replay": "rosbags", "demo": "rclpy", "calibrate": "eomt_ext_training"}
 # Typer takes the first argument of an option inside Annotated for its name, and keeps it as the default.
 SHARED = {get_args(alias)[1].default: alias for alias in vars(options).values() if len(get_args(alias)) == 2}
-# A file, not a folder; a device or a precision of what is written, not of what computes; what need not be given.
+# A file, not a folder; device, precision or scores of what is written, not of what computes; what need not be given.
 OTHERS = {
     "calibrate --output",
     "calibrate --normality",
@@ -47,6 +47,7 @@ OTHERS = {
     "convert --output",
     "export --device",
     "export --precision",
+    "export --scores",
 }
 
 
@@ -101,3 +102,13 @@ def test_a_separate_head_has_one_name(command: str) -> None:
 def test_a_narrow_terminal_shows_every_score() -> None:
     text = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "80"}).output
     assert set(ALL_SCORES) <= set(re.findall(r"\w+", text))
+
+
+def test_an_export_offers_the_scores_that_it_can_hold() -> None:
+    text = CliRunner().invoke(app, ["export", "--help"], env={"COLUMNS": "80"}).output
+    assert set(ALL_SCORES) & set(re.findall(r"\w+", text)) == set(SCORES)
+
+
+def test_a_narrow_terminal_shows_how_label_values_are_given() -> None:
+    text = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "80"}).output
+    assert {"normal=0", "anomaly=255", "void=7", "anomaly=2-200"} <= set(re.findall(r"\w+=[\d-]+", text))

@@ -238,6 +238,9 @@ def test_unknown_label_value_names_file_and_value(tmp_path, write_image):
         match=r"labels_masks/7\.png: .*0 \(normal\), 1 \(anomalous\), 255 \(void\), got 2: .*--label-values normal=…",
     ):
         dataset.read(dataset.samples[0])
+    (given,) = open_datasets(tmp_path, label_values=LabelValues({0: 0, 255: 1}))
+    with pytest.raises(DatasetError, match=r"7\.png: label values must be 0 \(normal\), 255 \(anomalous\), got 2"):
+        given.read(given.samples[0])
 
 
 def test_given_label_values_take_the_place_of_the_layouts(tmp_path, write_image):

@@ -49,3 +49,8 @@ def test_the_way_to_a_calibration_is_a_command_as_it_was_called(given: str) -> N
     (missing,) = calibration_part(FACTS, ["rba"], given).missing
     command = ["eomt-ext", "calibrate", given, "--scores", "rba", "--data", "FOLDER", "--output", "FILE"]
     assert shlex.split(missing.way_out) == command
+
+
+def test_the_way_to_a_calibration_names_a_separate_head() -> None:
+    (missing,) = calibration_part(FACTS, ["head"], "street.bin", Path("my heads/h.safetensors")).missing
+    assert shlex.split(missing.way_out)[2:5] == ["street.bin", "--head", "my heads/h.safetensors"]

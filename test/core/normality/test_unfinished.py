@@ -109,7 +109,9 @@ def test_command_goes_on_only_if_it_is_told_to(tiny_model: Callable[..., EoMTExt
     assert not unfinished.path.exists()
     assert "exists: choose another, or pass --overwrite" in says()
     assert "exists: choose another, or pass --overwrite" in says("--resume")
-    unfinished.save({"learnt": torch.tensor(3)})  # a run with --overwrite that was interrupted
+    unfinished.save({"learnt": torch.tensor(3)})
+    assert "exists: choose another, or pass --overwrite" in says("--resume")
+    Unfinished(output, "another run", replaces=True).save({"learnt": torch.tensor(3)})
     assert "is of another model, other settings or other images" in says("--resume")
 
 
@@ -141,3 +143,10 @@ def test_output_beside_the_images_is_none_of_them(tmp_path: Path) -> None:
     assert files_of([tmp_path, tmp_path / "drive.mp4"]) == [
         tmp_path / "a.png", tmp_path / "b.png", tmp_path / "drive.mp4",
     ]  # fmt: skip
+
+
+def test_a_wrong_option_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    options = ["--checkpoint", str(tmp_path / "none"), "--output", str(tmp_path / "normal.safetensors")]
+    for name in ("precision", "device"):
+        done = CliRunner().invoke(app, ["learn-normal", str(tmp_path), *options, f"--{name}", "foo"])
+        assert f"{name} must be" in str(done.exception)

@@ -127,12 +127,14 @@ def test_the_average_leaves_the_start_soon() -> None:
 def test_command_resumes_and_saves_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ["--quick", "--output", str(folder / "demo.safetensors"), "--cache", str(tmp_path / "scenes")]
+    folder.mkdir()
+    (folder / "demo.safetensors").write_bytes(b"earlier")
     command.main([*arguments, "--workers", "0", "--run", "2"])  # one run of the last stage alone
     names = {path.name for path in folder.iterdir()}
     assert {"stage1.safetensors", "stage1-1.state", "stage2-2.state", "stage2-2-latest.safetensors"} <= names
-    assert "demo.safetensors" not in names
+    assert (folder / "demo.safetensors").read_bytes() == b"earlier"
     kept = (folder / "stage2-2.state").stat().st_mtime_ns
-    command.main([*arguments, "--workers", "0", "--device", "cpu"])
+    command.main([*arguments, "--workers", "0", "--device", "cpu", "--overwrite"])
     model, start = load_model(folder / "demo.safetensors"), load_model("demo")
     assert (folder / "stage2-2.state").stat().st_mtime_ns == kept
     assert (model.config, model.anomaly_head.config) == (start.config, start.anomaly_head.config)  # type: ignore[union-attr]
@@ -146,6 +148,9 @@ def test_command_resumes_and_saves_a_model(tmp_path: Path) -> None:
     renewed = Plan().renewed
     wanted = (1 - renewed) * start.state_dict()[key] + renewed * last[key]
     assert torch.allclose(model.state_dict()[key], wanted, atol=1e-6)
+    written = (folder / "demo.safetensors").stat().st_mtime_ns
+    command.main([*arguments, "--workers", "0", "--run", "2"])  # all stages are finished
+    assert (folder / "demo.safetensors").stat().st_mtime_ns == written
 
 
 def test_a_broken_rule_ends_the_command_in_one_line(tmp_path: Path) -> None:

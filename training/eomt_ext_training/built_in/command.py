@@ -53,20 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare windows for the training")
     parser.add_argument(
-        "--run", type=int, help="train only this run of a stage with several runs, to train runs in parallel"
+        "--run",
+        type=int,
+        help="train only this run of a stage with several runs, to train runs in parallel; writes no --output",
     )
     parser.add_argument("--device", default="cpu", help="of the training: cpu, cuda or cuda:N")
     parser.add_argument(
         "--minutes", type=float, help="fit the steps of all stages into this time, by the speed of this machine"
     )
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to show that it runs")
-    parser.add_argument("--overwrite", action="store_true", help="replace the model")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model, but keep its finished stages")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     start_record(tuple(sys.argv))
     cv2.setNumThreads(1)  # windows are too small for threads
     try:
-        check_output_file(args.output, args.overwrite, ".safetensors")
+        check_output_file(args.output, args.overwrite or args.run is not None, ".safetensors")
         plan, machine = Plan().quick() if args.quick else Plan(), Machine(choose_device(args.device), args.workers)
         make(plan, args.start, args.output, args.cache, machine, args.run, args.minutes)
     except EomtExtError as error:
@@ -90,7 +92,7 @@ def make(
         output: ``.safetensors`` file of the result; files to continue a run are kept beside it.
         cache: folder of rendered scenes.
         machine: what trains.
-        only_run: train only this run, from 1 on, of the first unfinished stage with several runs.
+        only_run: train only this run, from 1 on, of the first unfinished stage with several runs; write no output.
         minutes: time that rendering and training may take, other steps than the plan's; None: the plan's.
 
     Returns:
@@ -118,6 +120,8 @@ def make(
                 return None
             save_model(averaged(models), finished)
         source = finished
+    if only_run is not None:
+        return None
     # A model between the two is better than both, on drawn scenes and on others (Wortsman et al., CVPR 2022).
     ends = [load_model(end, {"crop_hw": MODEL.crop_hw}) for end in (start, source)]
     model = averaged(ends, (1 - plan.renewed, plan.renewed))
