@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from eomt_ext_core import AnomalyEngine, ConfigError, EngineConfig, EoMTExt, HeadConfig
-from eomt_ext_core.bench import plot, run
+from eomt_ext_core.bench import frames, plot, run
 from eomt_ext_core.bench.clock import StageClock
 from eomt_ext_core.bench.config import STAGES_OF_EXPORTED, BenchConfig
 from eomt_ext_core.bench.table import tables
@@ -51,7 +51,7 @@ def test_a_whole_run(file: str, model: EoMTExt, tmp_path: Path) -> None:
         config = BenchConfig(
             checkpoint=file, backend=backend, precision="fp32", images_hw=((80, 150),), repeats=2, growth_model="none"
         )
-        result = run.run_bench(config, "eomt-ext bench")
+        result = run.run_bench(config, run.find_device(config), "eomt-ext bench")
         assert set(result.not_measured) == set(config.variants)
         (case,) = result.cases
         assert (case.model, case.num_windows, case.network_flops) == ("small.onnx", 2, None)
@@ -82,6 +82,13 @@ def test_the_command(file: str, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert found["growth"] is None
     assert list(found["cases"][0]["variants"]) == ["onnxruntime-fp32"]
+
+
+def test_a_device_that_does_not_exist_leaves_no_folder(file: str, tmp_path: Path) -> None:
+    for source in (file, "demo"):
+        arguments = ["bench", "--checkpoint", source, "--device", "cuda:99", "--output", str(tmp_path / "out")]
+        assert isinstance(CliRunner().invoke(app, [*arguments, "--no-plot"]).exception, ConfigError)
+        assert not (tmp_path / "out").exists()
 
 
 class Package:
@@ -128,6 +135,16 @@ def test_a_file_without_the_score_of_the_head(package: str, tmp_path: Path, mode
 def test_another_precision_than_the_package_s_is_refused(package: str) -> None:
     with pytest.raises(ConfigError, match="precision must be fp32 as in the file, got fp16: choose auto"):
         exported.load_exported(package, "auto", "fp16", "auto")
+
+
+def test_a_package_on_a_gpu_is_described_and_repeated_as_there(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Package, "device", torch.device("cuda", 0))
+    monkeypatch.setattr(exported, "device_name", str)
+    config = BenchConfig(checkpoint=package, images_hw=((64, 64),), growth_model="none")
+    frames._subject.cache_clear()
+    result = run.run_bench(config, run.find_device(config), "eomt-ext bench")
+    assert result.machine["GPU"]
+    assert result.cases[0].variants["aotinductor-fp32"].rounds == 200
 
 
 def test_a_package_keeps_to_the_processors_of_its_container(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
