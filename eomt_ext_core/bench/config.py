@@ -71,6 +71,12 @@ class BenchConfig:
             raise ConfigError(f"backend must be {' or '.join(allowed)} for {what}, got {self.backend}")
         if self.precision != "auto" and not is_exported(self.checkpoint):
             raise ConfigError(f"precision is of an exported file, got {self.precision}: variants name that of a model")
+        EngineConfig(self.device, self.backend, self.precision)  # which holds them to its rules
+        if is_exported(self.checkpoint) and self.growth_model != NO_GROWTH:
+            raise ConfigError(
+                f"growth_model must be {NO_GROWTH} with the exported file {self.checkpoint}, got {self.growth_model}: "
+                "measure the growth of a checkpoint on its own"
+            )
         if not self.images_hw:
             raise ConfigError("images must name at least one size, got none")
 

@@ -66,9 +66,16 @@ class What(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A process that is set up: how results name the variant, and the window of an exported file."""
+    """A process that is set up.
+
+    Attributes:
+        label: how results name the variant.
+        device: that the network runs on; the CPU if torch has no name for it.
+        crop_hw: the window of an exported file.
+    """
 
     label: str
+    device: torch.device
     crop_hw: tuple[int, int] | None
 
 
@@ -134,14 +141,16 @@ def _subject(what: What) -> _Subject:
         device = torch.device("cpu")
         memory = MemoryWatch(device)
         engine = load_exported(what.model, what.backend, what.precision, what.device)
-        label = f"{engine.describe()['backend']}-{engine.precision}"
-        return _Subject(device, memory, exported_pipelines(engine), Ready(label, engine.crop_hw))
+        facts = engine.describe()
+        runs_on = torch.device(facts["device"]) if facts["device"].startswith("cuda") else device
+        ready = Ready(f"{facts['backend']}-{engine.precision}", runs_on, engine.crop_hw)
+        return _Subject(device, memory, exported_pipelines(engine), ready)
     device = torch.device(what.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     memory = MemoryWatch(device)  # before there is a model
     pipelines = make_pipelines(what.variant, make_model(what.model), device)
-    return _Subject(device, memory, pipelines, Ready(what.variant, None))
+    return _Subject(device, memory, pipelines, Ready(what.variant, device, None))
 
 
 @cache

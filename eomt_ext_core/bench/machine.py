@@ -19,7 +19,9 @@ def describe_machine(device: torch.device) -> dict[str, str]:
         "other load": f"{os.getloadavg()[0]:.1f} processes in the minute before",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}",
     }
-    if device.type == "cuda":
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():  # a runtime sees what torch does not
+        described["GPU"] = f"GPU {device.index or 0}"
+    elif device.type == "cuda":
         size_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
         described["GPU"] = f"{device_name(device)}, {size_gib:.0f} GiB, CUDA {torch.version.cuda}"
     return described

@@ -61,22 +61,37 @@ _TURNS = {"cpu": _Turns(3, 1, 0, 0), "cuda": _Turns(200, 10, 2, 10)}
 Report = Callable[[str], None]
 
 
-def run_bench(config: BenchConfig, command: str, report: Report = lambda _: None) -> BenchResult:
+def find_device(config: BenchConfig) -> torch.device:
+    """Return the device of the variants; an exported file is loaded, as its runtime has the choice.
+
+    Raises:
+        ConfigError: if the device does not exist, or the settings do not fit the exported file.
+        CheckpointError: if the exported file cannot be loaded.
+        InferenceError: if it gives another answer than the known one in it.
+    """
+    if not is_exported(config.checkpoint):
+        return choose_device(config.device)
+    what = What(EXPORTED, config.checkpoint, config.device, config.backend, config.precision)
+    with _new_process() as worker:
+        return worker.submit(set_up, what).result().device
+
+
+def run_bench(config: BenchConfig, device: torch.device, command: str, report: Report = lambda _: None) -> BenchResult:
     """Run a benchmark.
 
     Variants take turns, so that other load on the machine affects all of them alike.
 
     Args:
         config: settings of the benchmark.
+        device: of the variants, from :func:`find_device`.
         command: command line, for the record.
         report: called with the name of the current measurement.
 
     Raises:
-        ConfigError: if a model has no anomaly head, or the device does not exist.
+        ConfigError: if a model has no anomaly head.
         CheckpointError: if a checkpoint cannot be loaded.
     """
     exported = is_exported(config.checkpoint)
-    device = torch.device("cpu") if exported else choose_device(config.device)
     machine = describe_machine(device)
     not_measured = {}
     if exported:

@@ -55,9 +55,9 @@ def bench(
     from rich.console import Console
 
     from eomt_ext_core.bench.plot import check_plotting, write_plot
-    from eomt_ext_core.bench.run import run_bench
+    from eomt_ext_core.bench.run import find_device, run_bench
     from eomt_ext_core.bench.table import tables
-    from eomt_ext_core.files import output_folder
+    from eomt_ext_core.files import check_output_folder, output_folder
 
     given: dict[str, Any] = {
         "sizes": None if sizes is None else parse_names(sizes),
@@ -77,6 +77,8 @@ def bench(
         options.check_sources(config.checkpoint, None, None)
     if plot:
         check_plotting()
+    check_output_folder(output, overwrite)
+    runs_on = find_device(config)
     console = Console()
     command = shlex.join(["eomt-ext", *sys.argv[1:]])
     with output_folder(output, overwrite) as folder:
@@ -88,7 +90,7 @@ def bench(
                 if not (console.is_terminal or is_hidden()):
                     lines.update(next(steps), text)
 
-            result = run_bench(config, command, tell)
+            result = run_bench(config, runs_on, command, tell)
         result.write(folder / "bench.json")
         if plot:
             write_plot(result, folder / "bench.png")

@@ -75,7 +75,7 @@ def export_model(
                 model, contents.outputs, half=config.precision == "fp16", score_stride=config.score_stride
             )
             write_pt2(program, contents, temporary, device)
-            differences = _compare(model, contents, Pt2Package(temporary, device))
+            differences = _compare(model, contents, Pt2Package(temporary, str(device)))
         if accept is not None:
             accept(temporary)
         return differences

@@ -131,3 +131,9 @@ def check_config(config: EngineConfig, contents: ExportContents, backend: str) -
         )
     if config.optimize not in ("auto", "none"):
         raise ConfigError(f"optimize must be auto with backend {backend}, got {config.optimize!r}: choose auto")
+
+
+def check_precision(config: EngineConfig, contents: ExportContents) -> None:
+    """Raise ``ConfigError`` if the precision differs from that of the file, for a runtime that cannot change it."""
+    if config.precision not in ("auto", contents.precision):
+        raise ConfigError(f"precision must be {contents.precision} as in the file, got {config.precision}: choose auto")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eomt_ext_core.backends.device import device_name, limit_threads
 from eomt_ext_core.backends.window_scorer import CPU_BATCH, GPU_BATCH
 from eomt_ext_core.config import EngineConfig
-from eomt_ext_core.errors import CheckpointError, ConfigError, InferenceError
+from eomt_ext_core.errors import CheckpointError, InferenceError
 from eomt_ext_core.runtimes.contents import ExportContents
 from eomt_ext_core.runtimes.exported_scorer import (
     INPUT,
@@ -24,6 +24,7 @@ from eomt_ext_core.runtimes.exported_scorer import (
     check_config,
     check_file,
     check_graph,
+    check_precision,
 )
 from eomt_ext_core.runtimes.extra import require
 from eomt_ext_core.runtimes.onnx_check import check_onnx
@@ -89,10 +90,7 @@ class OnnxWindowScorer(ExportedScorer):
         except Exception as error:  # onnxruntime's exceptions share no base
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"{path}: onnxruntime cannot read it: {reason}{WAY_OUT}") from error
-        if config.precision not in ("auto", contents.precision):
-            raise ConfigError(
-                f"precision must be {contents.precision} as in the file, got {config.precision}: choose auto"
-            )
+        check_precision(config, contents)
         check_config(config, contents, "onnxruntime")
         providers = choose_providers(config.device, onnxruntime.get_available_providers(), contents.precision)
         wanted = [name for name, _ in providers]

@@ -42,6 +42,8 @@ def test_other_sizes_are_refused(text: str) -> None:
         ({"checkpoint": "m.onnx", "backend": "torch"}, "must be auto or onnxruntime or openvino for m.onnx, got torch"),
         ({"checkpoint": "m.pt2", "backend": "openvino"}, "backend must be auto for m.pt2, got openvino"),
         ({"precision": "fp32"}, "precision is of an exported file, got fp32: variants name that of a model"),
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ({"checkpoint": "m.onnx", "growth_model": "base"}, "growth_model must be none with .* m.onnx, got base"),
         ({"repeats": -1}, "repeats must be at least 0, got -1"),
     ],
 )

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from eomt_ext_core import EoMTExt
+from eomt_ext_core.bench import flops
 from eomt_ext_core.bench.flops import MatrixCeiling, count_window_flops
 
 
@@ -29,3 +31,19 @@ def test_counting_leaves_the_model_where_it_is(small_model: EoMTExt) -> None:
 def test_the_ceiling_is_a_rate() -> None:
     rate = MatrixCeiling(torch.device("cpu"), "fp32", side=64).flops_per_s(times=2)
     assert 1e6 < rate < 1e15
+
+
+def test_the_ceiling_is_that_of_the_faster_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Immediate:
+        def __init__(self, weight: torch.Tensor, bias: None) -> None:
+            self.result = weight
+
+        def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.result
+
+    rates = []
+    monkeypatch.setattr(flops, "PackedLinear", Immediate)
+    for packed in (False, True):
+        monkeypatch.setattr(flops, "packs", lambda dtype, packed=packed: packed)
+        rates.append(MatrixCeiling(torch.device("cpu"), "fp32", side=512).flops_per_s())
+    assert rates[1] > 10 * rates[0]

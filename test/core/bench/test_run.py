@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from eomt_ext_core import EoMTExt, save_model
 from eomt_ext_core.bench import run
@@ -38,7 +39,7 @@ def test_a_whole_run(checkpoint: str, tmp_path: Path) -> None:
         growth_hw=((64, 64), (100, 200)),
     )
     said: list[str] = []
-    result = run.run_bench(config, "eomt-ext bench", said.append)
+    result = run.run_bench(config, torch.device("cpu"), "eomt-ext bench", said.append)
 
     wide, square = result.cases
     assert (wide.num_windows, square.num_windows) == (2, 1)
@@ -95,7 +96,7 @@ def test_a_model_without_a_head_is_refused(tiny_model: object, tmp_path: Path) -
     save_model(tiny_model(), tmp_path / "headless.safetensors")  # type: ignore[operator]
     config = BenchConfig(checkpoint=str(tmp_path / "headless.safetensors"), device="cpu", growth_model="none")
     with pytest.raises(ConfigError, match=r"a model with an anomaly head, .*headless\.safetensors has none"):
-        run.run_bench(config, "eomt-ext bench")
+        run.run_bench(config, torch.device("cpu"), "eomt-ext bench")
 
 
 @pytest.mark.usefixtures("threads_for_processes")
@@ -109,7 +110,7 @@ def test_what_is_not_installed_is_said(checkpoint: str, monkeypatch: pytest.Monk
         device="cpu",
         growth_model="none",
     )
-    result = run.run_bench(config, "eomt-ext bench")
+    result = run.run_bench(config, torch.device("cpu"), "eomt-ext bench")
     assert result.not_measured == {"transformers-fp32": "transformers is not installed"}
     assert list(result.cases[0].variants) == ["ours-fp32"]
     assert result.cases[0].variants["ours-fp32"].largest_difference is None
