@@ -38,11 +38,20 @@ def test_processes_and_serial_replay_agree(bags, replay):
     assert files(outcome_of(replay, bags, "workers", workers=2)) == serial
 
 
-def test_crashed_worker_costs_one_bag(bags, drive, replay, tmp_path):
+def writes_a_bag(pid):
+    """Whether a process has a file of an annotated bag open: it is at work, neither starting nor idle."""
+    try:
+        opened = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:  # it, or a file of it, is gone
+        return False
+    return any(".annotated.part-" in name for name in opened)
+
+
+def test_crashed_worker_costs_one_bag(bags, drive, replay):
     def crash_one():
-        while not list(tmp_path.glob("crash/*/.annotated.part-*")):
-            time.sleep(0.01)
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGSEGV)
+        while not (at_work := [child.pid for child in multiprocessing.active_children() if writes_a_bag(child.pid)]):
+            time.sleep(0.002)
+        os.kill(at_work[0], signal.SIGSEGV)
 
     crashing = threading.Thread(target=crash_one)
     crashing.start()
