@@ -151,7 +151,7 @@ def _escaped(character: str) -> str:
 
 
 def check_output_file(path: Path, overwrite: bool, *suffixes: str, option: str = "--output") -> None:
-    """Hold the file that a command will write to the rules, before any work.
+    """Check before any work that a command may write a file.
 
     Args:
         path: of the file.
@@ -221,7 +221,7 @@ def output_folder(
 
 
 def check_output_folder(path: Path, overwrite: bool) -> bool:
-    """Hold a folder for results to the rules, before any work.
+    """Check before any work that a command may write results into a folder.
 
     Returns:
         whether it holds files.

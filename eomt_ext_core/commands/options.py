@@ -57,10 +57,10 @@ Ray = Annotated[str | None, typer.Option("--ray", help="address of a Ray cluster
 
 
 def check_sources(checkpoint: str, head: Path | None, normality: Path | None, *, download: bool = True) -> None:
-    """Hold the files of a model to be there, before any work.
+    """Check before any work that the files of a model exist.
 
     Raises:
-        CheckpointError: if one is not.
+        CheckpointError: if one does not.
     """
     from eomt_ext_core.errors import CheckpointError
     from eomt_ext_core.files import printable

@@ -146,21 +146,20 @@ class Evaluator:
         thumbnails = {f"{_LEVELS}{name}": levels_thumbnail(scores[name]) for name in self.setup.scores}
         thumbnails["image"] = image_thumbnail(image_rgb)
         self._files[frame_id] = self._spools[0].write(len(self._files), labels, scores, thumbnails)
-        num_normal, num_anomalous, num_false, num_found = (
-            0 if labels is None else int(np.count_nonzero(of_kind & within))
-            for within in (True, mask)
-            for of_kind in (labels == NORMAL, labels == ANOMALOUS)
+        is_normal, is_anomalous = (
+            np.zeros(size_hw, np.bool_) if labels is None else labels == kind for kind in (NORMAL, ANOMALOUS)
         )
+        num_anomalous = int(np.count_nonzero(is_anomalous))
         self._first.frames[frame_id] = FrameResult(
             frame_id,
             size_hw,
-            num_normal + num_anomalous,
+            int(np.count_nonzero(is_normal)) + num_anomalous,
             num_anomalous,
             int(np.count_nonzero(mask)) / mask.size,
             float(main.max()),
             rows,
-            num_found,
-            num_false,
+            num_found=int(np.count_nonzero(is_anomalous & mask)),
+            num_false=int(np.count_nonzero(is_normal & mask)),
         )
         if detail is not None:
             self._first.details[frame_id] = detail

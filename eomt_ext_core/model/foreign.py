@@ -27,7 +27,7 @@ _FOLDERS = {
 
 
 def refuse_foreign(path: Path) -> None:
-    """Hold a file to be none of another well-known kind; whatever else it is, its reader says.
+    """Refuse a file of another well-known kind by name; what else may be wrong with it, its reader says.
 
     Raises:
         CheckpointError: naming the file, what it is, and what takes it.
@@ -50,7 +50,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Hold a folder to be none of another well-known kind.
+    """Refuse a folder of another well-known kind by name.
 
     Raises:
         CheckpointError: naming the folder, what it is, and what takes it.

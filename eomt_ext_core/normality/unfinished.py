@@ -54,10 +54,10 @@ class Unfinished:
         raise ConfigError(f"{printable(self.path)} cannot be resumed: {why}; or begin anew with --overwrite")
 
     def require_choice(self, resume: bool) -> None:
-        """Hold a run that does not resume to it that there is nothing to resume.
+        """Refuse to begin anew silently if an interrupted run could be resumed.
 
         Raises:
-            ConfigError: if there is.
+            ConfigError: if there is one and ``resume`` is false.
         """
         if self.path.is_file() and not resume:
             raise ConfigError(

@@ -55,7 +55,7 @@ class TrackingConfig:
 
 
 def check_confirmed_only(obstacles: ObstacleConfig, tracking: TrackingConfig) -> None:
-    """Hold the two against each other.
+    """Check the two settings against each other.
 
     Raises:
         ConfigError: if only confirmed obstacles are to be listed, and nothing confirms them.

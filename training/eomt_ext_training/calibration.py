@@ -243,7 +243,7 @@ def frames_needed(target_tpr: float) -> int:
 
 
 def require_frames(num_frames: int, target_tpr: float) -> None:
-    """Hold a number of frames to what a target needs.
+    """Check that there are as many frames as a target needs.
 
     Raises:
         ConfigError: if the target does not lie in (0, 1).
